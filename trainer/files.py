@@ -1,0 +1,74 @@
+"""Files that a crash cannot halve, names that a file system accepts, and content told by a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import AthanorError
+
+_WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
+_FINGERPRINT_BLOCK_BYTES = 1 << 16
+_NUM_FINGERPRINT_BLOCKS = 64
+
+
+def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a temporary file beside `path` and renames it: `path` is the old content or the new, never half.
+
+    Raises AthanorError when the disk is full or the folder cannot be written; nothing is left behind then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        temporary.unlink(missing_ok=True)
+        raise AthanorError(f"Cannot write {path}: {_reason(error)}. Free some space or choose a folder that can be written, then queue again.") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def safe_name(text: str) -> str:
+    """A file name of `text` that every system takes; letters of all languages stay.
+
+    Raises AthanorError if nothing usable is left.
+    """
+    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", text.strip()).rstrip(". ")[:120]
+    if not name.strip("._ ") or name.split(".")[0].lower() in _WINDOWS_RESERVED:
+        raise AthanorError(f"{text!r} cannot be used as a file name; give it a name of letters and digits.")
+    return name.lstrip(".") or name
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_fingerprint(path: Path) -> str:
+    """Tells model files apart in milliseconds: sha256 over the size and 64 blocks of 64 KiB spread over the file.
+
+    For a folder: over all the fingerprints of the files in it, and their names.
+    """
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}:{content_fingerprint(file)}\n".encode())
+        return digest.hexdigest()
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(_NUM_FINGERPRINT_BLOCKS):
+            file.seek(i * max(0, size - _FINGERPRINT_BLOCK_BYTES) // (_NUM_FINGERPRINT_BLOCKS - 1))
+            digest.update(file.read(_FINGERPRINT_BLOCK_BYTES))
+    return digest.hexdigest()

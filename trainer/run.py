@@ -1,0 +1,186 @@
+"""The run directory: the one truth about a training, read by the host, the worker, the plots and a reloaded page.
+
+    <run>/job.json              every setting
+    <run>/events.jsonl          what happened, one JSON object a line, appended only
+    <run>/epochs/               <name>-000003.safetensors
+    <run>/samples/              sample pictures
+    <run>/state/                what a resume needs, in two slots
+    <run>/worker.log            stdout and stderr of the worker
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .config import CompareJob, Job, TrainJob, read_job, to_json, write_job
+from .errors import AthanorError
+from .files import replace_atomically, safe_name
+
+EVENTS_FILE, JOB_FILE, LOG_FILE = "events.jsonl", "job.json", "worker.log"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A saved point of a run."""
+
+    number: int
+    step: int
+    path: Path
+    sha256: str
+    """Of the whole file."""
+    validation_loss: float | None = None
+    training_loss: float | None = None
+    """Mean over the epoch's steps."""
+
+
+@dataclass(frozen=True)
+class SamplePicture:
+    epoch: int
+    path: Path
+    prompt: str
+    seed: int
+
+
+class EventLog:
+    """Writes events: `{"event": kind, "time": seconds since 1970, …}`, each flushed as one line.
+
+    kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid), phase(name, done, total),
+    step(step, epoch, loss, rates, seconds), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
+    base), sample(epoch, step, file, prompt, seed), saved(epoch, step, file, sha256), state(step), cell(file),
+    warning(message), error(message), done(step, stopped, peak_mib). Files are relative to the run.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / EVENTS_FILE
+
+    def write(self, kind: str, fields: Mapping[str, Any]) -> None:
+        line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(line + "\n")
+
+
+def parse_events(text: str) -> Iterator[dict[str, Any]]:
+    """The events of whole lines; a line cut short by a crash is passed over."""
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            yield event
+
+
+def settled(events: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What remains true: a start at step s takes back everything that an earlier worker did after step s."""
+    kept: list[dict[str, Any]] = []
+    for event in events:
+        if event["event"] == "start":
+            kept = [earlier for earlier in kept if earlier.get("step", 0) <= event["step"] and earlier["event"] not in ("error", "done", "phase")]
+        kept.append(event)
+    return kept
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. The value is its path: everything else is read from the files when asked."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def job(self) -> Job:
+        return read_job(self.folder / JOB_FILE)
+
+    def train_job(self) -> TrainJob:
+        job = self.job()
+        if isinstance(job, CompareJob):
+            raise AthanorError(f"{self.folder} holds a comparison, not a training.")
+        return job
+
+    def events(self) -> list[dict[str, Any]]:
+        try:
+            text = (self.folder / EVENTS_FILE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return settled(parse_events(text))
+
+    def finished(self) -> bool:
+        return any(event["event"] == "done" and not event["stopped"] for event in self.events()) and all(epoch.path.is_file() for epoch in self.epochs())
+
+    def epochs(self) -> tuple[Epoch, ...]:
+        """The saved epochs, the oldest first."""
+        found: dict[int, Epoch] = {}
+        validation: dict[int, float] = {}
+        training: dict[int, float] = {}
+        for event in self.events():
+            if event["event"] == "saved" and event["epoch"] is not None:
+                found[event["epoch"]] = Epoch(event["epoch"], event["step"], self.folder / event["file"], event["sha256"])
+            elif event["event"] == "validation":
+                validation[event["epoch"]] = event["loss"]
+            elif event["event"] == "epoch":
+                training[event["epoch"]] = event["loss"]
+        return tuple(replace(found[n], validation_loss=validation.get(n), training_loss=training.get(n)) for n in sorted(found))
+
+    def samples(self) -> tuple[SamplePicture, ...]:
+        return tuple(SamplePicture(e["epoch"], self.folder / e["file"], e["prompt"], e["seed"]) for e in self.events() if e["event"] == "sample")
+
+    def losses(self) -> list[float]:
+        """The loss of each optimizer step."""
+        return [event["loss"] for event in self.events() if event["event"] == "step"]
+
+    def validation_losses(self) -> dict[int, float]:
+        """By epoch; 0 is the base without any training."""
+        return {event["epoch"]: event["loss"] for event in self.events() if event["event"] == "validation"}
+
+    def log_tail(self, num_lines: int = 30) -> str:
+        try:
+            text = (self.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-num_lines:])
+
+
+def job_hash(job: Job) -> str:
+    """Equal for jobs that give the same result: every setting but the paths, whose content is told by fingerprints."""
+    data = to_json(job)
+    data["base"] = data["base"]["fingerprint"]
+    if isinstance(job, TrainJob):
+        data["dataset"] = [{**sample, "path": Path(sample["path"]).name} for sample in data["dataset"]["samples"]]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def open_run(root: Path, job: TrainJob) -> Run:
+    """The run of this job under `root`: the one that holds it already, or a new directory for it.
+
+    The first takes the job's name, further ones with other settings get -2, -3 and so on behind it.
+    """
+    name, wanted, number = safe_name(job.name), job_hash(job), 1
+    while True:
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        number += 1
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            write_job_file(folder, job)
+            return Run(folder)
+        if not (folder / JOB_FILE).exists():
+            if any(folder.iterdir()):
+                continue
+            write_job_file(folder, job)
+            return Run(folder)
+        try:
+            if job_hash(read_job(folder / JOB_FILE)) == wanted:
+                return Run(folder)
+        except AthanorError:
+            continue
+
+
+def write_job_file(folder: Path, job: Job) -> None:
+    replace_atomically(folder / JOB_FILE, lambda temporary: write_job(temporary, job))

@@ -1,0 +1,88 @@
+"""The values that travel between the nodes: small, frozen, without weights. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Role = Literal["train", "validation", "regularization"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an image comes into its bucket: resized to `resized_px`, then cut at `crop_px`. Made by the Bucket node.
+
+    All pairs are (horizontal, vertical) in pixels; the image is measured after EXIF orientation.
+    """
+
+    bucket_px: tuple[int, int]
+    resized_px: tuple[int, int]
+    crop_px: tuple[int, int]
+    """Left and top of the bucket's rectangle in the resized image."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset and everything that is known of it."""
+
+    path: str
+    """Absolute path of the image."""
+    width_px: int
+    height_px: int
+    """Size after EXIF orientation."""
+    fingerprint: str
+    """Changes when the file's content changes: its size and modification time in nanoseconds."""
+    caption: str | None = None
+    """None where there is no caption file; "" where there is an empty one."""
+    repeats: int = 1
+    concept: str = ""
+    """The rest of a `6_name` folder, or the folder's own name."""
+    role: Role = "train"
+    placement: Placement | None = None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The caption split at its commas, blanks trimmed, empty ones dropped."""
+        return tuple(tag for part in (self.caption or "").split(",") if (tag := part.strip()))
+
+    def with_tags(self, tags: tuple[str, ...]) -> Sample:
+        return replace(self, caption=", ".join(tags))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in natural order, and what the reader should be told about them.
+
+    Every dataset node is a pure function of one: nothing is written beside the user's images.
+    """
+
+    samples: tuple[Sample, ...]
+    trigger: str = ""
+    notes: tuple[str, ...] = ()
+    """One sentence each: files left out, captions that could not be read, images that are upscaled."""
+
+    def with_role(self, role: Role) -> tuple[Sample, ...]:
+        return tuple(sample for sample in self.samples if sample.role == role)
+
+    def with_samples(self, samples: tuple[Sample, ...], *notes: str) -> Dataset:
+        return replace(self, samples=samples, notes=self.notes + notes)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model to train upon: where its files are and what they are. Made by Load Base Model from headers alone."""
+
+    name: str
+    """File or folder name without its ending, for people."""
+    family: str
+    """A name of the family registry, like "sd15"."""
+    path: str
+    """Absolute path of the checkpoint file or the diffusers folder."""
+    fingerprint: str
+    """Of the content, not of the path: the same file elsewhere is the same base."""
+    native_px: int
+    """The side of the squared picture that the model was made for."""
+    bucket_step_px: int
+    """Sides of buckets are multiples of it."""
+    tokenizer_folders: tuple[str, ...] = ()
+    """Where to look for a tokenizer when none lies beside the model."""
