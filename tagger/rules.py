@@ -1,0 +1,205 @@
+r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule leaves is what the next one gets.
+
+    # lines that start with # are remarks
+    trigger: mychar                  put first, moved there if present; no later rule moves it from the front
+    remove: simple background, *_hair    whole tags; * stands for any text, ? for one character
+    keep: 1girl, *_background        only these stay (and the trigger)
+    replace: grey hair -> silver hair
+    replace: jeans, shorts -> pants  any of them becomes one `pants`
+    replace: school uniform -> serafuku, pleated skirt
+    regex: ^(\w+) eyes$ -> eyes, \1 color    Python's re on every tag as it is spelled, blind to case
+    deduplicate                      of a tag that is there twice the first stays
+    sort: alphabetical               or frequency (in the whole set, frequent first), or length; with `reverse` behind it
+    first: 1girl, solo               those that are there come first, in this order; `last:` likewise
+    prepend: photo                   in front, where it is missing
+    append: outdoors                 at the end, where it is missing; `add:` is the same
+    max: 30                          only the first 30 tags stay
+    spaces                           long_hair becomes long hair; kaomoji such as ^_^ stay
+    unescape                         poster \(object\) becomes poster (object)
+
+Tags are compared blind to case, to underscore or blank, and to escaped parentheses, and always as a whole: `hat` is not in
+`hatsune miku`. Tags are written into captions as the rule spells them. A comma separates tags, so `;d` is one; `\*` and `\?`
+stand for themselves. A pattern or replacement of `regex` in double quotes keeps its outer blanks. With nothing behind its
+arrow `replace` or `regex` removes. The full-width comma, colon and arrow of Chinese and Japanese keyboards do as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .edits import Add, Caption, Captions, Deduplicate, Edit, Keep, Limit, Move, Remove, Replace, Respell, Sort, Substitute, Trigger
+from .errors import RuleError
+from .tags import split_tags, without_duplicates
+
+_SORTS = ("alphabetical", "frequency", "length")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule and where it stands."""
+
+    line: int
+    """Counted from 1, remarks and empty lines included."""
+    text: str
+    edit: Edit
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """What one rule changed in the captions that it got from the rule before."""
+
+    rule: Rule
+    num_captions: int
+    """Changed in any way, a changed order included."""
+    num_removed: int
+    num_added: int
+    """Tags over all captions; a replaced tag counts in both."""
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """The rules of `text`, in their order. Raises RuleError with all problems and their line numbers."""
+    rules: list[Rule] = []
+    problems: list[str] = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            rules.append(Rule(number, line, _parse_line(line)))
+        except ValueError as error:
+            problems.append(f"Line {number}, `{line}`: {error}")
+    if problems:
+        raise RuleError(problems)
+    return tuple(rules)
+
+
+def apply_rules(rules: Sequence[Rule], captions: Sequence[Sequence[str]]) -> tuple[Captions, tuple[RuleCount, ...]]:
+    """The captions of a whole set after all `rules`, and what each of them did. Nothing but the arguments decides."""
+    current: Captions = tuple(map(tuple, captions))
+    counts: list[RuleCount] = []
+    pinned: frozenset[str] = frozenset()
+    for rule in rules:
+        edited = rule.edit.edited(current, pinned)
+        counts.append(_count(rule, current, edited))
+        if isinstance(rule.edit, Trigger):
+            pinned |= rule.edit.keys
+        current = edited
+    return current, tuple(counts)
+
+
+def report(counts: Sequence[RuleCount]) -> str:
+    """One line for each rule, for people."""
+    return "\n".join(f"{count.rule.text}: {_outcome(count)}" for count in counts)
+
+
+def _outcome(count: RuleCount) -> str:
+    if not count.num_captions:
+        return "changed nothing"
+    tags = [f"{number} {'tag' if number == 1 else 'tags'} {verb}" for number, verb in ((count.num_removed, "out"), (count.num_added, "in")) if number]
+    captions = f"{count.num_captions} {'caption' if count.num_captions == 1 else 'captions'} changed"
+    return ", ".join([captions, *(tags or ["order only"])])
+
+
+def _count(rule: Rule, before: Captions, after: Captions) -> RuleCount:
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    removed = sum((Counter(old) - Counter(new)).total() for old, new in changed)
+    added = sum((Counter(new) - Counter(old)).total() for old, new in changed)
+    return RuleCount(rule, len(changed), removed, added)
+
+
+def _parse_line(line: str) -> Edit:
+    name, colon, body = (part.strip() for part in re.match(r"([^:：]*)([:：]?)(.*)", line, re.DOTALL).groups())
+    word = name.casefold()
+    if word in _WITHOUT_BODY:
+        if body:
+            raise ValueError(f"`{word}` takes nothing behind it; delete {body!r}.")
+        return _WITHOUT_BODY[word]
+    if word not in _WITH_BODY:
+        near = difflib.get_close_matches(word, known := [*_WITH_BODY, *_WITHOUT_BODY], n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"A rule is one of {', '.join(known)}, then a colon and tags, like `remove: hat`."
+        raise ValueError(f"there is no rule {name!r}. {hint}")
+    if not colon or not body:
+        raise ValueError(f"`{word}` needs {'a colon and ' if not colon else ''}something behind it, like `{_EXAMPLES[word]}`.")
+    return _WITH_BODY[word](body)
+
+
+def _tags(body: str) -> Caption:
+    if tags := without_duplicates(split_tags(body)):
+        return tags
+    raise ValueError("there is no tag between the commas.")
+
+
+def _arrow(body: str) -> tuple[str, str]:
+    """Both sides of the first arrow that stands between blanks; `a->b` is understood when it is the only one."""
+    sides = re.split(r"(?:^|\s+)->(?:\s+|$)|\s*→\s*", body, maxsplit=1)
+    if len(sides) == 1:
+        sides = body.split("->")
+    if len(sides) != 2:
+        raise ValueError("an arrow between blanks is needed, like `old tag -> new tag`.")
+    if not sides[0].strip():
+        raise ValueError("there is nothing in front of the arrow.")
+    return sides[0].strip(), sides[1].strip()
+
+
+def _replace(body: str) -> Replace:
+    old, new = _arrow(body)
+    return Replace(_tags(old), without_duplicates(split_tags(new)))
+
+
+def _regex(body: str) -> Substitute:
+    pattern, replacement = map(_unquoted, _arrow(body))
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}.") from error
+    try:
+        compiled.sub(replacement, "")
+    except (re.error, IndexError) as error:
+        raise ValueError(f"the replacement {replacement!r} does not fit the pattern: {error}.") from error
+    return Substitute(compiled, replacement)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+
+
+def _sort(body: str) -> Sort:
+    by, *rest = body.casefold().split()
+    if by not in _SORTS or rest not in ([], ["reverse"]):
+        raise ValueError(f"sort by {', '.join(_SORTS)}, with `reverse` behind it or not, instead of {body!r}.")
+    return Sort(by, reverse=bool(rest))
+
+
+def _max(body: str) -> Limit:
+    if not body.isdecimal() or int(body) < 1:
+        raise ValueError(f"{body!r} is not a number of tags; write a whole number from 1, like `max: 30`.")
+    return Limit(int(body))
+
+
+_WITH_BODY: dict[str, Callable[[str], Edit]] = {
+    "trigger": lambda body: Trigger(_tags(body)),
+    "remove": lambda body: Remove(_tags(body)),
+    "keep": lambda body: Keep(_tags(body)),
+    "replace": _replace,
+    "regex": _regex,
+    "sort": _sort,
+    "first": lambda body: Move(_tags(body), "first"),
+    "last": lambda body: Move(_tags(body), "last"),
+    "prepend": lambda body: Add(_tags(body), "front"),
+    "append": lambda body: Add(_tags(body), "end"),
+    "add": lambda body: Add(_tags(body), "end"),
+    "max": _max,
+}
+_WITHOUT_BODY: dict[str, Edit] = {"deduplicate": Deduplicate(), "spaces": Respell("spaces"), "unescape": Respell("unescaped")}
+_EXAMPLES = {
+    **{name: f"{name}: 1girl, solo" for name in _WITH_BODY},
+    "trigger": "trigger: mychar",
+    "replace": "replace: old tag -> new tag",
+    "regex": r"regex: ^(\w+) eyes$ -> \1 iris",
+    "sort": "sort: frequency",
+    "max": "max: 30",
+}

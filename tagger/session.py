@@ -1,0 +1,240 @@
+"""A tagger model in onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .errors import TaggerError
+from .models import Labels, load_labels, tagger_files
+from .preprocess import PREPROCESSING_VERSION
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDERS = (
+    "CUDAExecutionProvider",
+    "ROCMExecutionProvider",
+    "MIGraphXExecutionProvider",
+    "DmlExecutionProvider",
+    "CoreMLExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "CPUExecutionProvider",
+)
+"""In the order in which they are tried. TensorRT is left out: it compiles for minutes before the first image."""
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_USUAL_SIDE_PX = 448
+_BLOCK_BYTES = 1 << 16
+_NUM_BLOCKS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Engine:
+    """An onnxruntime session and what its model says about itself."""
+
+    session: onnxruntime.InferenceSession
+    input_name: str
+    output_name: str
+    dtype: type[np.floating]
+    side_px: int
+    layout: Literal["NHWC", "NCHW"]
+    fixed_batch: int | None
+    providers: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+class Tagger:
+    """A tagger with its labels. The model itself is loaded when the first scores are asked for, once, from any thread."""
+
+    def __init__(self, path: Path, providers: Sequence[str] | None = None):
+        """`path` is a value of `find_taggers`; `providers` replaces the order in which onnxruntime's are tried.
+
+        Raises TaggerError if a file is missing or the labels cannot be read.
+        """
+        self.files = tagger_files(path)
+        self.labels: Labels = load_labels(self.files.labels)
+        self._wanted = None if providers is None else tuple(providers)
+        self._engine: _Engine | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self.files.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the model file and of the preprocessing: scores of equal fingerprints may be shared. Reads 4 MiB, loads nothing."""
+        digest = hashlib.sha256(f"preprocessing {PREPROCESSING_VERSION};".encode())
+        size = self.files.model.stat().st_size
+        digest.update(str(size).encode())
+        with self.files.model.open("rb") as file:
+            for i in range(_NUM_BLOCKS):
+                file.seek(i * max(0, size - _BLOCK_BYTES) // (_NUM_BLOCKS - 1))
+                digest.update(file.read(_BLOCK_BYTES))
+        return digest.hexdigest()
+
+    @property
+    def side_px(self) -> int:
+        """The side of the square that the model takes."""
+        return self._opened().side_px
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many images the model takes at once, if it takes no other number."""
+        return self._opened().fixed_batch
+
+    @property
+    def is_open(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What the model really runs on, the first one first."""
+        return self._opened().providers
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about how the model runs. Empty before it is loaded."""
+        engine = self._engine
+        if engine is None or engine.wanted[0] == engine.providers[0]:
+            return ()
+        return (
+            f"{self.name} runs on {_short(engine.providers[0])}, slower than it could: onnxruntime offers {_short(engine.wanted[0])} but"
+            " could not start it, mostly because its version does not fit the installed driver or CUDA.",
+        )
+
+    def close(self) -> None:
+        """Gives the memory back. The model is loaded again when it is needed again."""
+        with self._lock:
+            self._engine = None
+
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [n, labels] of images float32 [n, side_px, side_px, 3] as `preprocess.prepare` makes them.
+
+        All at once if the model allows it, else in its own batch size, the last one filled up.
+        Raises TaggerError if the model fails or gives something else than probabilities.
+        """
+        engine = self._opened()
+        step = engine.fixed_batch or len(pixels)
+        scores = [self._run(engine, pixels[start : start + step]) for start in range(0, len(pixels), max(step, 1))]
+        return np.concatenate(scores) if scores else np.zeros((0, len(self.labels)), np.float32)
+
+    def _run(self, engine: _Engine, pixels: np.ndarray) -> np.ndarray:
+        num_images = len(pixels)
+        if engine.fixed_batch and num_images < engine.fixed_batch:
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], engine.fixed_batch - num_images, axis=0)])
+        if engine.layout == "NCHW":
+            pixels = pixels.transpose(0, 3, 1, 2)
+        try:
+            (scores,) = engine.session.run([engine.output_name], {engine.input_name: np.ascontiguousarray(pixels, dtype=engine.dtype)})
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            hint = " Use a smaller batch size." if num_images > 1 else ""
+            raise TaggerError(f"The tagger {self.name} failed on {_short(engine.providers[0])}: {error}.{hint}") from error
+        scores = np.asarray(scores, dtype=np.float32).reshape(len(pixels), -1)[:num_images]
+        if scores.shape[1] != len(self.labels):
+            raise _wrong_count(self, scores.shape[1])
+        if not (scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
+            raise TaggerError(
+                f"The tagger {self.name} gave values from {scores.min():.3g} to {scores.max():.3g} where probabilities from 0 to 1 are"
+                " expected: it is not a model in the WD format, or its provider computes nonsense."
+            )
+        return scores
+
+    def _opened(self) -> _Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = _open(self, self._wanted)
+            return self._engine
+
+
+def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
+    ort = _import_onnxruntime()
+    available = ort.get_available_providers()
+    wanted = tuple(name for name in wanted or PROVIDERS if name in available) or ("CPUExecutionProvider",)
+    if "CUDAExecutionProvider" in wanted and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # finds the CUDA libraries that torch's wheel brings
+    options = ort.SessionOptions()
+    options.enable_mem_pattern = "DmlExecutionProvider" not in wanted  # DirectML does not support it
+    options.log_severity_level = 3
+    model = tagger.files.model
+    _refuse_pointer(model)
+    try:
+        session = ort.InferenceSession(str(model), options, providers=list(wanted))
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise TaggerError(
+            f"{model} ({model.stat().st_size:,} bytes) cannot be loaded: {error}. If the download was cut off, download it again;"
+            " if the message speaks of an opset or IR version, update onnxruntime."
+        ) from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    fixed_batch, side_px, layout = _input_form(tagger, inputs[0].shape)
+    if inputs[0].type not in _DTYPES or len(inputs) != 1:
+        raise TaggerError(f"{model} is not a WD tagger: it takes {', '.join(i.type for i in inputs)} where one tensor(float) is expected.")
+    counts = [output.shape[-1] if output.shape else None for output in outputs]
+    fitting = [output.name for output, count in zip(outputs, counts, strict=True) if count == len(tagger.labels) or isinstance(count, str)]
+    if not fitting and isinstance(counts[0], int):
+        raise _wrong_count(tagger, counts[0])
+    return _Engine(
+        session=session,
+        input_name=inputs[0].name,
+        output_name=fitting[0] if fitting else outputs[0].name,
+        dtype=_DTYPES[inputs[0].type],
+        side_px=side_px,
+        layout=layout,
+        fixed_batch=fixed_batch,
+        providers=tuple(session.get_providers()),
+        wanted=wanted,
+    )
+
+
+def _input_form(tagger: Tagger, shape: Sequence[int | str | None]) -> tuple[int | None, int, Literal["NHWC", "NCHW"]]:
+    """Batch size if fixed, side and layout of an input; WD models have [batch, 448, 448, 3]."""
+    problem = TaggerError(f"{tagger.files.model} is not a WD tagger: its input is {list(shape)}, expected is [batch, side, side, 3].")
+    if len(shape) != 4 or 3 not in (shape[3], shape[1]):
+        raise problem
+    layout: Literal["NHWC", "NCHW"] = "NHWC" if shape[3] == 3 else "NCHW"
+    sides = {side for side in (shape[1:3] if layout == "NHWC" else shape[2:4]) if isinstance(side, int) and side > 0}
+    if len(sides) > 1:
+        raise problem
+    fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
+    return fixed_batch, sides.pop() if sides else _USUAL_SIDE_PX, layout
+
+
+def _import_onnxruntime() -> ModuleType:
+    install = (
+        f'Install exactly one of them: "{sys.executable}" -m pip install onnxruntime-gpu (NVIDIA cards) or onnxruntime (without).'
+        " Never both: they overwrite each other."
+    )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise TaggerError(f"Tagging needs onnxruntime, which cannot be imported ({error}). {install}") from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise TaggerError(f"onnxruntime is installed but broken, as it is after one of its two variants was removed. Uninstall both. {install}")
+    return onnxruntime
+
+
+def _refuse_pointer(model: Path) -> None:
+    with model.open("rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            raise TaggerError(f"{model} is only a git-lfs pointer, not the model. Download the file itself (or run `git lfs pull`).")
+
+
+def _wrong_count(tagger: Tagger, num_outputs: int) -> TaggerError:
+    return TaggerError(
+        f"{tagger.files.model} has {num_outputs:,} outputs but {tagger.files.labels.name} has {len(tagger.labels):,} tags:"
+        " the two files belong to different models. Download both from the same place."
+    )
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider")
