@@ -1,0 +1,33 @@
+"""Datasets: folders read, captions, buckets, pixels, and pictures of all that. No torch here."""
+
+from .buckets import (
+    BucketCount,
+    assign_buckets,
+    bucket_counts,
+    bucket_report,
+    make_bucket_sizes,
+    select_bucket,
+    select_bucket_without_upscale,
+)
+from .captions import caption_extension, read_caption, write_caption
+from .crop import open_image, place, placed_image
+from .scan import scan_folder
+from .split import held_out
+
+__all__ = [
+    "BucketCount",
+    "assign_buckets",
+    "bucket_counts",
+    "bucket_report",
+    "caption_extension",
+    "held_out",
+    "make_bucket_sizes",
+    "open_image",
+    "place",
+    "placed_image",
+    "read_caption",
+    "scan_folder",
+    "select_bucket",
+    "select_bucket_without_upscale",
+    "write_caption",
+]

@@ -1,0 +1,110 @@
+"""Caption files beside the images: read in whatever encoding they have, written in UTF-8 with a backup."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import AthanorError
+from ..files import replace_atomically
+from .encoding import decode_text
+from .header import IMAGE_EXTENSIONS
+
+DEFAULT_EXTENSIONS = (".txt", ".caption")
+_SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", ",", "，")
+
+
+def caption_extension(text: str) -> str:
+    """`text` as the ending of caption files, with its dot: "txt" and ".txt" are the same.
+
+    Raises AthanorError if it cannot be one.
+    """
+    extension = "." + text.strip().lstrip(".")
+    if not re.fullmatch(r"\.[^\s./\\:*?\"<>|]+", extension):
+        raise AthanorError(f"{text!r} cannot be the ending of caption files; give one like .txt or .caption.")
+    if extension.lower() in IMAGE_EXTENSIONS:
+        raise AthanorError(f"Captions cannot be kept in {extension} files, which are pictures; give an ending like .txt or .caption.")
+    return extension
+
+
+def read_caption(image: Path, extensions: tuple[str, ...] = DEFAULT_EXTENSIONS) -> tuple[str | None, tuple[str, ...]]:
+    """The caption of `image` and what the reader should be told about its file.
+
+    The first of `extensions` for which there is a file counts. None where there is no such file, "" where it is empty.
+    Byte-order marks, blanks and commas at the ends are taken off. Several lines become one: a line that ends a sentence
+    or in a comma is followed by a blank, any other by a comma, so that one tag a line works as well as prose does.
+    """
+    files = [file for extension in extensions if (file := _caption_file(image, extension))]
+    if not files:
+        return None, ()
+    file, notes = files[0], []
+    if len(files) > 1:
+        notes.append(f"{image.name} has more than one caption file; {file.name} is used, {_listed(other.name for other in files[1:])} is not.")
+    try:
+        text, encoding = decode_text(file.read_bytes())
+    except ValueError as error:
+        return None, (*notes, f"{file.name} cannot be read as a caption: {error}. Save it again as UTF-8 text.")
+    except OSError as error:
+        return None, (*notes, f"{file.name} cannot be read: {error.strerror or error}.")
+    if encoding:
+        notes.append(f"{file.name} is not UTF-8; it was read as {encoding}. Look whether that is right, and save it as UTF-8.")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1:
+        notes.append(f"{file.name} has {len(lines)} lines, which were joined into one caption.")
+    return _joined(lines).strip(", \t\u3000"), tuple(notes)
+
+
+def write_caption(image: Path, caption: str, extension: str = ".txt", backup: bool = True) -> Path:
+    """Writes the caption file of `image` in UTF-8 and returns its path. A file that says the same already is left alone.
+
+    With `backup` the file that was there stays as `name.txt.bak1`; later ones count up, none is ever overwritten.
+    Raises AthanorError if the folder cannot be written; the old file is whole then.
+    """
+    file = _caption_file(image, caption_extension(extension)) or image.with_suffix(caption_extension(extension))
+    try:
+        old = file.read_bytes() if file.exists() else None
+    except OSError as error:
+        raise AthanorError(f"Cannot read the caption file {file} that is to be replaced: {error.strerror or error}.") from error
+    if old is not None and _same(old, caption):
+        return file
+    if old is not None and backup:
+        _keep(file, old)
+    replace_atomically(file, lambda temporary: _write(temporary, caption.encode()))
+    return file
+
+
+def _caption_file(image: Path, extension: str) -> Path | None:
+    for ending in dict.fromkeys((extension, extension.lower(), extension.upper())):
+        file = image.with_suffix(ending)
+        if file.is_file():
+            return file
+    return None
+
+
+def _joined(lines: list[str]) -> str:
+    text = ""
+    for line in lines:
+        text += ("" if not text else " " if text.endswith(_SENTENCE_ENDS) else ", ") + line
+    return text
+
+
+def _same(old: bytes, caption: str) -> bool:
+    try:
+        return old.decode("utf-8").strip() == caption.strip()
+    except UnicodeDecodeError:
+        return False
+
+
+def _keep(file: Path, content: bytes) -> None:
+    num = 1
+    while (backup := file.with_name(f"{file.name}.bak{num}")).exists():
+        num += 1
+    replace_atomically(backup, lambda temporary: _write(temporary, content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _listed(names) -> str:
+    return " and ".join(names)

@@ -1,0 +1,104 @@
+"""Pixels of a sample: opened as people see them, resized and cut into the bucket."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image, ImageCms, ImageOps
+
+from ..errors import AthanorError
+from ..types import Placement, Sample
+from .header import MAX_PIXELS, open_picture
+
+_WHITE = (255, 255, 255)
+
+
+def open_image(path: Path, *, draft_px: int | None = None) -> Image.Image:
+    """The image upright, in RGB of 8 bits and the sRGB colours, transparent parts on white.
+
+    EXIF and XMP orientation are applied; embedded ICC profiles are converted, an unusable one ignored; grey, palette,
+    CMYK, 16-bit and floating-point images become RGB. Of an animation it is the first frame.
+    `draft_px` allows a JPEG to be decoded smaller, though no side under that: for thumbnails.
+    Raises AthanorError naming the file if it cannot be decoded.
+    """
+    try:
+        with open_picture(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"more than {MAX_PIXELS // 1_000_000} million pixels")
+            if draft_px is not None:
+                picture.draft(None, (draft_px, draft_px))
+            picture.load()
+            icc_profile = picture.info.get("icc_profile")
+            upright = ImageOps.exif_transpose(picture)
+    except Exception as error:
+        # The decoders raise all sorts: SyntaxError, struct.error, ValueError, RuntimeError, OSError without a number.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise AthanorError(f"The image {path} cannot be read: {reason}. Replace it, or take it out of the dataset.") from error
+    alpha, colours = _without_alpha(_in_8_bits(upright))
+    rgb = _in_srgb(colours, icc_profile)
+    return rgb if alpha is None else Image.composite(rgb, Image.new("RGB", rgb.size, _WHITE), alpha)
+
+
+def placed_image(sample: Sample) -> Image.Image:
+    """The image of `sample` as it is trained on: RGB of the size of its bucket.
+
+    Raises AthanorError if it has no placement yet, cannot be read, or has another size than when it was loaded.
+    """
+    if sample.placement is None:
+        raise AthanorError(f"{sample.path} has no bucket yet; put a Bucket node behind the dataset.")
+    image = open_image(Path(sample.path))
+    if image.size != (sample.width_px, sample.height_px):
+        raise AthanorError(
+            f"{sample.path} is {image.width} x {image.height} px now but was {sample.width_px} x {sample.height_px} px when the dataset was loaded; "
+            "queue again to load it anew."
+        )
+    return place(image, sample.placement)
+
+
+def place(image: Image.Image, placement: Placement) -> Image.Image:
+    """Resizes and cuts: Lanczos where the image shrinks, bicubic where it grows, which rings less."""
+    if image.size != placement.resized_px:
+        shrinks = placement.resized_px[0] * placement.resized_px[1] < image.width * image.height
+        image = image.resize(placement.resized_px, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
+    left, top = placement.crop_px
+    return image.crop((left, top, left + placement.bucket_px[0], top + placement.bucket_px[1]))
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits and floats scaled to 8; Pillow's own conversion cuts everything above 255 off."""
+    if image.mode.startswith("I"):
+        wide = image.convert("I")
+        lowest, highest = wide.getextrema()
+        return wide.convert("L") if highest <= 255 and lowest >= 0 and image.mode == "I" else wide.point(lambda value: value * (1 / 257)).convert("L")
+    if image.mode == "F":
+        _, highest = image.getextrema()
+        return (image.point(lambda value: value * 255 + 0) if highest <= 1.0 else image).convert("L")
+    return image
+
+
+def _without_alpha(image: Image.Image) -> tuple[Image.Image | None, Image.Image]:
+    """The alpha channel, or None, and the colours in L, RGB or CMYK."""
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return rgba.getchannel("A"), rgba.convert("RGB")
+    if image.mode in ("L", "RGB", "CMYK"):
+        return None, image
+    if image.mode == "1":
+        return None, image.convert("L")
+    return None, image.convert("RGB")
+
+
+def _in_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    if not icc_profile:
+        return image.convert("RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        # Through the conversion even sRGB itself would shift by a level here and there.
+        if image.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return image
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), intent, "RGB", flags=flags)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image.convert("RGB")

@@ -1,0 +1,71 @@
+"""Old text files without a word on their encoding: which of the usual ones it is."""
+
+from __future__ import annotations
+
+import codecs
+
+_ASIAN = {
+    "gb18030": "GBK (Simplified Chinese)",
+    "cp932": "Shift JIS (Japanese)",
+    "big5": "Big5 (Traditional Chinese)",
+    "cp949": "EUC-KR (Korean)",
+}
+_WESTERN = "Windows-1252 (Western European)"
+_ENOUGH_COMMON = 0.6
+_NUM_KOREAN_AT_LEAST = 6
+
+
+def decode_text(data: bytes) -> tuple[str, str | None]:
+    """The text of `data`, and for people the name of its encoding where that is not UTF-8.
+
+    UTF-8 and byte-order marks are certain. Otherwise that encoding wins in which the largest share of characters are
+    everyday ones: each of the Asian standards lists its frequent characters first, so the lead byte tells. General
+    detectors are made for pages of text and guess wrong on a handful of tags.
+    Raises ValueError if it is no text.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16"), "UTF-16"
+    if b"\0" in data:
+        raise ValueError("it is not a text file")
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError:
+        pass
+    scores = {encoding: _share_of_common(data, encoding) for encoding in _ASIAN}
+    best = max(scores, key=lambda encoding: scores[encoding])
+    if scores[best] >= _ENOUGH_COMMON:
+        if best == "gb18030" and scores["cp949"] == 1.0 and _looks_korean(data):
+            best = "cp949"
+        return data.decode(best), _ASIAN[best]
+    try:
+        return data.decode("cp1252"), _WESTERN
+    except UnicodeDecodeError:
+        raise ValueError("its encoding is unknown") from None
+
+
+def _share_of_common(data: bytes, encoding: str) -> float:
+    try:
+        codes = [char.encode(encoding) for char in data.decode(encoding) if not char.isascii()]
+    except UnicodeDecodeError:
+        return 0.0
+    return sum(_is_common(code, encoding) for code in codes) / max(1, len(codes))
+
+
+def _is_common(code: bytes, encoding: str) -> bool:
+    """Whether a character stands in the everyday rows of its standard: level 1, kana, hangul, punctuation."""
+    if len(code) != 2:
+        return False
+    lead, trail = code
+    if encoding == "gb18030":
+        return trail >= 0xA1 and (0xB0 <= lead <= 0xD7 or lead in (0xA1, 0xA3))
+    if encoding == "cp932":
+        return 0x81 <= lead <= 0x83 or 0x88 <= lead <= 0x97
+    if encoding == "big5":
+        return 0xA1 <= lead <= 0xC6
+    return trail >= 0xA1 and (0xB0 <= lead <= 0xC8 or lead in (0xA1, 0xA3))
+
+
+def _looks_korean(data: bytes) -> bool:
+    """Hangul ends at lead byte C8, where two in five of everyday Chinese characters are still to come."""
+    leads = [code[0] for char in data.decode("gb18030") if len(code := char.encode("gb18030")) == 2]
+    return len(leads) >= _NUM_KOREAN_AT_LEAST and max(leads) <= 0xC8

@@ -1,0 +1,142 @@
+"""One image file: its size from the header, and whether it is whole, without decoding what need not be decoded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError, features
+
+IMAGE_EXTENSIONS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+}
+"""File endings that count as images, in lower case, and the format that they promise."""
+
+MAX_PIXELS = 178_956_970
+"""Where Pillow, too, refuses an image as a decompression bomb. Held here since other node packs lift Pillow's limit."""
+
+_SIDEWAYS = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+_TAIL_BYTES = 4096
+_JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_REPLACE = "replace it or delete it."
+
+
+@dataclass(frozen=True)
+class Header:
+    width_px: int
+    height_px: int
+    """Size after EXIF orientation."""
+    kind: str
+    """The format that the content has: a value of `IMAGE_EXTENSIONS`."""
+
+
+class UnusableImageError(Exception):
+    """An image that cannot be trained on: `what` is wrong with it ("is empty"), `advice` says what to do."""
+
+    def __init__(self, what: str, advice: str):
+        self.what, self.advice = what, advice
+        super().__init__(f"{what}; {advice}")
+
+
+def read_header(path: Path, *, check_png_content: bool = True) -> Header:
+    """Size and kind of an image.
+
+    Pillow's own verify() passes cut JPEG, GIF, BMP, TIFF and AVIF files, so each format is checked by the cheapest test
+    that finds them: the end marker of JPEG, the checksums of PNG (they read the whole file; `check_png_content=False`
+    looks for its end only), the size that WebP declares, and decoding for the rare others.
+    Raises UnusableImageError for an empty, broken, animated or unreasonably large file, OSError for one that cannot be opened.
+    """
+    if path.stat().st_size == 0:
+        raise UnusableImageError("is empty (0 bytes)", _REPLACE)
+    try:
+        with open_picture(path) as picture:
+            kind = "JPEG" if picture.format == "MPO" else str(picture.format)
+            width_px, height_px = picture.size
+            if width_px * height_px > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            # A camera's MPO is a JPEG with a second view behind it, no animation.
+            if picture.format != "MPO" and getattr(picture, "is_animated", False):
+                frames = getattr(picture, "n_frames", 2)
+                what = f"has {frames} pages" if kind == "TIFF" else f"is animated ({frames} frames)"
+                raise UnusableImageError(what, "save the frame that you want as a PNG.")
+            if _orientation(picture, path) in _SIDEWAYS and kind != "TIFF":
+                width_px, height_px = height_px, width_px
+            _check_whole(picture, path, kind, check_png_content)
+    except UnusableImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise UnusableImageError(f"has more than {MAX_PIXELS // 1_000_000} million pixels", "make it smaller.") from None
+    except UnidentifiedImageError:
+        if path.suffix.lower() == ".avif" and not features.check("avif"):
+            raise UnusableImageError("is an AVIF image, which this Pillow cannot read", "update Pillow or save the image as PNG.") from None
+        raise UnusableImageError("is not an image that can be read, or it is broken", _REPLACE) from None
+    except PermissionError:
+        raise
+    except Exception as error:
+        # The decoders raise all sorts: SyntaxError, struct.error, ValueError, RuntimeError, OSError without a number.
+        raise UnusableImageError(f"is broken ({error or type(error).__name__})", _REPLACE) from None
+    return Header(width_px, height_px, kind)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Opens `path` by its content, whatever its ending says, with the decoders of `IMAGE_EXTENSIONS` and no other."""
+    Image.init()
+    return Image.open(path, formats=[kind for kind in ("MPO", *dict.fromkeys(IMAGE_EXTENSIONS.values())) if kind in Image.OPEN])
+
+
+def _orientation(picture: Image.Image, path: Path) -> int:
+    # Pillow decodes a PNG in search of EXIF behind the pixels; so only one that has some there is asked.
+    if picture.format == "PNG" and "exif" not in picture.info and b"eXIf" not in _tail(path):
+        return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
+    return int(picture.getexif().get(_ORIENTATION, 1))
+
+
+def _check_whole(picture: Image.Image, path: Path, kind: str, check_png_content: bool) -> None:
+    if kind == "JPEG":
+        if not _tail(path).rstrip(b"\0").endswith(b"\xff\xd9") and not _jpeg_ends(path.read_bytes()):
+            raise UnusableImageError("is cut off: its end is missing", _REPLACE)
+    elif kind == "PNG":
+        if check_png_content or b"IEND" not in _tail(path):
+            with open_picture(path) as fresh:
+                fresh.verify()
+    elif kind != "WEBP":
+        picture.load()
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the first image of a JPEG file reaches its end marker; trailing data of phones and cameras may follow."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return False
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return True
+        if marker == 0xFF:
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            found = _JPEG_NEXT_MARKER.search(data, at)
+            if not found:
+                return False
+            at = found.start()
+            if data[at + 1] == 0xD9:
+                return True
+    return False
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return file.read()
