@@ -2,10 +2,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import athanor.tagger
 import numpy as np
 import pytest
-
-import athanor.tagger
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.session import Tagger
 
@@ -70,13 +69,13 @@ def test_an_open_number_of_outputs_is_checked_by_the_first_scores(make_tagger) -
     tagger = Tagger(make_tagger(PROBES, num_outputs="tags"))
     np.testing.assert_allclose(tagger.scores(_pixels(1)), _expected(_pixels(1)), atol=1e-6)
     wrong = Tagger(make_tagger(PROBES, num_outputs="tags", rows=[("solo", 0)], name="wrong"))
-    with pytest.raises(TaggerError, match="3 outputs but selected_tags.csv has 1 tags"):
+    with pytest.raises(TaggerError, match=r"3 outputs but selected_tags\.csv has 1 tags"):
         wrong.scores(_pixels(1))
 
 
 def test_labels_of_another_model_are_refused(make_tagger) -> None:
     tagger = Tagger(make_tagger(PROBES, rows=[("a", 0), ("b", 0)]))
-    with pytest.raises(TaggerError, match="3 outputs but selected_tags.csv has 2 tags"):
+    with pytest.raises(TaggerError, match=r"3 outputs but selected_tags\.csv has 2 tags"):
         tagger.scores(_pixels(1))
 
 
@@ -142,7 +141,7 @@ def test_the_provider_that_really_runs_is_told(make_tagger, monkeypatch) -> None
 def test_without_onnxruntime_the_error_says_what_to_install(make_tagger, monkeypatch) -> None:
     tagger = Tagger(make_tagger(PROBES))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(TaggerError, match="pip install onnxruntime-gpu .* or onnxruntime .*Never both") as error:
+    with pytest.raises(TaggerError, match=r"pip install onnxruntime-gpu .* or onnxruntime .*Never both") as error:
         tagger.scores(_pixels(1))
     assert sys.executable in str(error.value)
     monkeypatch.setitem(sys.modules, "onnxruntime", sys.modules[__name__])

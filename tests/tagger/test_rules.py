@@ -1,0 +1,191 @@
+import re
+
+import pytest
+from athanor.tagger import rules as language
+from athanor.tagger.errors import RuleError, TaggerError
+from athanor.tagger.rules import apply_rules, parse_rules, report
+
+
+def _apply(text: str, *captions: str) -> list[str]:
+    edited, counts = apply_rules(parse_rules(text), [tuple(caption.split(", ")) if caption else () for caption in captions])
+    assert len(counts) == len(parse_rules(text))
+    return [", ".join(caption) for caption in edited]
+
+
+@pytest.mark.parametrize(
+    ("rules", "caption", "expected"),
+    [
+        # trigger
+        ("trigger: mychar", "solo, smile", "mychar, solo, smile"),
+        ("trigger: mychar", "solo, MyChar, smile", "mychar, solo, smile"),
+        ("trigger: my_char", "solo, my char", "my_char, solo"),
+        ("trigger: mychar", "", "mychar"),
+        ("trigger: mychar, outfit a", "solo, outfit a", "mychar, outfit a, solo"),
+        ("trigger: hat", "hatsune miku", "hat, hatsune miku"),
+        # remove
+        ("remove: hat", "hat, hatsune miku, witch hat", "hatsune miku, witch hat"),
+        ("remove: *_hair, SOLO", "long hair, short_hair, hair ornament, solo focus, solo", "hair ornament, solo focus"),
+        ("remove: poster (object)", r"poster \(object\), poster_(object), poster", "poster"),
+        (r"remove: poster \(object\)", "poster (object), solo", "solo"),
+        ("remove: ;d", ";d, :d, d", ":d, d"),
+        (r"remove: \m/", r"\m/, m/, \o/", r"m/, \o/"),
+        ("remove: girl", "1girl, girl", "1girl"),
+        (r"remove: \?", "?, a, !", "a, !"),
+        ("remove: 红发，蓝眼", "红发, 微笑, 蓝眼", "微笑"),
+        # keep
+        ("keep: 1girl, *_background", "1girl, white background, solo", "1girl, white background"),
+        ("trigger: me\nkeep: solo", "1girl, solo", "me, solo"),
+        ("keep: solo\ntrigger: me", "me, solo", "me, solo"),
+        # replace
+        ("replace: grey hair -> silver hair", "solo, grey_hair, smile", "solo, silver hair, smile"),
+        ("replace: a, b -> c", "x, a, y, b, z", "x, c, y, z"),
+        ("replace: a, b -> c", "x, b, c, a", "x, c"),
+        ("replace: a, b -> c", "c, x, a, b", "c, x"),
+        ("replace: a -> b, c", "x, a, y", "x, b, c, y"),
+        ("replace: *_hair -> hair", "long hair, hair ornament, red hair", "hair, hair ornament"),
+        ("replace: a -> A", "x, a", "x, A"),
+        ("replace: hat -> cap", "hatsune miku, that", "hatsune miku, that"),
+        ("replace: a ->", "x, a, y", "x, y"),
+        ("replace: a->b", "a", "b"),
+        ("replace：红发 → 赤发", "红发", "赤发"),
+        ("replace: >_< -> closed eyes", ">_<, >_o", "closed eyes, >_o"),
+        # regex
+        (r"regex: ^(\w+) eyes$ -> eyes, \1", "blue eyes, closed eyes now", "eyes, blue, closed eyes now"),
+        (r"regex: \s*\(.*\)$ ->", "saber (fate), (nothing)", "saber"),
+        ('regex: _ -> " "', "long_hair, smile", "long hair, smile"),
+        ('regex: "hair " ->', "hair ornament, hair", "ornament, hair"),
+        ("regex: BLUE -> red", "blue eyes", "red eyes"),
+        # deduplicate
+        ("deduplicate", "solo, long_hair, Solo, long hair, 1girl", "solo, long_hair, 1girl"),
+        ("deduplicate:", "a, a", "a"),
+        # order
+        ("sort: alphabetical", "b, C, a_z, a b", "a b, a_z, b, C"),
+        ("sort: alphabetical reverse", "b, C, a", "C, b, a"),
+        ("sort: length", "ccc, a, bb, d", "a, d, bb, ccc"),
+        ("first: 1girl, solo", "smile, solo, hat, 1girl", "1girl, solo, smile, hat"),
+        ("first: ?girl*, *hair", "smile, red hair, 2girls, long hair", "2girls, red hair, long hair, smile"),
+        ("last: white background, explicit", "explicit, a, white_background, b", "a, b, white_background, explicit"),
+        ("prepend: photo, solo", "a, solo", "photo, a, solo"),
+        ("append: a, b", "x, A", "x, A, b"),
+        ("add: b", "x", "x, b"),
+        ("max: 2", "a, b, c", "a, b"),
+        # a trigger stays in front
+        ("trigger: zzz\nsort: alphabetical", "b, a", "zzz, a, b"),
+        ("trigger: zzz\nfirst: 1girl\nprepend: photo", "a, 1girl", "zzz, photo, 1girl, a"),
+        ("trigger: zzz\nlast: zzz", "a", "zzz, a"),
+        ("trigger: zzz\nmax: 1", "a", "zzz"),
+        # spelling
+        ("spaces", "long_hair, ^_^, ||_||, poster_(object)", "long hair, ^_^, ||_||, poster (object)"),
+        ("unescape", r"poster \(object\), \m/, \(^o^)/", r"poster (object), \m/, \(^o^)/"),
+    ],
+)
+def test_what_each_rule_does(rules: str, caption: str, expected: str) -> None:
+    assert _apply(rules, caption) == [expected]
+
+
+def test_rules_apply_in_their_order() -> None:
+    assert _apply("replace: a -> b\nremove: b", "a, b, c") == ["c"]
+    assert _apply("remove: b\nreplace: a -> b", "a, b, c") == ["b, c"]
+    assert _apply("max: 2\nremove: a", "a, b, c") == ["b"]
+    assert _apply("remove: a\nmax: 2", "a, b, c") == ["b, c"]
+    assert _apply("first: a\ntrigger: t", "b, a") == ["t, a, b"]
+    assert _apply("append: z\nsort: alphabetical reverse", "a") == ["z, a"]
+
+
+def test_frequency_counts_captions_of_the_whole_set() -> None:
+    captions = ("rare, some, all", "some, all, all", "all")
+    assert _apply("sort: frequency", *captions) == ["all, some, rare", "all, all, some", "all"]
+    assert _apply("sort: frequency reverse", *captions)[0] == "rare, some, all"
+    assert _apply("sort: frequency", "b_c, a", "a, x", "B c", "b c") == ["b_c, a", "a, x", "B c", "b c"]
+
+
+def test_no_rules_and_no_captions() -> None:
+    assert apply_rules((), [("a",), ()]) == ((("a",), ()), ())
+    assert parse_rules("\n# nothing\n   \n") == ()
+    assert apply_rules(parse_rules("trigger: t\nsort: frequency"), [])[0] == ()
+
+
+def test_it_is_pure() -> None:
+    rules = parse_rules("trigger: t\nremove: a\nregex: x -> y")
+    captions = (("a", "x"), ("b",))
+    assert apply_rules(rules, captions) == apply_rules(rules, [list(caption) for caption in captions])
+    assert captions == (("a", "x"), ("b",))
+    assert len({*rules, *parse_rules("trigger: t")}) == 3 and rules[0] == parse_rules("trigger: t")[0]
+
+
+def test_remarks_and_windows_text() -> None:
+    rules = parse_rules("\ufeff# my rules\r\n\r\n  Trigger : me\r\nREMOVE: a\r\n")
+    assert [(rule.line, rule.text) for rule in rules] == [(3, "Trigger : me"), (4, "REMOVE: a")]
+    assert apply_rules(rules, [("a", "b")])[0] == (("me", "b"),)
+
+
+def test_every_rule_counts_what_it_changed() -> None:
+    text = "trigger: me\nremove: a\nreplace: b, c -> d\nremove: absent\nsort: alphabetical"
+    _, counts = apply_rules(parse_rules(text), [("a", "b", "c"), ("z", "y"), ("a", "a"), ("me", "q")])
+    assert [(count.num_captions, count.num_removed, count.num_added) for count in counts] == [
+        (3, 0, 3),
+        (2, 3, 0),
+        (1, 2, 1),
+        (0, 0, 0),
+        (1, 0, 0),
+    ]
+    assert report(counts).splitlines() == [
+        "trigger: me: 3 captions changed, 3 tags in",
+        "remove: a: 2 captions changed, 3 tags out",
+        "replace: b, c -> d: 1 caption changed, 2 tags out, 1 tag in",
+        "remove: absent: changed nothing",
+        "sort: alphabetical: 1 caption changed, order only",
+    ]
+
+
+def test_all_problems_are_told_at_once() -> None:
+    text = "trigger: fine\nremoev: a\n\n# ok\n1girl\nregex: (a -> b\nmax: many\nsort: colour\nremove:\ntrigger"
+    with pytest.raises(RuleError) as error:
+        parse_rules(text)
+    assert isinstance(error.value, TaggerError)
+    assert [int(re.match(r"Line (\d+), `", problem)[1]) for problem in error.value.problems] == [2, 5, 6, 7, 8, 9, 10]
+    assert str(error.value).splitlines() == list(error.value.problems)
+    assert "Did you mean `remove`?" in error.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("regex: (a -> b", r"'\(a' is not a regular expression: missing \)"),
+        (r"regex: a -> \1", "does not fit the pattern: invalid group reference 1"),
+        (r"regex: a -> \g<name>", "does not fit the pattern: unknown group name"),
+        ("regex: a", "an arrow between blanks"),
+        ("replace: a", "an arrow between blanks"),
+        ("replace: a->b->c", "an arrow between blanks"),
+        ("replace: -> b", "nothing in front of the arrow"),
+        ("replace: , -> b", "no tag between the commas"),
+        ("remove: , ,", "no tag between the commas"),
+        ("remove", "needs a colon and something behind it, like `remove: 1girl, solo`"),
+        ("max: 0", "'0' is not a number of tags"),
+        ("max: -3", "'-3' is not a number of tags"),
+        ("sort: length backwards", "sort by alphabetical, frequency, length"),
+        ("deduplicate: a", "takes nothing behind it; delete 'a'"),
+        (": a", "there is no rule ''"),
+        ("delete everything", "A rule is one of trigger, remove"),
+    ],
+)
+def test_problems_name_the_value_and_the_way_out(line: str, message: str) -> None:
+    with pytest.raises(RuleError, match=message):
+        parse_rules(line)
+
+
+def test_the_examples_of_the_description_are_rules() -> None:
+    lines = [line.strip() for line in language.__doc__.split("\n\n")[1].splitlines()]
+    rules = parse_rules("\n".join(re.split(r"\s{2,}", line)[0] for line in lines))
+    assert len(rules) == len(lines) - 1 == 15
+
+
+def test_twenty_thousand_captions_are_quick() -> None:
+    import time
+
+    captions = [tuple(f"tag {(i * j) % 3000}" for j in range(1, 31)) for i in range(20_000)]
+    rules = parse_rules("trigger: me\nremove: *7, tag 12?\nreplace: tag 1, tag 2 -> tag 3\nregex: ^tag -> t\ndeduplicate\nsort: frequency\nmax: 20")
+    started_sec = time.process_time()
+    edited, counts = apply_rules(rules, captions)
+    assert len(edited) == 20_000 and all(count.num_captions for count in counts)
+    assert time.process_time() - started_sec < 20

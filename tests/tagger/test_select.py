@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from athanor.tagger.errors import TaggerError
+from athanor.tagger.models import Labels, load_labels
+from athanor.tagger.select import MODES, combine, select_tags
+from athanor.tagger.tags import KAOMOJI
+
+# out of block order on purpose: rating, character, general, rating, meta, general, character, general
+LABELS = Labels(
+    ("general", "hatsune_miku", "long_hair", "explicit", "highres", "poster_(object)", "saber_(fate)", "solo"),
+    (9, 4, 0, 9, 5, 0, 4, 0),
+)
+SCORES = np.array([0.3, 0.9, 0.5, 0.7, 0.99, 0.36, 0.86, 0.95], np.float32)
+
+
+def test_thresholds_by_category() -> None:
+    assert select_tags(SCORES, LABELS) == ("hatsune miku", "saber (fate)", "solo", "long hair", "poster (object)")
+    assert select_tags(SCORES, LABELS, general_threshold=0.5) == ("hatsune miku", "saber (fate)", "solo")
+    assert select_tags(SCORES, LABELS, general_threshold=0.9, character_threshold=0.88) == ("hatsune miku", "solo")
+
+
+def test_a_threshold_of_one_leaves_a_category_out() -> None:
+    certain = np.ones(8, np.float32)
+    assert select_tags(certain, LABELS, character_threshold=1) == ("long hair", "poster (object)", "solo")
+    assert select_tags(certain, LABELS, general_threshold=1, character_threshold=1) == ()
+
+
+def test_orders() -> None:
+    everything = {"general_threshold": 0.1, "character_threshold": 0.1}
+    assert select_tags(SCORES, LABELS, **everything, character_first=False) == (
+        "solo",
+        "hatsune miku",
+        "saber (fate)",
+        "long hair",
+        "poster (object)",
+    )
+    assert select_tags(SCORES, LABELS, **everything, sort="model", character_first=False) == (
+        "hatsune miku",
+        "long hair",
+        "poster (object)",
+        "saber (fate)",
+        "solo",
+    )
+    assert select_tags(SCORES, LABELS, **everything, sort="model", character_first=True) == (
+        "hatsune miku",
+        "saber (fate)",
+        "long hair",
+        "poster (object)",
+        "solo",
+    )
+
+
+def test_the_rating_is_the_likeliest_one() -> None:
+    assert "explicit" not in select_tags(SCORES, LABELS)
+    assert select_tags(SCORES, LABELS, general_threshold=0.9, character_threshold=1, rating="first") == ("explicit", "solo")
+    assert select_tags(SCORES * 0.1, LABELS, rating="last") == ("explicit",)
+    assert select_tags(SCORES, LABELS, general_threshold=0.9, character_threshold=1, rating="last", exclude=["explicit"]) == ("solo",)
+
+
+def test_excluded_tags_in_any_spelling() -> None:
+    assert select_tags(SCORES, LABELS, exclude=["Long Hair", r"poster \(object\)", "hatsune*"]) == ("saber (fate)", "solo")
+    assert "hatsune miku" in select_tags(SCORES, LABELS, exclude=["hat", "miku"])
+
+
+def test_spelling() -> None:
+    assert select_tags(SCORES, LABELS, replace_underscores=False)[-1] == "poster_(object)"
+    assert select_tags(SCORES, LABELS, escape_parentheses=True)[-1] == r"poster \(object\)"
+
+
+def test_kaomoji_and_odd_names_survive() -> None:
+    names = (*sorted(KAOMOJI), ";d", r"\m/", r"\(^o^)/", "long_hair")
+    tags = select_tags(np.linspace(1, 0.5, len(names), dtype=np.float32), Labels(names, (0,) * len(names)))
+    assert tags == (*names[:-1], "long hair")
+
+
+def test_rows_of_a_file_out_of_order(tmp_path: Path, write_labels) -> None:
+    write_labels(tmp_path / "tags.csv", [("miku", 4), ("solo", 0), ("general", 9), ("smile", 0), ("explicit", 9)])
+    scores = np.array([0.5, 0.9, 0.95, 0.2, 0.6], np.float32)
+    labels = load_labels(tmp_path / "tags.csv")
+    assert select_tags(scores, labels, character_threshold=0.4, rating="last") == ("miku", "solo", "general")
+    assert select_tags(scores, labels, rating="last") == ("solo", "general")
+
+
+@pytest.mark.parametrize(
+    ("mode", "existing", "expected"),
+    [
+        ("fill-empty", (), ("a", "b c")),
+        ("fill-empty", ("", " "), ("a", "b c")),
+        ("fill-empty", ("x", "x"), ("x", "x")),
+        ("overwrite", ("x", "a"), ("a", "b c")),
+        ("overwrite", (), ("a", "b c")),
+        ("prepend", ("x", "B_c"), ("a", "b c", "x")),
+        ("append", ("x", "B_c"), ("x", "B_c", "a")),
+        ("append", (), ("a", "b c")),
+        ("prepend", ("",), ("a", "b c")),
+    ],
+)
+def test_combine(mode, existing: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert combine(existing, ("a", "b c", "A"), mode) == expected
+
+
+def test_new_tags_may_be_none() -> None:
+    assert [combine(("x",), (), mode) for mode in MODES] == [("x",), (), ("x",), ("x",)]
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(TaggerError, match=r"'replace'.*fill-empty, overwrite"):
+        combine((), ("a",), "replace")
