@@ -1,0 +1,40 @@
+"""What tests of several folders share: a real ComfyUI server, started once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tools"))  # comfyui_server, workflow_api
+
+from comfyui_server import ComfyUI, find_comfyui, start_for_tests  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def start_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ComfyUI]]:
+    """Starts further servers, each in a base directory of its own or in the given one: start_comfyui(base=None, arguments=()).
+
+    For tests that kill their server or need other options; what still runs at the end is stopped.
+    """
+    if find_comfyui() is None:
+        pytest.skip("no ComfyUI: `python dev.py test` fetches one, or let ATHANOR_COMFYUI name a checkout")
+    started: list[ComfyUI] = []
+
+    def start(base: Path | None = None, arguments: tuple[str, ...] = ()) -> ComfyUI:
+        server = start_for_tests(base or tmp_path_factory.mktemp("comfyui"), arguments)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def comfyui(start_comfyui: Callable[..., ComfyUI]) -> ComfyUI:
+    """The server that all tests share; leave it running and its queue empty."""
+    return start_comfyui()
