@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
@@ -24,6 +26,7 @@ IMAGE_EXTENSIONS = {
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, refuses an image as a decompression bomb. Held here since other node packs lift Pillow's limit."""
 
+_KINDS = ("MPO", *dict.fromkeys(IMAGE_EXTENSIONS.values()))
 _SIDEWAYS = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _TAIL_BYTES = 4096
@@ -56,10 +59,12 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     looks for its end only), the size that WebP declares, and decoding for the rare others.
     Raises UnusableImageError for an empty, broken, animated or unreasonably large file, OSError for one that cannot be opened.
     """
-    if path.stat().st_size == 0:
-        raise UnusableImageError("is empty (0 bytes)", _REPLACE)
     try:
-        with open_picture(path) as picture:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UnusableImageError("is empty (0 bytes)", _REPLACE)
+            file.seek(0)
+            picture = open_picture(file)
             kind = "JPEG" if picture.format == "MPO" else str(picture.format)
             width_px, height_px = picture.size
             if width_px * height_px > MAX_PIXELS:
@@ -69,9 +74,12 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
                 frames = getattr(picture, "n_frames", 2)
                 what = f"has {frames} pages" if kind == "TIFF" else f"is animated ({frames} frames)"
                 raise UnusableImageError(what, "save the frame that you want as a PNG.")
-            if _orientation(picture, path) in _SIDEWAYS and kind != "TIFF":
+            here = file.tell()
+            tail = _tail(file)
+            file.seek(here)
+            if _orientation(picture, path, tail) in _SIDEWAYS and kind != "TIFF":
                 width_px, height_px = height_px, width_px
-            _check_whole(picture, path, kind, check_png_content)
+            _check_whole(picture, path, tail, kind, check_png_content)
     except UnusableImageError:
         raise
     except Image.DecompressionBombError:
@@ -88,27 +96,29 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     return Header(width_px, height_px, kind)
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Opens `path` by its content, whatever its ending says, with the decoders of `IMAGE_EXTENSIONS` and no other."""
+def open_picture(file: Path | BinaryIO) -> Image.Image:
+    """Opens an image by its content, whatever its ending says, with the decoders of `IMAGE_EXTENSIONS` and no other."""
     Image.init()
-    return Image.open(path, formats=[kind for kind in ("MPO", *dict.fromkeys(IMAGE_EXTENSIONS.values())) if kind in Image.OPEN])
+    return Image.open(file, formats=[kind for kind in _KINDS if kind in Image.OPEN])
 
 
-def _orientation(picture: Image.Image, path: Path) -> int:
+def _orientation(picture: Image.Image, path: Path, tail: bytes) -> int:
     # Pillow decodes a PNG in search of EXIF behind the pixels; so only one that has some there is asked.
-    if picture.format == "PNG" and "exif" not in picture.info and b"eXIf" not in _tail(path):
+    if picture.format != "PNG" or "exif" in picture.info:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    if b"eXIf" not in tail:
         return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
-    return int(picture.getexif().get(_ORIENTATION, 1))
+    with open_picture(path) as fresh:
+        return int(fresh.getexif().get(_ORIENTATION, 1))
 
 
-def _check_whole(picture: Image.Image, path: Path, kind: str, check_png_content: bool) -> None:
+def _check_whole(picture: Image.Image, path: Path, tail: bytes, kind: str, check_png_content: bool) -> None:
     if kind == "JPEG":
-        if not _tail(path).rstrip(b"\0").endswith(b"\xff\xd9") and not _jpeg_ends(path.read_bytes()):
+        if not tail.rstrip(b"\0").endswith(b"\xff\xd9") and not _jpeg_ends(path.read_bytes()):
             raise UnusableImageError("is cut off: its end is missing", _REPLACE)
     elif kind == "PNG":
-        if check_png_content or b"IEND" not in _tail(path):
-            with open_picture(path) as fresh:
-                fresh.verify()
+        if check_png_content or b"IEND" not in tail:
+            picture.verify()
     elif kind != "WEBP":
         picture.load()
 
@@ -136,7 +146,7 @@ def _jpeg_ends(data: bytes) -> bool:
     return False
 
 
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return file.read()
+def _tail(file: BinaryIO) -> bytes:
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size_bytes - _TAIL_BYTES))
+    return file.read()

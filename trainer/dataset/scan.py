@@ -28,6 +28,8 @@ class _Found:
     """Relative to the dataset's folder, with /."""
     repeats: int
     concept: str
+    listed: frozenset[str]
+    """The names of all files in its folder."""
 
 
 @dataclass
@@ -94,6 +96,7 @@ def _read_folder(walk: _Walk, folder: Path, repeats: int, concept: str, inside_n
     except OSError as error:
         walk.notes.append(f"The subfolder {_name(walk, folder)} cannot be read ({error.strerror or error}) and was left out.")
         return
+    listed = frozenset(entry.name for entry in entries)
     for entry in entries:
         path = folder / entry.name
         if entry.name.startswith("."):
@@ -107,7 +110,7 @@ def _read_folder(walk: _Walk, folder: Path, repeats: int, concept: str, inside_n
                 f"{_name(walk, path)} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it."
             )
         else:
-            walk.found.append(_Found(path, _name(walk, path), repeats, concept))
+            walk.found.append(_Found(path, _name(walk, path), repeats, concept, listed))
 
 
 def _read_subfolder(walk: _Walk, path: Path, repeats: int, concept: str, inside_numbered: bool) -> None:
@@ -163,7 +166,7 @@ def _read_image(found: _Found, extensions: tuple[str, ...], is_thorough: bool) -
         return f"{found.name} {problem.what} and was left out; {problem.advice}", "", ()
     except OSError as error:
         return f"{found.name} cannot be opened ({error.strerror or error}) and was left out; look whether another program holds it.", "", ()
-    caption, caption_notes = read_caption(found.path, extensions)
+    caption, caption_notes = read_caption(found.path, extensions, listed=found.listed)
     sample = Sample(
         path=str(found.path),
         width_px=header.width_px,
