@@ -58,6 +58,7 @@ class TrainSettings:
     max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it. 0 turns it off.", 0.0, 1000.0)
     save_every_epochs: int = setting(1, "Keep the LoRA or embedding after every n-th epoch, and always after the last.", 1, 100_000)
     precision: str = setting("bf16", "Number format of the forward and backward pass; what is trained stays in fp32.", choices=("bf16", "fp32"))
+    save_precision: str = setting("fp16", "Number format of the saved files.", choices=("fp16", "bf16", "fp32"))
     seed: int = setting(0, "Same seed, same run.", 0, 2**32 - 1)
 
 

@@ -61,8 +61,11 @@ class EventLog:
 
     def write(self, kind: str, fields: Mapping[str, Any]) -> None:
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(line + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise AthanorError(f"Cannot write {self._path}: {error.strerror}. Free some space or choose a folder that can be written, then queue again.") from error
 
 
 def parse_events(text: str) -> Iterator[dict[str, Any]]:
@@ -167,7 +170,6 @@ def open_run(root: Path, job: TrainJob) -> Run:
         folder = root / (name if number == 1 else f"{name}-{number}")
         number += 1
         if not folder.exists():
-            folder.mkdir(parents=True)
             write_job_file(folder, job)
             return Run(folder)
         if not (folder / JOB_FILE).exists():

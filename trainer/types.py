@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Literal
 
 Role = Literal["train", "validation", "regularization"]
@@ -44,6 +46,13 @@ class Sample:
     def tags(self) -> tuple[str, ...]:
         """The caption split at its commas, blanks trimmed, empty ones dropped."""
         return tuple(tag for part in (self.caption or "").split(",") if (tag := part.strip()))
+
+    def prompt(self, trigger: str) -> str:
+        """What the image is trained with: its caption; without one, the name of its `6_name` folder, or the trigger."""
+        if self.caption is not None:
+            return self.caption
+        named = re.fullmatch(r"\d+_(.+)", PurePath(self.path).parent.name)
+        return named[1] if named else trigger
 
     def with_tags(self, tags: tuple[str, ...]) -> Sample:
         return replace(self, caption=", ".join(tags))

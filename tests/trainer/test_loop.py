@@ -1,0 +1,127 @@
+"""The whole training on a tiny random model: what it writes, that it repeats, that it resumes to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from athanor.trainer.bases import describe_base
+from athanor.trainer.config import SampleSettings, TrainJob
+from athanor.trainer.control import Control
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.loop import train
+from athanor.trainer.run import Run, open_run
+from athanor.trainer.types import Dataset
+
+
+class StopAfter(Control):
+    """Asks to stop once it was looked at `num_looks` times: once before every step."""
+
+    def __init__(self, num_looks: int):
+        super().__init__()
+        self._left = num_looks
+
+    @property
+    def stop_requested(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def trained(root: Path, job: TrainJob, control: Control | None = None) -> Run:
+    run = open_run(root, job)
+    train(run, control or Control())
+    return run
+
+
+def same_tensors(first: Path, second: Path) -> bool:
+    one, two = load_file(first), load_file(second)
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_run_saves_every_epoch_and_says_what_it_did(tmp_path, job):
+    run = trained(tmp_path, job)
+    assert run.finished()
+    assert [epoch.number for epoch in run.epochs()] == [1, 2, 3]
+    assert all(epoch.path.is_file() and epoch.validation_loss and epoch.training_loss for epoch in run.epochs())
+    start = next(event for event in run.events() if event["event"] == "start")
+    assert len(run.losses()) == start["total_steps"] == 3 * start["steps_per_epoch"]
+    assert {part["name"]: part["modules"] for part in start["parts"]} == {"denoiser": 48, "text_encoder": 12}
+    assert sorted(run.validation_losses()) == [0, 1, 2, 3]
+
+
+def test_training_changes_the_adapters_and_lowers_the_held_out_loss(tmp_path, job):
+    run = trained(tmp_path, dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=8)))
+    losses = run.validation_losses()
+    assert losses[8] < losses[0]
+    assert all(tensor.abs().max() > 0 for key, tensor in load_file(run.epochs()[-1].path).items() if key.endswith("lora_up.weight"))
+
+
+def test_the_same_job_gives_the_same_file_to_the_bit(tmp_path, job):
+    first, second = trained(tmp_path / "one", job), trained(tmp_path / "two", job)
+    assert [epoch.sha256 for epoch in first.epochs()] == [epoch.sha256 for epoch in second.epochs()]
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 4, 5])
+def test_a_stopped_run_resumes_to_the_bit(tmp_path, job, num_steps):
+    whole = trained(tmp_path / "whole", job)
+    run = trained(tmp_path / "stopped", job, StopAfter(num_steps))
+    assert not run.finished() and len(run.losses()) == num_steps
+    assert (run.folder / "epochs" / f"my run-step{num_steps:08d}.safetensors").is_file()
+    again = trained(tmp_path / "stopped", job)
+    assert again.folder == run.folder and again.finished()
+    assert again.losses() == whole.losses()
+    assert [epoch.sha256 for epoch in again.epochs()] == [epoch.sha256 for epoch in whole.epochs()]
+    assert again.validation_losses() == whole.validation_losses()
+
+
+def test_sample_pictures_are_drawn_and_change_nothing(tmp_path, job):
+    plain = trained(tmp_path / "plain", job)
+    sampled = trained(tmp_path / "sampled", dataclasses.replace(job, samples=SampleSettings(prompts="# no\nsubject 1\n\nsubject 2", steps=2)))
+    assert sampled.losses() == plain.losses()
+    assert [(picture.epoch, picture.prompt) for picture in sampled.samples()] == [(n, f"subject {i}") for n in (1, 2, 3) for i in (1, 2)]
+    assert all(picture.path.is_file() for picture in sampled.samples())
+
+
+def test_a_text_encoder_with_rate_0_stays_out(tmp_path, job):
+    run = trained(tmp_path, dataclasses.replace(job, train=dataclasses.replace(job.train, text_encoder_rate=0.0)))
+    keys = load_file(run.epochs()[-1].path)
+    assert keys and all(key.startswith("lora_unet_") for key in keys)
+
+
+def test_bf16_trains_fp32_adapters(tmp_path, job):
+    run = trained(tmp_path, dataclasses.replace(job, train=dataclasses.replace(job.train, precision="bf16", save_precision="fp32")))
+    assert all(tensor.dtype == torch.float32 for tensor in load_file(run.epochs()[-1].path).values())
+    state = load_file(run.folder / "state" / "state-a.safetensors")
+    assert all(tensor.dtype == torch.float32 for key, tensor in state.items() if key.startswith("trained."))
+
+
+def test_the_file_tells_of_itself(tmp_path, job):
+    run = trained(tmp_path, job)
+    with safe_open(run.epochs()[1].path, framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["ss_epoch"] == "2" and metadata["ss_num_epochs"] == "3"
+    assert metadata["ss_network_dim"] == "2" and metadata["ss_network_alpha"] == "1.0"
+    assert metadata["ss_base_model_version"] == "sd_v1"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert '"plain"' in metadata["ss_tag_frequency"]
+    assert len(metadata["sshs_model_hash"]) == 64 and len(metadata["sshs_legacy_hash"]) == 8
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_with_a_sentence(tmp_path, job, workshop):
+    weights = workshop / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["conv_out.bias"] = torch.full_like(tensors["conv_out.bias"], torch.inf)
+    save_file(tensors, weights)
+    run = open_run(tmp_path / "runs", dataclasses.replace(job, base=describe_base(workshop), dataset=without_held_out(job.dataset)))
+    with pytest.raises(AthanorError, match=r"The loss became (nan|inf) at step 1 \(epoch 1; images picture .*Lower the learning rate"):
+        train(run, Control())
+    assert not list(run.folder.rglob("*.safetensors"))
+
+
+def without_held_out(dataset: Dataset) -> Dataset:
+    return dataset.with_samples(dataset.with_role("train"))

@@ -1,0 +1,36 @@
+"""What the loop draws from: the images of one epoch in batches of one bucket each.
+
+As in sd-scripts, each bucket is cut into batches and its last one may be short; images and batches are shuffled anew
+each epoch, from the seed and the epoch's number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .seeds import generator
+from .types import Sample
+
+
+def batches_per_epoch(samples: Sequence[Sample], batch_size: int) -> int:
+    return sum(-(-len(indices) // batch_size) for indices in _by_bucket(samples).values())
+
+
+def epoch_batches(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """Indices into `samples`, every image as often as it repeats."""
+    import torch
+
+    draw = generator(seed, "order", epoch)
+    batches = []
+    for indices in _by_bucket(samples).values():
+        shuffled = [indices[i] for i in torch.randperm(len(indices), generator=draw).tolist()]
+        batches += [tuple(shuffled[i : i + batch_size]) for i in range(0, len(shuffled), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=draw).tolist()]
+
+
+def _by_bucket(samples: Sequence[Sample]) -> dict[tuple[int, int], list[int]]:
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for index, sample in enumerate(samples):
+        assert sample.placement is not None, "validated before: every sample has its bucket"
+        buckets.setdefault(sample.placement.bucket_px, []).extend([index] * sample.repeats)
+    return dict(sorted(buckets.items()))

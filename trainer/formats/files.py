@@ -1,0 +1,62 @@
+"""Writes adapter and embedding files with the hashes that other programs look for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import file_sha256, replace_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+_LEGACY_OFFSET, _LEGACY_BYTES = 0x100000, 0x10000
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], precision: str) -> str:
+    """Saves `tensors` in `precision` (fp16, bf16 or fp32) and returns the file's sha256; equal input, equal file.
+
+    `sshs_model_hash` is the sha256 of the tensor data and `sshs_legacy_hash` eight digits over 64 KiB of the file as
+    it is with `ss_*` metadata only, as sd-scripts writes and A1111's Additional Networks reads them.
+    """
+    import torch
+
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    cast = {name: tensors[name].to(dtype).contiguous() for name in sorted(tensors)}
+    plain = _serialise(cast, {key: value for key, value in metadata.items() if key.startswith("ss_")})
+    hashes = {
+        "sshs_model_hash": hashlib.sha256(plain[_header_bytes(plain) :]).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(plain[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_BYTES]).hexdigest()[:8],
+    }
+    replace_atomically(path, lambda temporary: temporary.write_bytes(_serialise(cast, {**metadata, **hashes})))
+    return file_sha256(path)
+
+
+def with_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
+    """Copies a safetensors file with further metadata; its tensors stay bit for bit the same."""
+    from safetensors import safe_open
+
+    with safe_open(source, framework="pt") as file:
+        merged = {**(file.metadata() or {}), **metadata}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    replace_atomically(target, lambda temporary: temporary.write_bytes(_serialise(tensors, merged)))
+
+
+def _serialise(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """As safetensors does, with the metadata in order: the library writes it in a new random order each time."""
+    from safetensors.torch import save
+
+    data = save(dict(tensors), {"": ""})
+    end = _header_bytes(data)
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def _header_bytes(serialised: bytes) -> int:
+    return 8 + int.from_bytes(serialised[:8], "little")

@@ -1,0 +1,64 @@
+"""The header of a safetensors file: names, shapes and metadata, without reading a single weight.
+
+Format: 8 bytes little-endian length, then that many bytes of JSON (https://github.com/huggingface/safetensors).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import AthanorError
+
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Header:
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    """As the format writes them: F16, BF16, F32, F8_E4M3…"""
+    metadata: dict[str, str]
+
+    def any_key(self, *prefixes: str) -> bool:
+        return any(key.startswith(prefixes) for key in self.shapes)
+
+
+def read_header(path: Path) -> Header:
+    """Raises AthanorError if `path` is not a whole safetensors file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _MAX_HEADER_BYTES):
+                raise ValueError("its header is longer than the file")
+            entries = json.loads(file.read(length))
+        metadata = entries.pop("__metadata__", {})
+        shapes = {key: tuple(entry["shape"]) for key, entry in entries.items()}
+        dtypes = {key: entry["dtype"] for key, entry in entries.items()}
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        if 8 + length + end != size:
+            raise ValueError(f"it has {size} bytes and should have {8 + length + end}; the download is not complete")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise AthanorError(f"{path} is not a whole safetensors file: {error}.") from None
+    return Header(shapes, dtypes, metadata)
+
+
+def describe_contents(header: Header) -> str:
+    """What a file is that is not the wanted one, in a few words."""
+    keys = header.shapes
+    if any(".lora_" in key or "lora_A" in key or ".hada_" in key or ".lokr_" in key or key.endswith(".on_input") for key in keys):
+        return "a LoRA"
+    if any(key in keys for key in ("emb_params", "clip_l", "clip_g", "string_to_param")):
+        return "an embedding"
+    if header.any_key("control_model.", "controlnet_"):
+        return "a ControlNet"
+    if header.any_key("model.diffusion_model.", "diffusion_model."):
+        return "a checkpoint of another model family"
+    if header.any_key("decoder.", "first_stage_model.") and not header.any_key("double_blocks."):
+        return "a VAE"
+    if header.any_key("text_model.", "encoder.block.", "cond_stage_model."):
+        return "a text encoder"
+    return "a diffusion model of another family" if keys else "an empty file"

@@ -1,0 +1,154 @@
+"""What a file tells of itself: `ss_*` as sd-scripts writes it and `modelspec.*` (Stability's model spec 1.0.1).
+
+Everything here follows from the job, so that the same job gives the same file to the bit; times of day come in when an
+epoch is saved under its final name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ..batches import batches_per_epoch
+from ..config import TrainJob
+from ..families.base import Family
+from ..files import file_sha256
+from ..run import job_hash
+from ..types import Sample
+
+_MAX_TAGS = 2000
+"""Keeps the header well under the megabyte that ComfyUI and A1111 read."""
+_MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}
+
+
+def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[str, str]:
+    """The metadata of an epoch's file; all values are strings, lists and objects are JSON."""
+    train, samples = job.train, job.dataset.with_role("train")
+    steps_per_epoch = batches_per_epoch(samples, train.batch_size)
+    values: dict[str, object] = {
+        "ss_session_id": int(job_hash(job)[:8], 16),
+        "ss_output_name": job.name,
+        "ss_learning_rate": train.rate,
+        "ss_unet_lr": train.rate if job.kind == "lora" else None,
+        "ss_text_encoder_lr": train.text_encoder_rate,
+        "ss_num_train_images": sum(sample.repeats for sample in samples),
+        "ss_num_validation_images": len(job.dataset.with_role("validation")),
+        "ss_num_reg_images": 0,
+        "ss_num_batches_per_epoch": steps_per_epoch,
+        "ss_num_epochs": train.epochs,
+        "ss_epoch": epoch,
+        "ss_steps": step,
+        "ss_max_train_steps": steps_per_epoch * train.epochs,
+        "ss_batch_size_per_device": train.batch_size,
+        "ss_total_batch_size": train.batch_size,
+        "ss_gradient_checkpointing": False,
+        "ss_gradient_accumulation_steps": 1,
+        "ss_lr_warmup_steps": round(steps_per_epoch * train.epochs * train.warmup_percent / 100),
+        "ss_lr_scheduler": train.schedule,
+        "ss_optimizer": f"torch.optim.adamw.AdamW(weight_decay={train.weight_decay})",
+        "ss_max_grad_norm": train.max_grad_norm,
+        "ss_mixed_precision": _MIXED_PRECISION[train.precision],
+        "ss_full_fp16": False,
+        "ss_v2": False,
+        "ss_base_model_version": family.kohya_version,
+        "ss_clip_skip": None,
+        "ss_max_token_length": 75 * family.max_chunks,
+        "ss_cache_latents": True,
+        "ss_seed": train.seed,
+        "ss_noise_offset": None,
+        "ss_min_snr_gamma": None,
+        "ss_loss_type": "l2",
+        "ss_prior_loss_weight": 1.0,
+        "ss_enable_bucket": True,
+        "ss_resolution": _resolution(samples),
+        "ss_bucket_info": json.dumps(_bucket_info(samples)),
+        "ss_dataset_dirs": json.dumps(_dataset_folders(samples), ensure_ascii=False),
+        "ss_tag_frequency": json.dumps(_tag_frequency(samples), ensure_ascii=False),
+        "ss_sd_model_name": Path(job.base.path).name,
+        "ss_training_comment": "trained with Athanor",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": job.name,
+        "modelspec.resolution": _resolution(samples).replace(",", "x"),
+        "modelspec.prediction_type": "epsilon",
+        "modelspec.trigger_phrase": job.embedding.token if job.kind == "embedding" else job.dataset.trigger or None,
+    }
+    if job.kind == "lora":
+        values |= {
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": job.adapter.rank,
+            "ss_network_alpha": job.adapter.alpha,
+            "ss_network_dropout": None,
+            "ss_network_args": json.dumps({}),
+            "modelspec.architecture": f"{family.modelspec_architecture}/lora",
+        }
+    else:
+        values |= {
+            "ss_num_vectors": job.embedding.num_vectors,
+            "ss_token_string": job.embedding.token,
+            "ss_init_word": job.embedding.initial_words,
+            "modelspec.architecture": f"{family.modelspec_architecture}/textual-inversion",
+        }
+    return {key: str(value) for key, value in values.items() if value is not None or key.startswith("ss_")}
+
+
+def base_hashes(base_path: Path) -> dict[str, str]:
+    """The hashes by which other programs recognise the base: of a checkpoint file, or of a diffusers folder's U-Net."""
+    weights = base_path if base_path.is_file() else next(iter(sorted((base_path / "unet").glob("*.safetensors"))), None)
+    if weights is None:
+        return {}
+    with weights.open("rb") as file:
+        import hashlib
+
+        file.seek(0x100000)
+        legacy = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+    return {"ss_sd_model_hash": legacy, "ss_new_sd_model_hash": file_sha256(weights)}
+
+
+def time_metadata(started: float, finished: float) -> dict[str, str]:
+    """When it was trained, as sd-scripts (seconds since 1970) and modelspec (ISO 8601) write it."""
+    return {
+        "ss_training_started_at": str(started),
+        "ss_training_finished_at": str(finished),
+        "modelspec.date": datetime.fromtimestamp(finished, tz=timezone.utc).replace(microsecond=0).isoformat(),
+    }
+
+
+def _resolution(samples: tuple[Sample, ...]) -> str:
+    """The bucket that most images are in, as "width,height"."""
+    sizes = Counter(sample.placement.bucket_px for sample in samples if sample.placement)
+    width, height = max(sizes, key=lambda size: (sizes[size], size))
+    return f"{width},{height}"
+
+
+def _bucket_info(samples: tuple[Sample, ...]) -> dict[str, object]:
+    counts: Counter[tuple[int, int]] = Counter()
+    errors = []
+    for sample in samples:
+        if sample.placement:
+            width, height = sample.placement.bucket_px
+            counts[(width, height)] += sample.repeats
+            errors.append(abs(width / height - sample.width_px / sample.height_px))
+    buckets = {str(i): {"resolution": list(size), "count": counts[size]} for i, size in enumerate(sorted(counts))}
+    return {"buckets": buckets, "mean_img_ar_error": sum(errors) / len(errors)}
+
+
+def _folder_name(sample: Sample) -> str:
+    return Path(sample.path).parent.name
+
+
+def _dataset_folders(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
+    folders: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        entry = folders.setdefault(_folder_name(sample), {"n_repeats": sample.repeats, "img_count": 0})
+        entry["img_count"] += 1
+    return folders
+
+
+def _tag_frequency(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for sample in samples:
+        counts.setdefault(_folder_name(sample), Counter()).update(sample.tags)
+    return {folder: dict(counter.most_common(_MAX_TAGS)) for folder, counter in counts.items()}

@@ -1,0 +1,169 @@
+"""The training: one function that reads from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .batches import batches_per_epoch, epoch_batches
+from .cache import TensorCache
+from .config import TrainJob
+from .control import Control
+from .errors import AthanorError
+from .families import family as family_named
+from .families.base import Family
+from .latents import load_latents, missing_latents, store_latents
+from .memory import best_device, peak_mib, release
+from .milestones import Milestones
+from .optimizers import OPTIMIZERS
+from .prompts import PromptBook
+from .run import EventLog, Run
+from .schedules import rate_factor
+from .seeds import stable_seed
+from .state import Position, load_state
+from .step import batch_losses, draws_of
+from .trainee import Trainee, embedding_trainee, lora_trainee
+from .types import Sample
+from .validate import check_train_job
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_STATE_EVERY_SEC = 120.0
+_NUM_VALIDATION_TIMES = 8
+
+
+def train(run: Run, control: Control) -> None:
+    """Trains the job of `run` from where it was left to its end, or until `control` asks to stop.
+
+    Raises AthanorError for everything that the user can mend; what was saved before stays.
+    """
+    import torch
+
+    job = run.train_job()
+    check_train_job(job)
+    events, family, device = EventLog(run.folder), family_named(job.base.family), best_device()
+    samples, held_out = job.dataset.with_role("train"), job.dataset.with_role("validation")
+    precision = torch.bfloat16 if job.train.precision == "bf16" else torch.float32
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
+    cache = TensorCache(run.folder.parent / ".cache")
+
+    # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
+    text = family.load_text(job.base, torch.float32)
+    for encoder in text.encoders:
+        encoder.to(device)
+    trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
+    captions = _training_captions(job, samples + held_out, trainee)
+    prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
+    book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text)
+    if job.kind == "lora" and job.train.text_encoder_rate == 0:
+        book.store([*captions, *prompts, job.samples.negative_prompt], lambda done, total: events.write("phase", {"name": "text", "done": done, "total": total}))
+        book.text = text = None
+        release()
+
+    vae = _store_images(job, family, samples + held_out, cache, device, events)
+    denoiser = family.load_denoiser(job.base, precision).to(device)
+    trainee = trainee or lora_trainee(job, family, denoiser, text)
+
+    steps_per_epoch = batches_per_epoch(samples, job.train.batch_size)
+    total_steps = steps_per_epoch * job.train.epochs
+    warmup_steps = round(total_steps * job.train.warmup_percent / 100)
+    groups = [{"params": list(group.parameters.values()), "lr": group.rate} for group in trainee.groups]
+    optimizer = OPTIMIZERS[job.train.optimizer](groups, job.train.weight_decay)
+    position = load_state(run.folder / "state", trainee.parameters(), optimizer) or Position(0)
+    step, epoch_losses = position.step, list(position.epoch_losses)
+    events.write("start", _start_report(trainee, step, total_steps, steps_per_epoch, job.train.epochs))
+    milestones = Milestones(run, job, family, events, trainee, book, denoiser, vae, cache, device, autocast)
+
+    if step == 0 and held_out:
+        milestones.validate(0, 0)
+    last_state_sec = time.monotonic()
+    while step < total_steps and not control.stop_requested:
+        started_sec = time.monotonic()
+        epoch, index = step // steps_per_epoch + 1, step % steps_per_epoch
+        batch = [samples[i] for i in epoch_batches(samples, job.train.batch_size, job.train.seed, epoch)[index]]
+        factor = rate_factor(job.train.schedule, step, total_steps, warmup_steps)
+        for group, settings in zip(optimizer.param_groups, trainee.groups, strict=True):
+            group["lr"] = settings.rate * factor
+
+        mean, std = load_latents(job.base.fingerprint, batch, cache, device)
+        draws = draws_of(job.train.seed, step, tuple(mean.shape))
+        with autocast:
+            conditioning = book.conditioning([trainee.caption(sample.prompt(job.dataset.trigger), stable_seed(job.train.seed, "caption", step, i)) for i, sample in enumerate(batch)])
+            loss = batch_losses(family, denoiser, mean, std, draws, conditioning).mean()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise AthanorError(_not_finite(value, step, epoch, batch))
+        loss.backward()
+        if job.train.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(trainee.parameters().values(), job.train.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+        step += 1
+        epoch_losses.append(value)
+        rates = {group.name: group.rate * factor for group in trainee.groups}
+        events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": rates, "seconds": round(time.monotonic() - started_sec, 4)})
+        if step % steps_per_epoch == 0:
+            events.write("epoch", {"epoch": epoch, "step": step, "loss": sum(epoch_losses) / len(epoch_losses)})
+            epoch_losses.clear()
+            if epoch % job.train.save_every_epochs == 0 or step == total_steps:
+                milestones.epoch_end(epoch, step)
+                last_state_sec = -math.inf
+        if time.monotonic() - last_state_sec > _STATE_EVERY_SEC:
+            milestones.save_state(Position(step, tuple(epoch_losses)), optimizer)
+            last_state_sec = time.monotonic()
+
+    stopped = step < total_steps
+    if stopped:
+        milestones.save_state(Position(step, tuple(epoch_losses)), optimizer)
+        milestones.save_file(None, step, f"{run.name}-step{step:08d}.safetensors")
+    events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1)})
+
+
+def _training_captions(job: TrainJob, samples: Sequence[Sample], trainee: Trainee | None) -> list[str]:
+    """Every caption that the run can ask for (of an embedding's templates the first, all of them are short)."""
+    captions = [sample.prompt(job.dataset.trigger) for sample in samples]
+    return [trainee.caption(caption, 0) for caption in captions] if trainee else captions
+
+
+def _num_chunks(family: Family, text, captions: Sequence[str], events: EventLog) -> int:
+    wanted = family.num_chunks(text, captions)
+    if wanted > family.max_chunks:
+        events.write("warning", {"message": f"Some captions are longer than {family.max_chunks * 75} tokens; what comes after is not seen."})
+    return min(wanted, family.max_chunks)
+
+
+def _store_images(job: TrainJob, family: Family, samples: Sequence[Sample], cache: TensorCache, device: torch.device, events: EventLog) -> nn.Module | None:
+    """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it."""
+    missing = missing_latents(job.base.fingerprint, samples, cache)
+    if not missing and not job.samples.lines:
+        return None
+    vae = family.load_vae(job.base)
+    if missing:
+        vae.to(device)
+        store_latents(family, vae, job.base.fingerprint, missing, cache, device, lambda done, total: events.write("phase", {"name": "latents", "done": done, "total": total}))
+        vae.to("cpu")
+    if not job.samples.lines:
+        del vae
+        release()
+        return None
+    return vae
+
+
+def _start_report(trainee: Trainee, step: int, total_steps: int, steps_per_epoch: int, total_epochs: int) -> dict[str, object]:
+    parts = [{"name": group.name, "modules": group.num_modules, "parameters": group.num_parameters, "rate": group.rate} for group in trainee.groups]
+    return {"step": step, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch, "total_epochs": total_epochs, "parts": parts, "pid": os.getpid()}
+
+
+def _not_finite(value: float, step: int, epoch: int, batch: Sequence[Sample]) -> str:
+    names = ", ".join(Path(sample.path).name for sample in batch)
+    return (
+        f"The loss became {value} at step {step + 1} (epoch {epoch}; images {names}), so the run was stopped; what was saved before is whole. "
+        "Lower the learning rate, or choose precision fp32, and train anew."
+    )

@@ -1,0 +1,113 @@
+"""What a training does now and then: validate, save, draw sample pictures. Nothing of it changes what is trained next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .batches import batches_per_epoch
+from .cache import TensorCache
+from .config import TrainJob
+from .families.base import Family
+from .formats.files import save_tensors
+from .formats.metadata import base_hashes, file_metadata
+from .latents import load_latents
+from .objectives import validation_times
+from .prompts import PromptBook
+from .run import EventLog, Run
+from .sampling import draw_samples, save_picture
+from .state import Position, save_state
+from .step import batch_losses, validation_draws
+from .trainee import Trainee
+from .types import Sample
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_NUM_VALIDATION_TIMES = 8
+
+
+@dataclass
+class Milestones:
+    run: Run
+    job: TrainJob
+    family: Family
+    events: EventLog
+    trainee: Trainee
+    book: PromptBook
+    denoiser: nn.Module
+    vae: nn.Module | None
+    """On the CPU; None where no sample pictures are wanted."""
+    cache: TensorCache
+    device: torch.device
+    autocast: torch.autocast
+
+    def epoch_end(self, epoch: int, step: int) -> None:
+        """Saves the epoch's file, then measures and draws with it."""
+        self.save_file(epoch, step, f"{self.run.name}-{epoch:06d}.safetensors")
+        if self.job.dataset.with_role("validation"):
+            self.validate(epoch, step)
+        if self.job.samples.lines:
+            self._draw_samples(epoch, step)
+
+    def save_file(self, epoch: int | None, step: int, name: str) -> None:
+        """Saves what is trained as it is now; `epoch` is None in the middle of one."""
+        whole_epochs = step // batches_per_epoch(self.job.dataset.with_role("train"), self.job.train.batch_size)
+        metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self._base_hashes}
+        sha256 = save_tensors(self.run.folder / "epochs" / name, self.trainee.export(), metadata, self.job.train.save_precision)
+        self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
+
+    def save_state(self, position: Position, optimizer: torch.optim.Optimizer) -> None:
+        save_state(self.run.folder / "state", position, self.trainee.parameters(), optimizer)
+        self.events.write("state", {"step": position.step})
+
+    def validate(self, epoch: int, step: int) -> None:
+        """The mean loss over the held-out images, each at the same times with the same noise at every epoch."""
+        losses = [loss for sample in self.job.dataset.with_role("validation") for loss in self._validation_losses(sample)]
+        self.events.write("validation", {"epoch": epoch, "step": step, "loss": sum(losses) / len(losses)})
+
+    def _validation_losses(self, sample: Sample) -> list[float]:
+        import torch
+
+        times = validation_times(_NUM_VALIDATION_TIMES)
+        mean, std = load_latents(self.job.base.fingerprint, [sample], self.cache, self.device)
+        draws = validation_draws(Path(sample.path).name, times, tuple(mean.shape[1:]))
+        prompt = self.trainee.caption(sample.prompt(self.job.dataset.trigger), 0)
+        losses: list[float] = []
+        for piece in draws.pieces(self.job.train.batch_size):
+            rows = len(piece.times)
+            with torch.no_grad(), self.autocast:
+                conditioning = self.book.conditioning([prompt] * rows)
+                of_piece = batch_losses(self.family, self.denoiser, mean.expand(rows, -1, -1, -1), std.expand(rows, -1, -1, -1), piece, conditioning)
+            losses += of_piece.tolist()
+        return losses
+
+    def _draw_samples(self, epoch: int, step: int) -> None:
+        assert self.vae is not None
+        settings = self.job.samples
+        self.vae.to(self.device)
+        pictures = draw_samples(self.family, self.denoiser, self.vae, self.book, settings, self.trainee.prompt, self._picture_px, self.autocast)
+        self.vae.to("cpu")
+        for i, (prompt, seed, image) in enumerate(pictures):
+            file = f"samples/{self.run.name}_e{epoch:06d}_{i:02d}.png"
+            save_picture(self.run.folder / file, image, prompt, settings.negative_prompt, settings.steps, seed, settings.guidance, f"{self.run.name}-{epoch:06d}")
+            self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": prompt, "seed": seed})
+
+    @cached_property
+    def _base_hashes(self) -> dict[str, str]:
+        return base_hashes(Path(self.job.base.path))
+
+    @cached_property
+    def _picture_px(self) -> tuple[int, int]:
+        """Sample pictures have the size that is trained most."""
+        return commonest_bucket(self.job.dataset.with_role("train"))
+
+
+def commonest_bucket(samples: Sequence[Sample]) -> tuple[int, int]:
+    sizes = Counter(sample.placement.bucket_px for sample in samples if sample.placement)
+    return max(sizes, key=lambda size: (sizes[size], size))

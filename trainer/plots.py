@@ -1,0 +1,243 @@
+"""The loss over a run as a picture, drawn with Pillow: ComfyUI does not bring matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from .fonts import Font, label_font, shortened
+from .palette import ACCENT, BACKGROUND, HELD_OUT, LINE, PANEL, SAVED, TEXT, TEXT_DIM, WARNING, Colour, mixed
+
+_FINE = 3
+"""Lines are drawn this much larger and scaled down, which smooths them."""
+
+
+@dataclass(frozen=True)
+class _Axes:
+    left: int
+    top: int
+    right: int
+    bottom: int
+    last_step: int
+    low: float
+    high: float
+    """Limits of the loss, as logarithms on a logarithmic scale."""
+    is_log: bool
+
+    def x(self, step: float) -> float:
+        return self.left + (self.right - self.left) * step / self.last_step
+
+    def y(self, loss: float) -> float:
+        value = math.log10(loss) if self.is_log else loss
+        share = (value - self.low) / (self.high - self.low)
+        return self.bottom - (self.bottom - self.top) * min(1.0, max(0.0, share))
+
+
+def loss_plot(
+    losses: Sequence[float],
+    validation: Mapping[int, float],
+    saved_steps: Sequence[int],
+    title: str,
+    size_px: tuple[int, int] = (1024, 640),
+    log_scale: bool = False,
+) -> Image.Image:
+    """A run's loss: `losses[i]` is that of step i + 1, `validation` the held-out loss by step (0 is the untrained base).
+
+    Each step is drawn faint, its running mean (exponential, with the bias of its start corrected) bold, the held-out
+    loss as dots, and saved epochs as ticks. Values that are no finite numbers leave a gap and are told in red; on a
+    logarithmic scale values of 0 and below do too. Single spikes run out of the picture rather than flatten the rest.
+    Gives an RGB image of `size_px`, at least 320 x 200.
+    """
+    size_px = (max(320, size_px[0]), max(200, size_px[1]))
+    unit = max(9, round(min(size_px[0] / 1.5, size_px[1]) / 36))
+    small, large = label_font(unit), label_font(round(unit * 1.35), title)
+    last_step = max([1, len(losses), *validation, *saved_steps])
+    raw = [(i + 1, loss) for i, loss in enumerate(losses) if _is_drawable(loss, log_scale)]
+    held_out = [(step, loss) for step, loss in sorted(validation.items()) if _is_drawable(loss, log_scale)]
+    smooth = smoothed(losses)
+    smooth_line = [(i + 1, loss) for i, loss in enumerate(smooth) if _is_drawable(loss, log_scale)]
+    bad_steps = [i + 1 for i, loss in enumerate(losses) if not math.isfinite(loss)]
+    low, high = _limits([loss for _, loss in raw], [loss for _, loss in (*held_out, *smooth_line)], log_scale)
+    y_ticks = _log_ticks(low, high) if log_scale else _ticks(low, high, max(3, size_px[1] // 90))
+    label_width = max([small.getlength(text) for _, text in y_ticks], default=0)
+    left, top = round(label_width + unit * 2), round(unit * 5.2)
+    axes = _Axes(left, top, size_px[0] - unit * 2, size_px[1] - round(unit * 3.6), last_step, low, high, log_scale)
+
+    picture = Image.new("RGB", size_px, BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((axes.left, axes.top, axes.right, axes.bottom), fill=PANEL)
+    draw.text((axes.left, round(unit * 1.1)), shortened(title, large, axes.right - axes.left), TEXT, large)
+    _draw_grid(draw, axes, y_ticks, small, unit)
+    picture = _draw_lines(picture, axes, raw, smooth_line, held_out, saved_steps, bad_steps)
+    draw = ImageDraw.Draw(picture)
+    _draw_legend(draw, axes, small, unit, raw, held_out, saved_steps)
+    if bad_steps:
+        told = f"no number at step {bad_steps[0]}" if len(bad_steps) == 1 else f"no number at {len(bad_steps)} steps, first at {bad_steps[0]}"
+        draw.text((axes.right - unit // 2, axes.top + unit // 2), told, WARNING, small, anchor="ra")
+    if not raw and not held_out:
+        draw.text(((axes.left + axes.right) // 2, (axes.top + axes.bottom) // 2), "no loss yet", TEXT_DIM, large, anchor="mm")
+    return picture
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """The exponential running mean of `losses`, each divided by the weight gathered so far (Kingma & Ba 2014, section 3).
+
+    Its memory is about a thirtieth of the run, from 3 to 500 steps. Values that are no finite numbers are passed over;
+    before the first finite one the mean is NaN.
+    """
+    beta = 1 - 1 / min(500, max(3, len(losses) / 30))
+    mean, weight, result = 0.0, 0.0, []
+    for loss in losses:
+        if math.isfinite(loss):
+            mean = beta * mean + (1 - beta) * loss
+            weight = beta * weight + (1 - beta)
+        result.append(mean / weight if weight else math.nan)
+    return result
+
+
+def _is_drawable(loss: float, log_scale: bool) -> bool:
+    return math.isfinite(loss) and (loss > 0 or not log_scale)
+
+
+def _limits(raw: list[float], certain: list[float], log_scale: bool) -> tuple[float, float]:
+    """Room for all `certain` values and for the middle 98 % of the `raw` ones."""
+    ordered = sorted(raw)
+    middle = [ordered[int(0.01 * (len(ordered) - 1))], ordered[math.ceil(0.99 * (len(ordered) - 1))]] if ordered else []
+    values = [*middle, *certain] or [0.1, 1.0]
+    low, high = min(values), max(values)
+    if log_scale:
+        low, high = math.log10(low), math.log10(high)
+    spread = high - low if high - low > 1e-12 * max(abs(low), abs(high), 1e-30) else max(abs(high) * 0.2, 1e-3)
+    if high - low < spread:
+        low, high = low - spread / 2, high + spread / 2
+    floor = low - 0.06 * spread
+    return (floor if log_scale or low < 0 else max(0.0, floor)), high + 0.06 * spread
+
+
+def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
+    """Round numbers from `low` to `high`, about `count` of them: 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low) / max(1, count)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    values = [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [(value, f"{value:.{digits}f}" if 1e-5 <= step < 1e6 else f"{value:.3g}") for value in values]
+
+
+def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    factors = (1,) if high - low > 4 else (1, 2, 5) if high - low > 0.5 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    values = [factor * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for factor in factors]
+    inside = [value for value in values if low <= math.log10(value) <= high]
+    return [(value, f"{value:.4g}") for value in inside] or [(value, f"{value:.4g}") for value in (10**low, 10**high)]
+
+
+def _draw_grid(draw: ImageDraw.ImageDraw, axes: _Axes, y_ticks: list[tuple[float, str]], font: Font, unit: int) -> None:
+    for value, text in y_ticks:
+        y = round(axes.y(value))
+        draw.line((axes.left, y, axes.right, y), LINE)
+        draw.text((axes.left - unit // 2, y), text, TEXT_DIM, font, anchor="rm")
+    num_ticks = max(2, (axes.right - axes.left) // (unit * 7))
+    for value, text in _ticks(0, axes.last_step, min(num_ticks, axes.last_step)):
+        if value == round(value):
+            x = round(axes.x(value))
+            draw.line((x, axes.bottom, x, axes.bottom + unit // 3), LINE)
+            draw.text((x, axes.bottom + round(unit * 0.6)), text, TEXT_DIM, font, anchor="ma")
+    draw.text((axes.right, axes.bottom + round(unit * 2.0)), "step", TEXT_DIM, font, anchor="ra")
+
+
+def _draw_lines(
+    picture: Image.Image,
+    axes: _Axes,
+    raw: list[tuple[int, float]],
+    smooth: list[tuple[int, float]],
+    held_out: list[tuple[int, float]],
+    saved_steps: Sequence[int],
+    bad_steps: list[int],
+) -> Image.Image:
+    box = (axes.left, axes.top, axes.right + 1, axes.bottom + 1)
+    plate = picture.crop(box).resize(((box[2] - box[0]) * _FINE, (box[3] - box[1]) * _FINE), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(plate)
+
+    def at(step: float, loss: float) -> tuple[float, float]:
+        return (axes.x(step) - axes.left) * _FINE, (axes.y(loss) - axes.top) * _FINE
+
+    bottom, width = plate.height - 1, max(2, plate.height // 500)
+    for step in saved_steps:
+        x = at(step, 10**axes.low if axes.is_log else axes.low)[0]
+        draw.line((x, 0, x, bottom), mixed(PANEL, SAVED, 0.3), width)
+        draw.line((x, bottom - plate.height // 30, x, bottom), SAVED, width * 2)
+    for step in bad_steps:
+        x = at(step, 10**axes.low if axes.is_log else axes.low)[0]
+        draw.line((x, 0, x, bottom), mixed(PANEL, WARNING, 0.6), width)
+    faint = mixed(PANEL, ACCENT, 0.38)
+    for run in _runs(raw):
+        _draw_line(draw, _thinned([at(*point) for point in run]), faint, width)
+    for run in _runs(smooth):
+        _draw_line(draw, _thinned([at(*point) for point in run]), ACCENT, width * 3)
+    dots = [at(*point) for point in held_out]
+    if len(dots) > 1:
+        draw.line(dots, HELD_OUT, width * 2, joint="curve")
+    radius = min(plate.height / 90, max(width * 2.0, plate.width / max(1, len(dots)) / 4))
+    for x, y in dots:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), HELD_OUT, PANEL, max(1, width // 2))
+    picture.paste(plate.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.LANCZOS), box[:2])
+    return picture
+
+
+def _runs(points: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+    """Split where steps are missing."""
+    runs: list[list[tuple[int, float]]] = []
+    for point in points:
+        if runs and runs[-1][-1][0] + 1 == point[0]:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+    return runs
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of the points in one column of pixels the lowest and the highest: a long run is as quick to draw as a short one."""
+    columns: dict[int, list[tuple[float, float]]] = {}
+    for point in points:
+        columns.setdefault(int(point[0]), []).append(point)
+    thin: list[tuple[float, float]] = []
+    for column in columns.values():
+        thin += column if len(column) <= 2 else [min(column, key=lambda point: point[1]), max(column, key=lambda point: point[1])]
+    return thin
+
+
+def _draw_line(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: Colour, width: int) -> None:
+    if len(points) == 1:
+        x, y = points[0]
+        draw.ellipse((x - 2 * width, y - 2 * width, x + 2 * width, y + 2 * width), colour)
+    else:
+        draw.line(points, colour, width, joint="curve")
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw,
+    axes: _Axes,
+    font: Font,
+    unit: int,
+    raw: list[tuple[int, float]],
+    held_out: list[tuple[int, float]],
+    saved_steps: Sequence[int],
+) -> None:
+    entries: list[tuple[Colour, str]] = []
+    if raw:
+        entries += [(mixed(PANEL, ACCENT, 0.5), "each step"), (ACCENT, "smoothed")]
+    if held_out:
+        entries.append(
+            (HELD_OUT, "held out" + (f", {held_out[0][1]:.4g} to {held_out[-1][1]:.4g}" if len(held_out) > 1 else f", {held_out[0][1]:.4g}"))
+        )
+    if saved_steps:
+        entries.append((SAVED, "saved"))
+    x, y = float(axes.left), axes.top - round(unit * 1.1)
+    for colour, text in entries:
+        draw.rounded_rectangle((x, y - unit * 0.25, x + unit * 1.2, y + unit * 0.25), unit * 0.2, colour)
+        draw.text((x + unit * 1.6, y), text, TEXT_DIM, font, anchor="lm")
+        x += unit * 3.4 + font.getlength(text)

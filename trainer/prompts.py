@@ -1,0 +1,54 @@
+"""From captions to what the denoiser is told: by the live text encoder, or out of the cache once it has left memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .cache import TensorCache, cache_key
+from .families.base import Conditioning, Family, TextStack
+
+if TYPE_CHECKING:
+    import torch
+
+_ENCODE_BATCH = 8
+
+
+@dataclass
+class PromptBook:
+    """Encodes captions, each in `num_chunks` pieces of 75 tokens so that any of them fit into one batch."""
+
+    family: Family
+    base_fingerprint: str
+    cache: TensorCache
+    num_chunks: int
+    device: torch.device
+    text: TextStack | None
+    """None once the text encoder has left memory: everything that is asked for then is in the cache."""
+
+    def store(self, captions: Sequence[str], on_progress: Callable[[int, int], None]) -> None:
+        """Encodes what is not in the cache yet."""
+        import torch
+
+        assert self.text is not None
+        wanted = [caption for caption in dict.fromkeys(captions) if self._key(caption) not in self.cache]
+        for start in range(0, len(wanted), _ENCODE_BATCH):
+            piece = wanted[start : start + _ENCODE_BATCH]
+            with torch.no_grad():
+                encoded = self.family.encode_text(self.text, piece, self.num_chunks)
+            for i, caption in enumerate(piece):
+                self.cache.put(self._key(caption), {name: tensor[i : i + 1] for name, tensor in encoded.items()}, f"The text encoding of {caption!r}")
+            on_progress(min(start + _ENCODE_BATCH, len(wanted)), len(wanted))
+
+    def conditioning(self, captions: Sequence[str]) -> Conditioning:
+        """One row a caption. Follows gradients where the text encoder is trained."""
+        import torch
+
+        if self.text is not None:
+            return self.family.encode_text(self.text, captions, self.num_chunks)
+        rows = [self.cache[self._key(caption)] for caption in captions]
+        return {name: torch.cat([row[name] for row in rows]).to(self.device) for name in rows[0]}
+
+    def _key(self, caption: str) -> str:
+        return cache_key("text", self.base_fingerprint, caption, self.num_chunks)

@@ -1,0 +1,79 @@
+"""All checks of a job, before anything loads; every problem is told at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from .config import AdapterSettings, CompareJob, EmbeddingSettings, TrainJob, TrainSettings, range_problems
+from .errors import AthanorError, raise_problems
+from .families import family
+from .files import safe_name
+from .types import BaseModel, Dataset
+
+
+def check_train_job(job: TrainJob) -> None:
+    """Raises InvalidJob with every problem of `job`."""
+    problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
+    problems += [*range_problems(job.train, "Training"), *range_problems(job.samples, "Sample pictures")]
+    problems += _lora_problems(job.adapter, job.train) if job.kind == "lora" else _embedding_problems(job.embedding, job.train)
+    raise_problems(problems)
+
+
+def check_compare_job(job: CompareJob) -> None:
+    """Raises InvalidJob with every problem of `job`."""
+    problems = list(base_problems(job.base))
+    problems += [f"The LoRA file {path} is not there any more; queue Train LoRA again." for _, path in job.epochs if not Path(path).is_file()]
+    stride = 8
+    if job.width_px % stride or job.height_px % stride or min(job.width_px, job.height_px) < stride:
+        problems.append(f"Pictures of {job.width_px} x {job.height_px} px cannot be drawn; both sides must be multiples of {stride}.")
+    raise_problems(problems)
+
+
+def base_problems(base: BaseModel) -> tuple[str, ...]:
+    try:
+        return family(base.family).missing_files(base)
+    except AthanorError as error:
+        return (str(error),)
+
+
+def _name_problems(name: str) -> tuple[str, ...]:
+    try:
+        safe_name(name)
+    except AthanorError as error:
+        return (f"Run name: {error}",)
+    return ()
+
+
+def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
+    problems = []
+    if not dataset.with_role("train"):
+        problems.append("The dataset has no image to train on; choose a folder with images in Load Dataset, or hold fewer of them out.")
+    unplaced = [sample for sample in dataset.samples if sample.placement is None]
+    if unplaced:
+        problems.append(f"{len(unplaced)} images have no bucket (the first is {Path(unplaced[0].path).name}); put a Bucket node between the dataset and the training.")
+    stride = family(base.family).vae_stride_px if not base_problems(base) else 8
+    odd = sorted({sample.placement.bucket_px for sample in dataset.samples if sample.placement and any(side % stride for side in sample.placement.bucket_px)})
+    if odd:
+        problems.append(f"The bucket {odd[0][0]} x {odd[0][1]} px does not fit the model: both sides must be multiples of {stride}; set the step in the Bucket node.")
+    gone = [sample.path for sample in dataset.samples if not os.access(sample.path, os.R_OK)]
+    if gone:
+        problems.append(f"{len(gone)} images of the dataset cannot be read (the first is {gone[0]}); put them back, or load the dataset again.")
+    return problems
+
+
+def _lora_problems(adapter: AdapterSettings, train: TrainSettings) -> list[str]:
+    problems = list(range_problems(adapter, "LoRA"))
+    if train.rate == 0 and train.text_encoder_rate == 0:
+        problems.append("Both learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
+    return problems
+
+
+def _embedding_problems(embedding: EmbeddingSettings, train: TrainSettings) -> list[str]:
+    problems = list(range_problems(embedding, "Embedding"))
+    if train.text_encoder_rate == 0:
+        problems.append("The learning rate is 0, so the embedding would not change; set it, for example to 0.005.")
+    if not re.fullmatch(r"[^\W_][\w.-]*", embedding.token):
+        problems.append(f"The embedding's name is {embedding.token!r}; use letters, digits, - and _ without blanks, since it is written as one word in prompts.")
+    return problems

@@ -1,0 +1,82 @@
+"""The worker process: does the job of one run directory and says in the directory how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from .config import CompareJob
+from .control import Control
+from .errors import AthanorError
+from .run import EventLog, Run
+
+LOCK_FILE = ".lock"
+_LOCK_WAIT_SEC = 60.0
+EXIT_FINISHED, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0: done or stopped as asked; 2: a problem that the `error` event tells; 1: a crash, see worker.log."""
+    parser = argparse.ArgumentParser(prog="launch.py", description="Does the job of an Athanor run directory.")
+    parser.add_argument("run", type=Path, help="the run directory, holding job.json")
+    parser.add_argument("--attached", action="store_true", help="obey lines on stdin, and stop when it ends")
+    options = parser.parse_args(arguments)
+    control = Control()
+    if options.attached:
+        control.follow()
+    return work(Run(options.run.resolve()), control)
+
+
+def work(run: Run, control: Control) -> int:
+    """Does the job; every ending is an event."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.captureWarnings(True)
+    try:
+        _locked(run, control)
+    except AthanorError as error:
+        return _fail(run, str(error), EXIT_REFUSED)
+    except MemoryError as error:
+        return _fail(run, f"The memory of this computer is not enough ({error}). Lower the batch size or the resolution.", EXIT_REFUSED)
+    except Exception as error:
+        if "out of memory" in str(error).lower():
+            return _fail(run, f"The GPU's memory is not enough: {str(error).splitlines()[0]} Lower the batch size, the resolution or the rank, or choose bf16.", EXIT_REFUSED)
+        traceback.print_exc()
+        return _fail(run, f"{type(error).__name__}: {error}", EXIT_CRASHED)
+    return EXIT_FINISHED
+
+
+def _locked(run: Run, control: Control) -> None:
+    """Two workers never share a run: an earlier one that is still saving is waited for."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(run.folder / LOCK_FILE, timeout=_LOCK_WAIT_SEC):
+            if isinstance(run.job(), CompareJob):
+                from .compare.draw import draw_cells
+
+                draw_cells(run, control)
+            else:
+                from .loop import train
+
+                train(run, control)
+    except Timeout:
+        raise AthanorError(f"Another worker is busy with {run.folder}; wait until it has ended, then queue again.") from None
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
+        raise AthanorError(f"A file could not be read or written: {reason}.") from error
+
+
+def _fail(run: Run, message: str, exit_code: int) -> int:
+    sys.stderr.write(message + "\n")
+    try:
+        EventLog(run.folder).write("error", {"message": message})
+    except AthanorError as error:
+        # The disk is full or read-only: the message in worker.log or the exit code must do.
+        sys.stderr.write(f"{error}\n")
+    return exit_code
