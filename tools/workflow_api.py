@@ -58,7 +58,7 @@ class _Graph:
     def read(cls, workflow: Mapping[str, Any]) -> _Graph:
         if "nodes" not in workflow:
             raise WorkflowError("This is not a saved workflow: it has no list of nodes. (A file in API format is queued as it is.)")
-        subgraphs = {each["id"] for each in workflow.get("definitions", {}).get("subgraphs", [])}
+        subgraphs = {each["id"] for each in ((workflow.get("definitions") or {}).get("subgraphs") or [])}
         nodes = {str(node["id"]): node for node in workflow["nodes"]}
         for node_id, node in nodes.items():
             if node["type"] in subgraphs:
