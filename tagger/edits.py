@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .prune import character_traits
 from .tags import match_key, spaced, tag_matcher, unescaped, without_duplicates
 
 Caption = tuple[str, ...]
@@ -161,6 +162,17 @@ class Limit:
 
     def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
         return tuple(caption[: self.num_tags] for caption in captions)
+
+
+@dataclass(frozen=True)
+class PruneCharacter:
+    """The character's own traits go: see `prune.character_traits`."""
+
+    min_share: float
+
+    def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
+        traits = character_traits(captions, self.min_share) - pinned
+        return tuple(_without(caption, traits) for caption in captions)
 
 
 @dataclass(frozen=True)

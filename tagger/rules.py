@@ -14,6 +14,7 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     prepend: photo                   in front, where it is missing
     append: outdoors                 at the end, where it is missing; `add:` is the same
     max: 30                          only the first 30 tags stay
+    prune: character 40%             hair, eyes, ears and the like that 40 % of the solo pictures have: the trigger learns them
     spaces                           long_hair becomes long hair; kaomoji such as ^_^ stay
     unescape                         poster \(object\) becomes poster (object)
 
@@ -31,10 +32,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .edits import Add, Caption, Captions, Deduplicate, Edit, Keep, Limit, Move, Remove, Replace, Respell, Sort, Substitute, Trigger
+from .edits import Add, Caption, Captions, Deduplicate, Edit, Keep, Limit, Move, PruneCharacter, Remove, Replace, Respell, Sort, Substitute, Trigger
 from .errors import RuleError
 from .tags import split_tags, without_duplicates
 
+_NUM_NAMED = 8
+_USUAL_PRUNED_PERCENT = 40
 _SORTS = ("alphabetical", "frequency", "length")
 
 
@@ -58,6 +61,8 @@ class RuleCount:
     num_removed: int
     num_added: int
     """Tags over all captions; a replaced tag counts in both."""
+    removed: tuple[tuple[str, int], ...]
+    """The tags that went and how often, the most frequent first."""
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
@@ -71,7 +76,7 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
         try:
             rules.append(Rule(number, line, _parse_line(line)))
         except ValueError as error:
-            problems.append(f"Line {number}, `{line}`: {error}")
+            problems.append(f"Line {number}, `{line if len(line) <= 80 else line[:79] + '…'}`: {error}")
     if problems:
         raise RuleError(problems)
     return tuple(rules)
@@ -99,16 +104,25 @@ def report(counts: Sequence[RuleCount]) -> str:
 def _outcome(count: RuleCount) -> str:
     if not count.num_captions:
         return "changed nothing"
-    tags = [f"{number} {'tag' if number == 1 else 'tags'} {verb}" for number, verb in ((count.num_removed, "out"), (count.num_added, "in")) if number]
-    captions = f"{count.num_captions} {'caption' if count.num_captions == 1 else 'captions'} changed"
-    return ", ".join([captions, *(tags or ["order only"])])
+    parts = [f"{count.num_captions} {'caption' if count.num_captions == 1 else 'captions'} changed"]
+    if count.num_removed:
+        named = [tag if number == 1 else f"{tag} ×{number}" for tag, number in count.removed[:_NUM_NAMED]]
+        more = ", …" if len(count.removed) > _NUM_NAMED else ""
+        parts.append(f"{count.num_removed} {'tag' if count.num_removed == 1 else 'tags'} out ({', '.join(named)}{more})")
+    if count.num_added:
+        parts.append(f"{count.num_added} {'tag' if count.num_added == 1 else 'tags'} in")
+    return ", ".join(parts if len(parts) > 1 else [*parts, "order only"])
 
 
 def _count(rule: Rule, before: Captions, after: Captions) -> RuleCount:
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    removed = sum((Counter(old) - Counter(new)).total() for old, new in changed)
-    added = sum((Counter(new) - Counter(old)).total() for old, new in changed)
-    return RuleCount(rule, len(changed), removed, added)
+    removed: Counter[str] = Counter()
+    num_added = 0
+    for old, new in changed:
+        removed.update(Counter(old) - Counter(new))
+        num_added += (Counter(new) - Counter(old)).total()
+    by_number = sorted(removed.items(), key=lambda item: (-item[1], item[0]))
+    return RuleCount(rule, len(changed), removed.total(), num_added, tuple(by_number))
 
 
 def _parse_line(line: str) -> Edit:
@@ -174,6 +188,14 @@ def _sort(body: str) -> Sort:
     return Sort(by, reverse=bool(rest))
 
 
+def _prune(body: str) -> PruneCharacter:
+    words = re.fullmatch(r"character(?:\s+(\d{1,3})\s*%)?", body.casefold())
+    percent = int(words[1] or _USUAL_PRUNED_PERCENT) if words else 0
+    if not 1 <= percent <= 100:
+        raise ValueError(f"write `character` and, if you like, a share from 1% to 100%, like `prune: character 40%`, instead of {body!r}.")
+    return PruneCharacter(percent / 100)
+
+
 def _max(body: str) -> Limit:
     if not body.isdecimal() or int(body) < 1:
         raise ValueError(f"{body!r} is not a number of tags; write a whole number from 1, like `max: 30`.")
@@ -193,6 +215,7 @@ _WITH_BODY: dict[str, Callable[[str], Edit]] = {
     "append": lambda body: Add(_tags(body), "end"),
     "add": lambda body: Add(_tags(body), "end"),
     "max": _max,
+    "prune": _prune,
 }
 _WITHOUT_BODY: dict[str, Edit] = {"deduplicate": Deduplicate(), "spaces": Respell("spaces"), "unescape": Respell("unescaped")}
 _EXAMPLES = {
@@ -202,4 +225,5 @@ _EXAMPLES = {
     "regex": r"regex: ^(\w+) eyes$ -> \1 iris",
     "sort": "sort: frequency",
     "max": "max: 30",
+    "prune": "prune: character 40%",
 }

@@ -96,6 +96,7 @@ def test_frequency_counts_captions_of_the_whole_set() -> None:
     captions = ("rare, some, all", "some, all, all", "all")
     assert _apply("sort: frequency", *captions) == ["all, some, rare", "all, all, some", "all"]
     assert _apply("sort: frequency reverse", *captions)[0] == "rare, some, all"
+    assert _apply("sort: frequency", "often, often, often, most", "most") == ["most, often, often, often", "most"]
     assert _apply("sort: frequency", "b_c, a", "a, x", "B c", "b c") == ["b_c, a", "a, x", "B c", "b c"]
 
 
@@ -131,11 +132,25 @@ def test_every_rule_counts_what_it_changed() -> None:
     ]
     assert report(counts).splitlines() == [
         "trigger: me: 3 captions changed, 3 tags in",
-        "remove: a: 2 captions changed, 3 tags out",
-        "replace: b, c -> d: 1 caption changed, 2 tags out, 1 tag in",
+        "remove: a: 2 captions changed, 3 tags out (a ×3)",
+        "replace: b, c -> d: 1 caption changed, 2 tags out (b, c), 1 tag in",
         "remove: absent: changed nothing",
         "sort: alphabetical: 1 caption changed, order only",
     ]
+
+
+def test_a_long_list_of_removed_tags_is_cut_in_the_report() -> None:
+    _, counts = apply_rules(parse_rules("remove: *"), [tuple(f"tag {i}" for i in range(10)), ("tag 9",)])
+    assert counts[0].removed[0] == ("tag 9", 2) and len(counts[0].removed) == 10
+    assert report(counts) == "remove: *: 2 captions changed, 11 tags out (tag 9 ×2, tag 0, tag 1, tag 2, tag 3, tag 4, tag 5, tag 6, …)"
+
+
+def test_pruning_goes_before_or_after_other_rules() -> None:
+    captions = ("1girl, solo, red hair", "1girl, solo, Red_Hair, chair")
+    assert _apply("prune: character", *captions) == ["1girl, solo", "1girl, solo, chair"]
+    assert _apply("trigger: red hair\nprune: character", *captions)[0] == "red hair, 1girl, solo"
+    assert _apply("replace: chair -> cat ears\nprune: character 51%", *captions)[1] == "1girl, solo, cat ears"
+    assert _apply("replace: chair -> cat ears\nprune: character 50%", *captions)[1] == "1girl, solo"
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -166,6 +181,9 @@ def test_all_problems_are_told_at_once() -> None:
         ("sort: length backwards", "sort by alphabetical, frequency, length"),
         ("deduplicate: a", "takes nothing behind it; delete 'a'"),
         (": a", "there is no rule ''"),
+        ("prune: style", "write `character`"),
+        ("prune: character 0%", "a share from 1% to 100%"),
+        ("prune: character 40", "a share from 1% to 100%"),
         ("delete everything", "A rule is one of trigger, remove"),
     ],
 )
@@ -177,7 +195,7 @@ def test_problems_name_the_value_and_the_way_out(line: str, message: str) -> Non
 def test_the_examples_of_the_description_are_rules() -> None:
     lines = [line.strip() for line in language.__doc__.split("\n\n")[1].splitlines()]
     rules = parse_rules("\n".join(re.split(r"\s{2,}", line)[0] for line in lines))
-    assert len(rules) == len(lines) - 1 == 15
+    assert len(rules) == len(lines) - 1 == 16
 
 
 def test_twenty_thousand_captions_are_quick() -> None:

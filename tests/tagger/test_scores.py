@@ -1,11 +1,13 @@
 import logging
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from athanor.tagger.errors import TaggerError
 from athanor.tagger.scores import ScoreCache, tag_images
 from athanor.tagger.session import Tagger
 from PIL import Image
@@ -93,6 +95,12 @@ def test_memory_is_bounded(tagger: Tagger, grey_images: list[Path], monkeypatch)
 
 def test_nothing_to_tag(tagger: Tagger) -> None:
     assert list(tag_images(tagger, [])) == [] and not tagger.is_open
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run(tagger: Tagger, grey_images: list[Path], monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(TaggerError, match="Tagging needs onnxruntime"):
+        list(tag_images(tagger, grey_images))
 
 
 def test_kept_scores_need_no_model(tagger: Tagger, grey_images: list[Path], tmp_path: Path) -> None:

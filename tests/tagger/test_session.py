@@ -79,8 +79,9 @@ def test_labels_of_another_model_are_refused(make_tagger) -> None:
         tagger.scores(_pixels(1))
 
 
-def test_values_that_are_no_probabilities_are_refused(make_tagger) -> None:
-    tagger = Tagger(make_tagger(PROBES, scale=-4.0))
+@pytest.mark.parametrize("scale", [-4.0, 4.0, float("nan")])
+def test_values_that_are_no_probabilities_are_refused(make_tagger, scale: float) -> None:
+    tagger = Tagger(make_tagger(PROBES, scale=scale))
     with pytest.raises(TaggerError, match="not a model in the WD format"):
         tagger.scores(_pixels(1))
 
@@ -121,6 +122,13 @@ def test_paths_of_all_languages_work(make_tagger) -> None:
 def test_the_fingerprint_follows_the_model(make_tagger) -> None:
     first, copy, other = (Tagger(make_tagger(probes, name=name)) for name, probes in (("a", PROBES), ("b", PROBES), ("c", [*PROBES[1:], PROBES[0]])))
     assert first.fingerprint == copy.fingerprint != other.fingerprint
+
+
+def test_the_fingerprint_follows_the_preprocessing(make_tagger, monkeypatch) -> None:
+    folder = make_tagger(PROBES)
+    before = Tagger(folder).fingerprint
+    monkeypatch.setattr("athanor.tagger.session.PREPROCESSING_VERSION", -1)
+    assert Tagger(folder).fingerprint != before
 
 
 def test_the_provider_that_really_runs_is_told(make_tagger, monkeypatch) -> None:
