@@ -29,6 +29,7 @@ def test_everything_else_stays(tag: str) -> None:
 def test_a_rare_trait_is_a_variation_and_stays() -> None:
     captions = _captions(*["1girl, red hair, ponytail"] * 2, *["1girl, red hair"] * 7, "1girl, blonde hair")
     assert character_traits(captions, 0.4) == {"red hair"}
+    assert character_traits([*captions, ("1girl", "tail", "tail", "tail", "tail")], 0.4) == {"red hair"}
     assert character_traits(captions, 0.2) == {"red hair", "ponytail"}
     assert character_traits(captions, 0.1) == {"red hair", "ponytail", "blonde hair"}
 
