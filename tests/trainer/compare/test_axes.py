@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from athanor.trainer.compare.axes import parse_epochs, parse_numbers
+from athanor.trainer.errors import AthanorError
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.6, 0.8,1", (0.6, 0.8, 1.0)),
+        ("1-4", (1, 2, 3, 4)),
+        ("4-1", (4, 3, 2, 1)),
+        ("1-10 (+3)", (1, 4, 7, 10)),
+        ("0-1 [5]", (0, 0.25, 0.5, 0.75, 1)),
+        ("0-1 (+0.2)", (0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+        ("1.0-0.5 (-0.25)", (1.0, 0.75, 0.5)),
+        ("-0.5, .5, 1., -0.5", (-0.5, 0.5, 1.0)),
+        ("-1-1", (-1, 0, 1)),
+    ],
+)
+def test_numbers_of_the_webui_grammar(text, values):
+    assert parse_numbers(text, "Strengths") == pytest.approx(values)
+
+
+@pytest.mark.parametrize("text", ["", " , ", "a", "1-", "0.5, x", "1-5 (+0)", "1-5 (-1)", "1-5 [0]", "0-1 (+0.0000001)", "nan", "1e3"])
+def test_what_is_no_number_is_named(text):
+    with pytest.raises(AthanorError, match="^Strengths: "):
+        parse_numbers(text, "Strengths")
+
+
+def test_epochs_by_word_and_number():
+    saved = (2, 4, 6, 8, 9)
+    assert parse_epochs("all", saved) == saved
+    assert parse_epochs("", saved) == saved
+    assert parse_epochs("last", saved) == (9,)
+    assert parse_epochs("Every 2", saved) == (4, 8, 9)
+    assert parse_epochs("8, 2", saved) == (8, 2)
+    assert parse_epochs("2-8 (+2)", saved) == (2, 4, 6, 8)
+
+
+def test_an_epoch_that_was_not_saved_is_named_with_those_that_were():
+    with pytest.raises(AthanorError, match="3 was not saved; saved are 2, 4"):
+        parse_epochs("2, 3", (2, 4))
+    with pytest.raises(AthanorError, match="no saved epoch yet"):
+        parse_epochs("all", ())
+    with pytest.raises(AthanorError, match="every 0"):
+        parse_epochs("every 0", (1,))
