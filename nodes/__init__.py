@@ -1,0 +1,23 @@
+"""The nodes: thin faces of trainer and tagger. Only this room knows ComfyUI."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+
+
+class AthanorExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        host.register_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        from .base_model import LoadBaseModel
+        from .bucket import Bucket
+        from .compare import XYPlotCompare
+        from .dataset import LoadDataset, SaveCaptions
+        from .epochs import PlotLoss, SaveEpoch
+        from .tagging import AutoTag, EditTags
+        from .train import TrainEmbedding, TrainLora
+
+        return [LoadBaseModel, LoadDataset, AutoTag, EditTags, SaveCaptions, Bucket, TrainLora, TrainEmbedding, SaveEpoch, PlotLoss, XYPlotCompare]

@@ -40,7 +40,9 @@ def _of_folder(folder: Path) -> Family:
     for family in all_families():
         if family.matches_folder(folder):
             return family
-    raise AthanorError(f"{folder} is not a diffusers folder of a family that can be trained ({_known()}); such a folder holds model_index.json and a folder for each part.")
+    raise AthanorError(
+        f"{folder} is not a diffusers folder of a family that can be trained ({_known()}); such a folder holds model_index.json and a folder for each part."
+    )
 
 
 def _of_file(path: Path) -> Family:

@@ -21,7 +21,9 @@ Value = TypeVar("Value")
 FORMAT_VERSION = 1
 
 
-def setting(default: Any, help: str, minimum: float | None = None, maximum: float | None = None, choices: tuple[str, ...] = (), multiline: bool = False) -> Any:
+def setting(
+    default: Any, help: str, minimum: float | None = None, maximum: float | None = None, choices: tuple[str, ...] = (), multiline: bool = False
+) -> Any:
     """A dataclass field with its range, its choices and a sentence for people."""
     return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "multiline": multiline})
 
@@ -42,17 +44,21 @@ class EmbeddingSettings:
     token: str = setting("my-concept", "The word for the prompt; in ComfyUI it is written embedding:name.")
     num_vectors: int = setting(4, "How many tokens the embedding takes. More hold more detail and leave less room in the prompt.", 1, 75)
     initial_words: str = setting("", "Words whose vectors the training starts from, for example: red heart. Empty starts from small random vectors.")
-    templates: str = setting("captions", "What the prompts are made of: the captions of the images, or sentences about a subject or a style.", choices=("captions", "subject", "style"))
+    templates: str = setting(
+        "captions",
+        "What the prompts are made of: the captions of the images, or sentences about a subject or a style.",
+        choices=("captions", "subject", "style"),
+    )
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     epochs: int = setting(10, "How often every image (times its repeats) is seen.", 1, 100_000)
     batch_size: int = setting(1, "Images in one step. Larger is steadier and needs more memory.", 1, 1024)
-    rate: float = setting(1e-4, "Learning rate of the U-Net or transformer. 0 leaves it out.", 0.0, 10.0)
-    text_encoder_rate: float = setting(5e-5, "Learning rate of the text encoder. 0 leaves it out, and its outputs are then cached.", 0.0, 10.0)
+    rate: float = setting(1e-4, "Learning rate of the U-Net or transformer. 0 leaves it out.", 0.0, 10.0, step=1e-6)
+    text_encoder_rate: float = setting(5e-5, "Learning rate of the text encoder. 0 leaves it out, and its outputs are then cached.", 0.0, 10.0, step=1e-6)
     optimizer: str = setting("adamw", "How the weights are moved.", choices=("adamw",))
-    weight_decay: float = setting(0.01, "Pulls the trained weights towards zero, a little each step.", 0.0, 1.0)
+    weight_decay: float = setting(0.01, "Pulls the trained weights towards zero, a little each step.", 0.0, 1.0, step=0.001)
     schedule: str = setting("cosine", "How the learning rate falls over the run.", choices=("constant", "cosine"))
     warmup_percent: float = setting(5.0, "Share of the steps over which the rate rises from zero.", 0.0, 100.0)
     max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it. 0 turns it off.", 0.0, 1000.0)

@@ -29,7 +29,9 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
-        raise AthanorError(f"Cannot write {path}: {_reason(error)}. Free some space or choose a folder that can be written, then queue again.") from error
+        raise AthanorError(
+            f"Cannot write {path}: {_reason(error)}. Free some space or choose a folder that can be written, then queue again."
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def store_latents(family: Family, vae: nn.Module, base_fingerprint: str, samples: Sequence[Sample], cache: TensorCache, device: torch.device, on_progress: Callable[[int, int], None]) -> None:
+def store_latents(
+    family: Family,
+    vae: nn.Module,
+    base_fingerprint: str,
+    samples: Sequence[Sample],
+    cache: TensorCache,
+    device: torch.device,
+    on_progress: Callable[[int, int], None],
+) -> None:
     """Encodes the images that are not in the cache yet."""
     import torch
 

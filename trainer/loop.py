@@ -62,7 +62,10 @@ def train(run: Run, control: Control) -> None:
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
     book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text)
     if job.kind == "lora" and job.train.text_encoder_rate == 0:
-        book.store([*captions, *prompts, job.samples.negative_prompt], lambda done, total: events.write("phase", {"name": "text", "done": done, "total": total}))
+        book.store(
+            [*captions, *prompts, job.samples.negative_prompt],
+            lambda done, total: events.write("phase", {"name": "text", "done": done, "total": total}),
+        )
         book.text = text = None
         release()
 
@@ -94,7 +97,12 @@ def train(run: Run, control: Control) -> None:
         mean, std = load_latents(job.base.fingerprint, batch, cache, device)
         draws = draws_of(job.train.seed, step, tuple(mean.shape))
         with autocast:
-            conditioning = book.conditioning([trainee.caption(sample.prompt(job.dataset.trigger), stable_seed(job.train.seed, "caption", step, i)) for i, sample in enumerate(batch)])
+            conditioning = book.conditioning(
+                [
+                    trainee.caption(sample.prompt(job.dataset.trigger), stable_seed(job.train.seed, "caption", step, i))
+                    for i, sample in enumerate(batch)
+                ]
+            )
             loss = batch_losses(family, denoiser, mean, std, draws, conditioning).mean()
         value = loss.item()
         if not math.isfinite(value):
@@ -139,7 +147,9 @@ def _num_chunks(family: Family, text, captions: Sequence[str], events: EventLog)
     return min(wanted, family.max_chunks)
 
 
-def _store_images(job: TrainJob, family: Family, samples: Sequence[Sample], cache: TensorCache, device: torch.device, events: EventLog) -> nn.Module | None:
+def _store_images(
+    job: TrainJob, family: Family, samples: Sequence[Sample], cache: TensorCache, device: torch.device, events: EventLog
+) -> nn.Module | None:
     """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it."""
     missing = missing_latents(job.base.fingerprint, samples, cache)
     if not missing and not job.samples.lines:
@@ -147,7 +157,15 @@ def _store_images(job: TrainJob, family: Family, samples: Sequence[Sample], cach
     vae = family.load_vae(job.base)
     if missing:
         vae.to(device)
-        store_latents(family, vae, job.base.fingerprint, missing, cache, device, lambda done, total: events.write("phase", {"name": "latents", "done": done, "total": total}))
+        store_latents(
+            family,
+            vae,
+            job.base.fingerprint,
+            missing,
+            cache,
+            device,
+            lambda done, total: events.write("phase", {"name": "latents", "done": done, "total": total}),
+        )
         vae.to("cpu")
     if not job.samples.lines:
         del vae
@@ -158,7 +176,14 @@ def _store_images(job: TrainJob, family: Family, samples: Sequence[Sample], cach
 
 def _start_report(trainee: Trainee, step: int, total_steps: int, steps_per_epoch: int, total_epochs: int) -> dict[str, object]:
     parts = [{"name": group.name, "modules": group.num_modules, "parameters": group.num_parameters, "rate": group.rate} for group in trainee.groups]
-    return {"step": step, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch, "total_epochs": total_epochs, "parts": parts, "pid": os.getpid()}
+    return {
+        "step": step,
+        "total_steps": total_steps,
+        "steps_per_epoch": steps_per_epoch,
+        "total_epochs": total_epochs,
+        "parts": parts,
+        "pid": os.getpid(),
+    }
 
 
 def _not_finite(value: float, step: int, epoch: int, batch: Sequence[Sample]) -> str:

@@ -95,7 +95,16 @@ class Milestones:
         self.vae.to("cpu")
         for i, (prompt, seed, image) in enumerate(pictures):
             file = f"samples/{self.run.name}_e{epoch:06d}_{i:02d}.png"
-            save_picture(self.run.folder / file, image, prompt, settings.negative_prompt, settings.steps, seed, settings.guidance, f"{self.run.name}-{epoch:06d}")
+            save_picture(
+                self.run.folder / file,
+                image,
+                prompt,
+                settings.negative_prompt,
+                settings.steps,
+                seed,
+                settings.guidance,
+                f"{self.run.name}-{epoch:06d}",
+            )
             self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": prompt, "seed": seed})
 
     @cached_property

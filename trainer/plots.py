@@ -26,9 +26,11 @@ class _Axes:
     high: float
     """Limits of the loss, as logarithms on a logarithmic scale."""
     is_log: bool
+    margin: int
+    """Left and right of the first and the last step, so that their dots are whole."""
 
     def x(self, step: float) -> float:
-        return self.left + (self.right - self.left) * step / self.last_step
+        return self.left + self.margin + (self.right - self.left - 2 * self.margin) * step / self.last_step
 
     def y(self, loss: float) -> float:
         value = math.log10(loss) if self.is_log else loss
@@ -52,7 +54,7 @@ def loss_plot(
     Gives an RGB image of `size_px`, at least 320 x 200.
     """
     size_px = (max(320, size_px[0]), max(200, size_px[1]))
-    unit = max(9, round(min(size_px[0] / 1.5, size_px[1]) / 36))
+    unit = max(11, round(min(size_px[0] / 1.5, size_px[1]) / 36))
     small, large = label_font(unit), label_font(round(unit * 1.35), title)
     last_step = max([1, len(losses), *validation, *saved_steps])
     raw = [(i + 1, loss) for i, loss in enumerate(losses) if _is_drawable(loss, log_scale)]
@@ -64,7 +66,7 @@ def loss_plot(
     y_ticks = _log_ticks(low, high) if log_scale else _ticks(low, high, max(3, size_px[1] // 90))
     label_width = max([small.getlength(text) for _, text in y_ticks], default=0)
     left, top = round(label_width + unit * 2), round(unit * 5.2)
-    axes = _Axes(left, top, size_px[0] - unit * 2, size_px[1] - round(unit * 3.6), last_step, low, high, log_scale)
+    axes = _Axes(left, top, size_px[0] - unit * 2, size_px[1] - round(unit * 3.6), last_step, low, high, log_scale, unit)
 
     picture = Image.new("RGB", size_px, BACKGROUND)
     draw = ImageDraw.Draw(picture)
@@ -85,10 +87,10 @@ def loss_plot(
 def smoothed(losses: Sequence[float]) -> list[float]:
     """The exponential running mean of `losses`, each divided by the weight gathered so far (Kingma & Ba 2014, section 3).
 
-    Its memory is about a thirtieth of the run, from 3 to 500 steps. Values that are no finite numbers are passed over;
+    Its memory is about a thirtieth of the run, from 3 to 2000 steps. Values that are no finite numbers are passed over;
     before the first finite one the mean is NaN.
     """
-    beta = 1 - 1 / min(500, max(3, len(losses) / 30))
+    beta = 1 - 1 / min(2000, max(3, len(losses) / 30))
     mean, weight, result = 0.0, 0.0, []
     for loss in losses:
         if math.isfinite(loss):
@@ -129,10 +131,14 @@ def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    factors = (1,) if high - low > 4 else (1, 2, 5) if high - low > 0.5 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
-    values = [factor * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for factor in factors]
-    inside = [value for value in values if low <= math.log10(value) <= high]
-    return [(value, f"{value:.4g}") for value in inside] or [(value, f"{value:.4g}") for value in (10**low, 10**high)]
+    inside: list[float] = []
+    for factors in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(1 + i / 10 for i in range(90)), tuple(1 + i / 100 for i in range(900))):
+        values = [factor * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for factor in factors]
+        inside = [value for value in values if low <= math.log10(value) <= high]
+        if len(inside) >= 4:
+            break
+    inside = inside[:: math.ceil(len(inside) / 10)] if inside else [10**low, 10**high]
+    return [(value, f"{value:.3g}") for value in inside]
 
 
 def _draw_grid(draw: ImageDraw.ImageDraw, axes: _Axes, y_ticks: list[tuple[float, str]], font: Font, unit: int) -> None:
@@ -173,11 +179,11 @@ def _draw_lines(
     for step in bad_steps:
         x = at(step, 10**axes.low if axes.is_log else axes.low)[0]
         draw.line((x, 0, x, bottom), mixed(PANEL, WARNING, 0.6), width)
-    faint = mixed(PANEL, ACCENT, 0.38)
+    faint = mixed(PANEL, ACCENT, 0.45)
     for run in _runs(raw):
-        _draw_line(draw, _thinned([at(*point) for point in run]), faint, width)
+        _draw_line(draw, [at(*point) for point in _thinned(run, plate.width)], faint, width)
     for run in _runs(smooth):
-        _draw_line(draw, _thinned([at(*point) for point in run]), ACCENT, width * 3)
+        _draw_line(draw, [at(*point) for point in _thinned(run, plate.width // _FINE)], ACCENT, width * 3)
     dots = [at(*point) for point in held_out]
     if len(dots) > 1:
         draw.line(dots, HELD_OUT, width * 2, joint="curve")
@@ -199,14 +205,15 @@ def _runs(points: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
     return runs
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thinned(run: list[tuple[int, float]], num_columns: int) -> list[tuple[int, float]]:
     """Of the points in one column of pixels the lowest and the highest: a long run is as quick to draw as a short one."""
-    columns: dict[int, list[tuple[float, float]]] = {}
-    for point in points:
-        columns.setdefault(int(point[0]), []).append(point)
-    thin: list[tuple[float, float]] = []
-    for column in columns.values():
-        thin += column if len(column) <= 2 else [min(column, key=lambda point: point[1]), max(column, key=lambda point: point[1])]
+    stride = len(run) // num_columns
+    if stride <= 2:
+        return run
+    thin: list[tuple[int, float]] = []
+    for first in range(0, len(run), stride):
+        column = sorted(run[first : first + stride], key=lambda point: point[1])
+        thin += sorted((column[0], column[-1]))
     return thin
 
 
@@ -232,12 +239,14 @@ def _draw_legend(
         entries += [(mixed(PANEL, ACCENT, 0.5), "each step"), (ACCENT, "smoothed")]
     if held_out:
         entries.append(
-            (HELD_OUT, "held out" + (f", {held_out[0][1]:.4g} to {held_out[-1][1]:.4g}" if len(held_out) > 1 else f", {held_out[0][1]:.4g}"))
+            (HELD_OUT, "held out" + (f", {held_out[0][1]:.3g} to {held_out[-1][1]:.3g}" if len(held_out) > 1 else f", {held_out[0][1]:.3g}"))
         )
     if saved_steps:
         entries.append((SAVED, "saved"))
     x, y = float(axes.left), axes.top - round(unit * 1.1)
     for colour, text in entries:
+        if x + unit * 1.6 + font.getlength(text) > axes.right:
+            break
         draw.rounded_rectangle((x, y - unit * 0.25, x + unit * 1.2, y + unit * 0.25), unit * 0.2, colour)
         draw.text((x + unit * 1.6, y), text, TEXT_DIM, font, anchor="lm")
         x += unit * 3.4 + font.getlength(text)

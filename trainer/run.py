@@ -1,11 +1,11 @@
 """The run directory: the one truth about a training, read by the host, the worker, the plots and a reloaded page.
 
-    <run>/job.json              every setting
-    <run>/events.jsonl          what happened, one JSON object a line, appended only
-    <run>/epochs/               <name>-000003.safetensors
-    <run>/samples/              sample pictures
-    <run>/state/                what a resume needs, in two slots
-    <run>/worker.log            stdout and stderr of the worker
+<run>/job.json              every setting
+<run>/events.jsonl          what happened, one JSON object a line, appended only
+<run>/epochs/               <name>-000003.safetensors
+<run>/samples/              sample pictures
+<run>/state/                what a resume needs, in two slots
+<run>/worker.log            stdout and stderr of the worker
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class EventLog:
             with self._path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise AthanorError(f"Cannot write {self._path}: {error.strerror}. Free some space or choose a folder that can be written, then queue again.") from error
+            raise AthanorError(
+                f"Cannot write {self._path}: {error.strerror}. Free some space or choose a folder that can be written, then queue again."
+            ) from error
 
 
 def parse_events(text: str) -> Iterator[dict[str, Any]]:
@@ -116,7 +118,9 @@ class Run:
         return settled(parse_events(text))
 
     def finished(self) -> bool:
-        return any(event["event"] == "done" and not event["stopped"] for event in self.events()) and all(epoch.path.is_file() for epoch in self.epochs())
+        return any(event["event"] == "done" and not event["stopped"] for event in self.events()) and all(
+            epoch.path.is_file() for epoch in self.epochs()
+        )
 
     def epochs(self) -> tuple[Epoch, ...]:
         """The saved epochs, the oldest first."""
@@ -142,6 +146,18 @@ class Run:
     def validation_losses(self) -> dict[int, float]:
         """By epoch; 0 is the base without any training."""
         return {event["epoch"]: event["loss"] for event in self.events() if event["event"] == "validation"}
+
+    def validation_by_step(self) -> dict[int, float]:
+        """By optimizer step; 0 is the base without any training."""
+        return {event["step"]: event["loss"] for event in self.events() if event["event"] == "validation"}
+
+    def best_epoch(self) -> Epoch | None:
+        """The saved epoch with the lowest validation loss; the last one where nothing was held out."""
+        epochs = self.epochs()
+        measured = [epoch for epoch in epochs if epoch.validation_loss is not None]
+        if measured:
+            return min(measured, key=lambda epoch: epoch.validation_loss or 0.0)
+        return epochs[-1] if epochs else None
 
     def log_tail(self, num_lines: int = 30) -> str:
         try:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def draw_samples(
-    family: Family, denoiser: nn.Module, vae: nn.Module, book: PromptBook, settings: SampleSettings, to_prompt: Callable[[str], str], size_px: tuple[int, int], autocast: torch.autocast
+    family: Family,
+    denoiser: nn.Module,
+    vae: nn.Module,
+    book: PromptBook,
+    settings: SampleSettings,
+    to_prompt: Callable[[str], str],
+    size_px: tuple[int, int],
+    autocast: torch.autocast,
 ) -> list[tuple[str, int, Image.Image]]:
     """Prompt, seed and picture of each line of `settings`. `to_prompt` writes an embedding's name as its tokens."""
     import torch
@@ -38,6 +45,8 @@ def save_picture(path: Path, image: Image.Image, prompt: str, negative_prompt: s
 
     notes = PngInfo()
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
-    text = f"{prompt}{negative}\nSteps: {steps}, Sampler: DDIM, CFG scale: {guidance}, Seed: {seed}, Size: {image.width}x{image.height}, Model: {model}"
+    text = (
+        f"{prompt}{negative}\nSteps: {steps}, Sampler: DDIM, CFG scale: {guidance}, Seed: {seed}, Size: {image.width}x{image.height}, Model: {model}"
+    )
     notes.add_itxt("parameters", text)
     replace_atomically(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=notes))

@@ -49,7 +49,9 @@ def validation_draws(name: str, times: list[float], shape: tuple[int, ...]) -> D
     return Draws(torch.zeros(batch), noise, torch.tensor(times))
 
 
-def batch_losses(family: Family, denoiser: nn.Module, mean: torch.Tensor, std: torch.Tensor, draws: Draws, conditioning: Conditioning) -> torch.Tensor:
+def batch_losses(
+    family: Family, denoiser: nn.Module, mean: torch.Tensor, std: torch.Tensor, draws: Draws, conditioning: Conditioning
+) -> torch.Tensor:
     """The loss of each image, [B], of latents with the given posterior `mean` and `std`, [B, C, H, W]."""
     device = mean.device
     latents = mean + std * draws.posterior.to(device)

@@ -52,11 +52,17 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
         problems.append("The dataset has no image to train on; choose a folder with images in Load Dataset, or hold fewer of them out.")
     unplaced = [sample for sample in dataset.samples if sample.placement is None]
     if unplaced:
-        problems.append(f"{len(unplaced)} images have no bucket (the first is {Path(unplaced[0].path).name}); put a Bucket node between the dataset and the training.")
+        problems.append(
+            f"{len(unplaced)} images have no bucket (the first is {Path(unplaced[0].path).name}); put a Bucket node between the dataset and the training."
+        )
     stride = family(base.family).vae_stride_px if not base_problems(base) else 8
-    odd = sorted({sample.placement.bucket_px for sample in dataset.samples if sample.placement and any(side % stride for side in sample.placement.bucket_px)})
+    odd = sorted(
+        {sample.placement.bucket_px for sample in dataset.samples if sample.placement and any(side % stride for side in sample.placement.bucket_px)}
+    )
     if odd:
-        problems.append(f"The bucket {odd[0][0]} x {odd[0][1]} px does not fit the model: both sides must be multiples of {stride}; set the step in the Bucket node.")
+        problems.append(
+            f"The bucket {odd[0][0]} x {odd[0][1]} px does not fit the model: both sides must be multiples of {stride}; set the step in the Bucket node."
+        )
     gone = [sample.path for sample in dataset.samples if not os.access(sample.path, os.R_OK)]
     if gone:
         problems.append(f"{len(gone)} images of the dataset cannot be read (the first is {gone[0]}); put them back, or load the dataset again.")
@@ -75,5 +81,7 @@ def _embedding_problems(embedding: EmbeddingSettings, train: TrainSettings) -> l
     if train.text_encoder_rate == 0:
         problems.append("The learning rate is 0, so the embedding would not change; set it, for example to 0.005.")
     if not re.fullmatch(r"[^\W_][\w.-]*", embedding.token):
-        problems.append(f"The embedding's name is {embedding.token!r}; use letters, digits, - and _ without blanks, since it is written as one word in prompts.")
+        problems.append(
+            f"The embedding's name is {embedding.token!r}; use letters, digits, - and _ without blanks, since it is written as one word in prompts."
+        )
     return problems

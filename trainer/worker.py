@@ -45,7 +45,11 @@ def work(run: Run, control: Control) -> int:
         return _fail(run, f"The memory of this computer is not enough ({error}). Lower the batch size or the resolution.", EXIT_REFUSED)
     except Exception as error:
         if "out of memory" in str(error).lower():
-            return _fail(run, f"The GPU's memory is not enough: {str(error).splitlines()[0]} Lower the batch size, the resolution or the rank, or choose bf16.", EXIT_REFUSED)
+            return _fail(
+                run,
+                f"The GPU's memory is not enough: {str(error).splitlines()[0]} Lower the batch size, the resolution or the rank, or choose bf16.",
+                EXIT_REFUSED,
+            )
         traceback.print_exc()
         return _fail(run, f"{type(error).__name__}: {error}", EXIT_CRASHED)
     return EXIT_FINISHED

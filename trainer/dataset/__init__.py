@@ -11,15 +11,18 @@ from .buckets import (
 )
 from .captions import caption_extension, read_caption, write_caption
 from .crop import open_image, place, placed_image
+from .pictures import bucket_chart, contact_sheet
 from .scan import scan_folder
 from .split import held_out
 
 __all__ = [
     "BucketCount",
     "assign_buckets",
+    "bucket_chart",
     "bucket_counts",
     "bucket_report",
     "caption_extension",
+    "contact_sheet",
     "held_out",
     "make_bucket_sizes",
     "open_image",

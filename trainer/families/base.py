@@ -104,7 +104,9 @@ class Family(Protocol):
 
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor: ...
 
-    def sample(self, denoiser: nn.Module, vae: nn.Module, prompts: Sequence[Prompted], steps: int, guidance: float, size_px: tuple[int, int]) -> list[Image.Image]:
+    def sample(
+        self, denoiser: nn.Module, vae: nn.Module, prompts: Sequence[Prompted], steps: int, guidance: float, size_px: tuple[int, int]
+    ) -> list[Image.Image]:
         """One picture a prompt, each from a generator of its own seed, so that a batch draws what single calls would."""
         ...
 

@@ -148,7 +148,9 @@ class SD15:
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         return denoiser(noisy, _discrete(times), conditioning["states"]).sample
 
-    def sample(self, denoiser: nn.Module, vae: nn.Module, prompts: Sequence[Prompted], steps: int, guidance: float, size_px: tuple[int, int]) -> list[Image.Image]:
+    def sample(
+        self, denoiser: nn.Module, vae: nn.Module, prompts: Sequence[Prompted], steps: int, guidance: float, size_px: tuple[int, int]
+    ) -> list[Image.Image]:
         """DDIM (Song et al. 2021) with classifier-free guidance (Ho and Salimans 2022, equation 6)."""
         import torch
         from diffusers import DDIMScheduler
@@ -156,7 +158,9 @@ class SD15:
         scheduler = DDIMScheduler.from_pretrained(str(_CONFIGS / "scheduler"), local_files_only=True)
         scheduler.set_timesteps(steps)
         shape = (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px)
-        latents = torch.stack([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(prompt.seed)) for prompt in prompts]).to(denoiser.device)
+        latents = torch.stack([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(prompt.seed)) for prompt in prompts]).to(
+            denoiser.device
+        )
         positive = torch.cat([prompt.positive["states"] for prompt in prompts]).to(denoiser.device)
         negative = torch.cat([prompt.negative["states"] for prompt in prompts]).to(denoiser.device)
         for time in scheduler.timesteps:

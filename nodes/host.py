@@ -1,0 +1,196 @@
+"""ComfyUI as the pack sees it: its folders, its memory, its progress bar and its Cancel button. No other file touches them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from PIL import Image
+
+from ..trainer.errors import AthanorError
+
+Interrupted = comfy.model_management.InterruptProcessingException
+"""What the Cancel button raises; a BaseException in newer versions of ComfyUI, so it must be caught by name."""
+
+PACK = Path(__file__).resolve().parent.parent
+MINIATURE = "Athanor miniature (built in)"
+_DATASETS_KEY = "athanor_datasets"
+_MAX_FOLDER_DEPTH = 3
+_MAX_FOLDERS = 2000
+
+
+def register_folders() -> None:
+    """Tells ComfyUI of the folders that the nodes use, and of the epochs of earlier runs. Never fails: a pack that does is dropped."""
+    models = Path(folder_paths.models_dir)
+    folder_paths.add_model_folder_path("wd_taggers", str(models / "wd_taggers"))
+    for kind, folder in _epoch_folders(runs_root()):
+        folder_paths.add_model_folder_path(kind, str(folder))
+
+
+def register_epochs(run_folder: Path, kind: str) -> None:
+    """Lets the stock loaders list the run's epochs. `kind` is "loras" or "embeddings"."""
+    folder = run_folder / "epochs"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder_paths.add_model_folder_path(kind, str(folder))
+
+
+def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
+    from ..trainer.run import Run
+
+    found = []
+    try:
+        folders = [folder for folder in root.iterdir() if (folder / "epochs").is_dir() and (folder / "job.json").is_file()]
+    except OSError:
+        return []
+    for folder in folders:
+        try:
+            kind = "embeddings" if Run(folder).train_job().kind == "embedding" else "loras"
+        except AthanorError:
+            continue
+        found.append((kind, folder / "epochs"))
+    return found
+
+
+def runs_root() -> Path:
+    return output_folder() / "athanor"
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def cache_folder() -> Path:
+    return runs_root() / ".cache"
+
+
+def tagger_roots() -> list[Path]:
+    """Where taggers lie: models/wd_taggers, the folder of the WD14 Tagger pack, and the pack's own."""
+    return [*map(Path, folder_paths.get_folder_paths("wd_taggers")), Path(folder_paths.models_dir) / "wd14_tagger"]
+
+
+def save_folder(kind: str) -> Path:
+    """ComfyUI's own folder for "loras" or "embeddings"."""
+    return Path(folder_paths.get_folder_paths(kind)[0])
+
+
+def dataset_roots() -> list[Path]:
+    """Folders whose subfolders may be loaded: ComfyUI's input, its datasets, and those that the owner has registered.
+
+    A workflow is untrusted: it can name only what lies below one of these. The owner adds folders with
+    `athanor_datasets:` in extra_model_paths.yaml, or in the environment variable ATHANOR_DATASETS.
+    """
+    roots = [Path(folder_paths.get_input_directory())]
+    for key in (_DATASETS_KEY, "datasets"):
+        if key in folder_paths.folder_names_and_paths:
+            roots += map(Path, folder_paths.get_folder_paths(key))
+    roots += [Path(part) for part in os.environ.get("ATHANOR_DATASETS", "").split(os.pathsep) if part]
+    return list(dict.fromkeys(roots))
+
+
+def dataset_names() -> list[str]:
+    """Folders for the drop-down, relative to their root, at most three levels deep; the built-in one last."""
+    names: list[str] = []
+    for root in dataset_roots():
+        names += _subfolders(root)
+    return [*dict.fromkeys(sorted(names, key=str.lower)), MINIATURE]
+
+
+def _subfolders(root: Path) -> list[str]:
+    found: list[str] = []
+    waiting = [(root, 0)]
+    while waiting and len(found) < _MAX_FOLDERS:
+        folder, depth = waiting.pop(0)
+        try:
+            children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+        except OSError:
+            continue
+        found += [child.relative_to(root).as_posix() for child in children]
+        if depth + 1 < _MAX_FOLDER_DEPTH:
+            waiting += [(child, depth + 1) for child in children]
+    return found
+
+
+def dataset_folder(name: str) -> Path:
+    """The folder of that name below a dataset root; a full path is taken if it lies below one.
+
+    Raises AthanorError if there is none, telling the roots and how to add one.
+    """
+    if name == MINIATURE:
+        return PACK / "trainer" / "miniature" / "concept"
+    roots = dataset_roots()
+    for root in roots:
+        candidate = (root / name).resolve()
+        if name.strip() and candidate.is_dir() and is_within(candidate, root):
+            return candidate
+    places = ", ".join(map(str, roots))
+    raise AthanorError(
+        f"There is no dataset folder {name!r} below {places}. Copy it there, or register its parent folder "
+        f"with {_DATASETS_KEY} in extra_model_paths.yaml or in the environment variable ATHANOR_DATASETS."
+    )
+
+
+def is_within(path: Path, root: Path) -> bool:
+    """True if `path`, links resolved, is `root` or lies below it."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def base_model_names() -> list[str]:
+    """Checkpoints and diffusers folders as ComfyUI lists them; the built-in miniature last."""
+    names = [*folder_paths.get_filename_list("checkpoints"), *_diffusers_folders()]
+    return [*dict.fromkeys(names), MINIATURE]
+
+
+def _diffusers_folders() -> list[str]:
+    found = []
+    for root in map(Path, folder_paths.get_folder_paths("diffusers")):
+        found += [index.parent.relative_to(root).as_posix() for index in sorted(root.glob("*/model_index.json")) + sorted(root.glob("*/*/model_index.json"))]
+    return found
+
+
+def base_model_path(name: str) -> Path:
+    """The checkpoint file or diffusers folder of that name. Raises AthanorError if ComfyUI knows none."""
+    if name == MINIATURE:
+        return PACK / "trainer" / "miniature" / "base"
+    checkpoint = folder_paths.get_full_path("checkpoints", name)
+    if checkpoint is not None:
+        return Path(checkpoint)
+    for root in map(Path, folder_paths.get_folder_paths("diffusers")):
+        folder = root / name
+        if (folder / "model_index.json").is_file() and is_within(folder, root):
+            return folder
+    raise AthanorError(f"There is no base model {name!r}; put it into models/checkpoints or models/diffusers and press R to refresh.")
+
+
+def tokenizer_folders() -> tuple[Path, ...]:
+    """ComfyUI brings the tokenizers of the model families it knows."""
+    return (Path(comfy.__path__[0]),)
+
+
+def free_memory() -> None:
+    """Makes room for the worker: every model that ComfyUI holds on the GPU goes."""
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+def raise_if_interrupted() -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def is_interrupted() -> bool:
+    """Whether Cancel was pressed since it was last raised."""
+    return comfy.model_management.processing_interrupted()
+
+
+class Progress:
+    """The progress bar of a node. Raises `Interrupted` after the Cancel button was pressed."""
+
+    def __init__(self, node_id: str | None):
+        self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
+
+    def show(self, value: int, total: int, preview: Image.Image | None = None) -> None:
+        raise_if_interrupted()
+        shown = ("JPEG", preview, 512) if preview is not None else None
+        self._bar.update_absolute(value, max(1, total), shown)

@@ -1,0 +1,40 @@
+"""Widgets out of settings: names, ranges, defaults and tooltips stand once, in trainer/config.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from comfy_api.latest import io
+
+Settings = TypeVar("Settings")
+
+
+def widgets(settings: type, defaults: Mapping[str, Any] | None = None, without: tuple[str, ...] = (), prefix: str = "") -> list[io.Input]:
+    """A widget for each field of a settings class, its id with `prefix` in front. `defaults` replaces the class's own ones."""
+    fields = [item for item in dataclasses.fields(settings) if item.name not in without]
+    return [_widget(item, prefix + item.name, (defaults or {}).get(item.name, item.default)) for item in fields]
+
+
+def from_widgets(settings: type[Settings], values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """The settings whose fields have the values of the widgets `prefix` + name; fields without a widget keep their default."""
+    names = [item.name for item in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    return settings(**{name: values[prefix + name] for name in names if prefix + name in values})
+
+
+def _widget(item: dataclasses.Field, widget_id: str, default: Any) -> io.Input:
+    limits, shown = item.metadata, widget_id.replace("_", " ")
+    if limits["choices"]:
+        return io.Combo.Input(widget_id, options=list(limits["choices"]), default=default, display_name=shown, tooltip=limits["help"])
+    if isinstance(default, int):
+        # A seed that changed by itself after each queueing would train anew each time.
+        control = False if item.name == "seed" else None
+        low, high = int(limits["minimum"]), int(limits["maximum"])
+        return io.Int.Input(widget_id, default=default, min=low, max=high, display_name=shown, tooltip=limits["help"], control_after_generate=control)
+    if isinstance(default, float):
+        step = limits["step"] or 0.01
+        return io.Float.Input(
+            widget_id, default=default, min=limits["minimum"], max=limits["maximum"], step=step, round=step, display_name=shown, tooltip=limits["help"]
+        )
+    return io.String.Input(widget_id, default=default, multiline=limits["multiline"], display_name=shown, tooltip=limits["help"])

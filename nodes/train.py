@@ -1,0 +1,133 @@
+"""Train LoRA and Train Embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..trainer.config import AdapterSettings, EmbeddingSettings, SampleSettings, TrainJob, TrainSettings
+from ..trainer.run import Run, open_run
+from ..trainer.types import BaseModel, Dataset
+from ..trainer.validate import check_train_job
+from . import host
+from .images import open_rgb, shown, to_comfy
+from .plots import draw_loss_plot, save_loss_plot
+from .settings import from_widgets, widgets
+from .types import BaseModelWire, DatasetWire, RunWire
+from .worker import run_worker
+
+_RUN_TOOLTIP = "Name of the run and of its files. With other settings under the same name a new run is made beside the old one; with the same settings it continues, or is taken as it is when finished."
+
+
+class TrainLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AthanorTrainLora",
+            display_name="Train LoRA",
+            category="Athanor/training",
+            description="Trains a LoRA in a process of its own. Cancel saves everything; queueing the same graph again continues. Each saved epoch can be picked in Load LoRA at once.",
+            search_aliases=["lora", "kohya", "finetune", "dreambooth"],
+            is_output_node=True,
+            inputs=[
+                BaseModelWire.Input("base_model"),
+                DatasetWire.Input("dataset"),
+                io.String.Input("name", default="my-lora", tooltip=_RUN_TOOLTIP),
+                *widgets(AdapterSettings, without=("kind",)),
+                *widgets(TrainSettings),
+                *widgets(SampleSettings, prefix="sample_"),
+            ],
+            outputs=[
+                RunWire.Output("run", display_name="run"),
+                io.LoraModel.Output("lora", display_name="lora"),
+                io.LossMap.Output("loss_map", display_name="loss_map"),
+                io.Image.Output("samples", display_name="samples"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, **settings: Any) -> io.NodeOutput:
+        job = TrainJob(
+            name=name,
+            base=base_model,
+            dataset=dataset,
+            kind="lora",
+            adapter=from_widgets(AdapterSettings, settings),
+            train=from_widgets(TrainSettings, settings),
+            samples=from_widgets(SampleSettings, settings, prefix="sample_"),
+        )
+        run = _trained(job, "loras", cls.hidden.unique_id)
+        return io.NodeOutput(run, last_tensors(run), {"loss": run.losses()}, _last_samples(run), ui=_shown_run(run))
+
+
+class TrainEmbedding(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AthanorTrainEmbedding",
+            display_name="Train Embedding",
+            category="Athanor/training",
+            description="Textual inversion: learns new vectors for the prompt and leaves the model as it is. In prompts the result is written embedding:name.",
+            search_aliases=["textual inversion", "embedding", "TI"],
+            is_output_node=True,
+            inputs=[
+                BaseModelWire.Input("base_model"),
+                DatasetWire.Input("dataset"),
+                io.String.Input("name", default="my-embedding", tooltip="The word for prompts, and the name of the run and its files. " + _RUN_TOOLTIP.split(". ", 1)[1]),
+                *widgets(EmbeddingSettings, without=("token",)),
+                *widgets(TrainSettings, defaults={"text_encoder_rate": 5e-3, "weight_decay": 0.0}, without=("rate",)),
+                *widgets(SampleSettings, prefix="sample_"),
+            ],
+            outputs=[RunWire.Output("run", display_name="run"), io.Image.Output("samples", display_name="samples"), io.LossMap.Output("loss_map", display_name="loss_map")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, **settings: Any) -> io.NodeOutput:
+        job = TrainJob(
+            name=name,
+            base=base_model,
+            dataset=dataset,
+            kind="embedding",
+            embedding=from_widgets(EmbeddingSettings, {**settings, "token": name.strip()}),
+            train=from_widgets(TrainSettings, {**settings, "rate": 0.0}),
+            samples=from_widgets(SampleSettings, settings, prefix="sample_"),
+        )
+        run = _trained(job, "embeddings", cls.hidden.unique_id)
+        return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
+
+
+def _trained(job: TrainJob, kind: str, node_id: str | None) -> Run:
+    """The finished run of `job`: taken as it is, continued, or begun."""
+    check_train_job(job)
+    run = open_run(host.runs_root(), job)
+    host.register_epochs(run.folder, kind)
+    if not run.finished():
+        run_worker(run, node_id)
+    return run
+
+
+def last_tensors(run: Run) -> Mapping[str, Any]:
+    """The last epoch's tensors, as the stock LORA_MODEL wire carries them."""
+    from safetensors.torch import load_file
+
+    return load_file(run.epochs()[-1].path)
+
+
+def _last_samples(run: Run) -> Any:
+    """IMAGE [B, H, W, 3] of the last epoch's sample pictures; the loss plot where none were asked for."""
+    pictures = run.samples()
+    if not pictures:
+        return to_comfy([draw_loss_plot(run)])
+    last = pictures[-1].epoch
+    return to_comfy([open_rgb(picture.path) for picture in pictures if picture.epoch == last])
+
+
+def _shown_run(run: Run) -> dict[str, Any]:
+    """On the node: the last epoch's sample pictures and the loss."""
+    pictures = run.samples()
+    last = [picture.path for picture in pictures if picture.epoch == pictures[-1].epoch]
+    return shown([*last, save_loss_plot(run)])

@@ -1,0 +1,176 @@
+"""Starts the worker on a run directory, follows its events, and ends it well: Cancel loses nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..trainer.errors import AthanorError
+from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
+from . import host
+
+_LIBRARIES = ("diffusers", "peft", "accelerate", "transformers", "safetensors")
+_POLL_SEC = 0.1
+_STOP_WAIT_SEC = 120.0
+_LOW_DISK_BYTES = 1 << 20
+
+
+def run_worker(run: Run, node_id: str | None) -> None:
+    """Does the job of `run` in a process of its own and returns when it is done.
+
+    Raises `host.Interrupted` after Cancel, with everything saved, and AthanorError when the worker could not finish.
+    """
+    check_libraries()
+    host.free_memory()
+    progress = host.Progress(node_id)
+    events = _EventTail(run.folder / EVENTS_FILE)
+    process = _start(run)
+    display = _Display(run, progress)
+    try:
+        while process.poll() is None:
+            display.show(events.read())
+            time.sleep(_POLL_SEC)
+        display.show(events.read())
+    except host.Interrupted:
+        _stop(process)
+        raise
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        _close_stdin(process)
+    if process.returncode != 0:
+        raise AthanorError(_failure(run, process.returncode, display.error))
+
+
+def check_libraries() -> None:
+    """Raises AthanorError, with the command that helps, if a library that the worker needs is not installed."""
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None] if _interpreter() == sys.executable else []
+    if missing:
+        requirements = host.PACK / "requirements.txt"
+        raise AthanorError(f'Training needs {", ".join(missing)}, which {sys.executable} lacks. Install with: "{sys.executable}" -m pip install -r "{requirements}"')
+
+
+def _interpreter() -> str:
+    """ATHANOR_PYTHON lets the worker run in another environment than ComfyUI's."""
+    return os.environ.get("ATHANOR_PYTHON") or sys.executable
+
+
+def _start(run: Run) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    flags = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
+    try:
+        with (run.folder / LOG_FILE).open("a", encoding="utf-8") as log:
+            return subprocess.Popen(
+                [_interpreter(), str(host.PACK / "trainer" / "launch.py"), str(run.folder), "--attached"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                creationflags=flags,
+                text=True,
+                encoding="utf-8",
+            )
+    except OSError as error:
+        raise AthanorError(f"The training process cannot be started in {run.folder}: {error.strerror}.") from error
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Asks the worker to finish its step and save; a second Cancel, or no answer in time, kills it."""
+    try:
+        assert process.stdin is not None
+        process.stdin.write("stop\n")
+        process.stdin.flush()
+    except OSError:
+        pass  # It has ended by itself in the meantime.
+    deadline = time.monotonic() + _STOP_WAIT_SEC
+    while process.poll() is None:
+        if host.is_interrupted() or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+        time.sleep(_POLL_SEC)
+
+
+def _close_stdin(process: subprocess.Popen[str]) -> None:
+    try:
+        if process.stdin is not None:
+            process.stdin.close()
+    except OSError:
+        pass  # The pipe broke with the worker.
+
+
+def _failure(run: Run, exit_code: int, message: str | None) -> str:
+    """The worker's own sentence; for a crash, also the end of its log."""
+    if message is None and shutil.disk_usage(run.folder).free < _LOW_DISK_BYTES:
+        return f"The disk that holds {run.folder} is full, so the training could not go on. Free some space, then queue again: it continues from its last saved state."
+    if exit_code == 2 and message is not None:
+        return message
+    how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
+    head = message or f"The training process {how} without a word. Queue again to continue from the last saved state."
+    tail = run.log_tail()
+    return f"{head}\n\nThe end of {run.folder / LOG_FILE}:\n{tail}" if tail else head
+
+
+class _EventTail:
+    """Whole new lines of the event file since the last look, from where the file ends now."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+        self._partial = b""
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return iter(())
+        self._offset += len(data)
+        whole, newline, self._partial = (self._partial + data).rpartition(b"\n")
+        return parse_events((whole + newline).decode("utf-8", errors="replace"))
+
+
+class _Display:
+    """Events as progress and previews on the node."""
+
+    def __init__(self, run: Run, progress: host.Progress):
+        self._run, self._progress = run, progress
+        self._value, self._total = 0, 1
+        self.error: str | None = None
+
+    def show(self, events: Iterator[dict[str, Any]]) -> None:
+        picture: Path | None = None
+        for event in events:
+            kind = event["event"]
+            if kind == "error":
+                self.error = event["message"]
+            elif kind == "start":
+                self._value, self._total = event["step"], event["total_steps"]
+            elif kind in ("step", "cell"):
+                self._value = event["step"]
+            elif kind == "phase":
+                self._value, self._total = event["done"], event["total"]
+            if kind in ("sample", "cell"):
+                picture = self._run.folder / event["file"]
+        self._progress.show(self._value, self._total, _opened(picture))
+
+
+def _opened(path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError:
+        return None

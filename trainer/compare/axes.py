@@ -1,0 +1,72 @@
+"""What people write on an axis, as values. Pure text work.
+
+The grammar is that of A1111's X/Y/Z plot: values between commas; `1-5` counts up, `1-10 (+3)` in steps of 3,
+`0-1 [5]` gives 5 values spread evenly. Steps may be negative: `1.0-0.5 (-0.25)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..errors import AthanorError
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_RANGE = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(?:\(\s*({_NUMBER})\s*\)|\[\s*(\d+)\s*\])?\s*")
+_MAX_VALUES = 1000
+
+
+def parse_numbers(text: str, axis: str) -> tuple[float, ...]:
+    """The numbers of an axis in the order written, each once. Raises AthanorError naming `axis` and the part that is no number."""
+    values: list[float] = []
+    for part in text.split(","):
+        if part.strip():
+            values += _expand(part, axis)
+    if not values:
+        raise AthanorError(f"{axis}: nothing is written there; write numbers with commas, for example 0.6, 0.8, 1.0.")
+    return tuple(dict.fromkeys(values))
+
+
+def _expand(part: str, axis: str) -> list[float]:
+    if re.fullmatch(rf"\s*{_NUMBER}\s*", part):
+        return [float(part)]
+    found = _RANGE.fullmatch(part)
+    if not found:
+        raise AthanorError(f"{axis}: {part.strip()!r} is neither a number nor a range; write for example 0.8, or 1-5, or 0-1 (+0.25), or 0-1 [5].")
+    first, last = float(found[1]), float(found[2])
+    if found[4] is not None:
+        num = int(found[4])
+        if not 1 <= num <= _MAX_VALUES:
+            raise AthanorError(f"{axis}: {part.strip()!r} asks for {num} values; ask for 1 to {_MAX_VALUES}.")
+        return [round(first + (last - first) * i / max(1, num - 1), 6) for i in range(num)]
+    step = float(found[3]) if found[3] is not None else (1.0 if last >= first else -1.0)
+    if step == 0 or (last - first) * step < 0:
+        raise AthanorError(f"{axis}: {part.strip()!r} never arrives: steps of {step:g} do not lead from {first:g} to {last:g}.")
+    num = int((last - first) / step + 1e-9) + 1
+    if num > _MAX_VALUES:
+        raise AthanorError(f"{axis}: {part.strip()!r} has {num} values; at most {_MAX_VALUES} are drawn.")
+    return [round(first + step * i, 6) for i in range(num)]
+
+
+def parse_epochs(text: str, available: Sequence[int]) -> tuple[int, ...]:
+    """Epoch numbers: `all`, `last`, `every 2` (and always the last), or numbers and ranges as in `parse_numbers`.
+
+    Raises AthanorError if one was not saved, telling which were.
+    """
+    known, word = tuple(available), text.strip().lower()
+    if not known:
+        raise AthanorError("The run has no saved epoch yet; let it train to the end of its first saved epoch.")
+    if word in ("", "all"):
+        return known
+    if word == "last":
+        return known[-1:]
+    if every := re.fullmatch(r"every\s+(\d+)", word):
+        stride = int(every[1])
+        if stride < 1:
+            raise AthanorError("Epochs: every 0 picks none; write every 2, for example.")
+        return tuple(number for i, number in enumerate(known, start=1) if i % stride == 0 or number == known[-1])
+    numbers = parse_numbers(text, "Epochs")
+    unknown = [number for number in numbers if number not in known]
+    if unknown:
+        raise AthanorError(f"Epochs: {unknown[0]:g} was not saved; saved are {', '.join(map(str, known))}.")
+    return tuple(int(number) for number in numbers)

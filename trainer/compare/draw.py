@@ -1,0 +1,138 @@
+"""Draws a comparison's missing pictures: the base is loaded once, each epoch once, each prompt encoded as rarely as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..adapters import adapter
+from ..cache import TensorCache
+from ..config import CompareJob, SheetCell
+from ..control import Control
+from ..errors import AthanorError
+from ..families import family as family_named
+from ..families.base import PARTS, Family, Part, Prompted, TextStack
+from ..memory import best_device, peak_mib, release
+from ..prompts import PromptBook
+from ..run import EventLog, Run
+from ..sampling import save_picture
+from ..validate import check_compare_job
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_BATCH = 4
+
+
+def draw_cells(run: Run, control: Control) -> None:
+    """Draws what is not there yet, epoch by epoch and strength by strength, until `control` asks to stop."""
+    import torch
+
+    job = run.job()
+    assert isinstance(job, CompareJob)
+    check_compare_job(job)
+    events, family, device = EventLog(run.folder), family_named(job.base.family), best_device()
+    missing = [cell for cell in job.cells if not (run.folder / cell.file).is_file()]
+    done = len(job.cells) - len(missing)
+    events.write("start", {"step": done, "total_steps": len(job.cells)})
+    if missing:
+        dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
+        autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+        painter = _Painter(job, family, device, TensorCache(run.folder.parents[2] / ".cache"))
+        painter.load(missing, dtype)
+        for _, group in groupby(missing, key=lambda cell: (cell.epoch, cell.strength)):
+            cells = list(group)
+            for start in range(0, len(cells), _BATCH):
+                if control.stop_requested:
+                    break
+                piece = cells[start : start + _BATCH]
+                with torch.no_grad(), autocast:
+                    pictures = painter.paint(piece)
+                for cell, picture in zip(piece, pictures, strict=True):
+                    model = f"{Path(job.base.path).stem}, LoRA epoch {cell.epoch} at {cell.strength:g}" if cell.epoch else Path(job.base.path).stem
+                    save_picture(run.folder / cell.file, picture, cell.prompt, job.negative_prompt, job.steps, cell.seed, job.guidance, model)
+                    done += 1
+                    events.write("cell", {"step": done, "file": cell.file})
+    events.write("done", {"step": done, "stopped": done < len(job.cells), "peak_mib": round(peak_mib(), 1)})
+
+
+class _Painter:
+    """The base with one adapter of changing content and strength."""
+
+    def __init__(self, job: CompareJob, family: Family, device: torch.device, cache: TensorCache):
+        self._job, self._family, self._device, self._cache = job, family, device, cache
+        self._files = dict(job.epochs)
+        self._kind = adapter("lora")
+        self._epoch = 0
+        self._modules: dict[Part, nn.Module] = {}
+        self._ranks: dict[Part, int] = {}
+
+    def load(self, cells: Sequence[SheetCell], dtype: torch.dtype) -> None:
+        """Text first; the text encoder stays only if an epoch changes it."""
+        job, family = self._job, self._family
+        prompts = [*dict.fromkeys(cell.prompt for cell in cells), job.negative_prompt]
+        text: TextStack | None = family.load_text(job.base, _float32())
+        assert text is not None
+        for encoder in text.encoders:
+            encoder.to(self._device)
+        chunks = min(family.num_chunks(text, prompts), family.max_chunks)
+        self._book = PromptBook(family, job.base.fingerprint, self._cache, chunks, self._device, text)
+        if any(self._has_part(path, "text_encoder") for path in self._files.values()):
+            self._modules["text_encoder"] = text.encoders[0]
+        else:
+            self._book.store(prompts, lambda done, total: None)
+            self._book.text = text = None
+            release()
+        self._vae = family.load_vae(job.base).to(self._device)
+        self._modules["denoiser"] = family.load_denoiser(job.base, dtype).to(self._device)
+
+    def paint(self, cells: Sequence[SheetCell]) -> list:
+        """Pictures of cells that share epoch and strength."""
+        self._wear(cells[0].epoch, cells[0].strength)
+        negative = self._book.conditioning([self._job.negative_prompt])
+        prompted = [Prompted(self._book.conditioning([cell.prompt]), negative, cell.seed) for cell in cells]
+        size_px = (self._job.width_px, self._job.height_px)
+        return self._family.sample(self._modules["denoiser"], self._vae, prompted, self._job.steps, self._job.guidance, size_px)
+
+    def _wear(self, epoch: int, strength: float) -> None:
+        """Makes the models those of `epoch` at `strength`; epoch 0 is the base alone."""
+        if epoch not in (0, self._epoch):
+            from safetensors.torch import load_file
+
+            tensors = load_file(self._files[epoch])
+            for part in PARTS:
+                if part in self._modules:
+                    self._load_part(part, tensors, self._files[epoch])
+            self._epoch = epoch
+        for part in self._ranks:
+            self._kind.set_strength(self._modules[part], strength if epoch else 0.0)
+
+    def _load_part(self, part: Part, tensors: Mapping[str, torch.Tensor], path: str) -> None:
+        prefix = self._family.export_key(part, "")
+        ranks = {tensor.shape[0] for key, tensor in tensors.items() if key.startswith(prefix) and key.endswith("lora_down.weight")}
+        if not ranks:
+            # This epoch leaves the part alone, an earlier one may not have.
+            if part in self._ranks:
+                self._kind.set_strength(self._modules[part], 0.0)
+            return
+        if len(ranks) > 1 or self._ranks.get(part, next(iter(ranks))) not in ranks:
+            raise AthanorError(f"{path} has adapters of several ranks ({sorted(ranks)}); the epochs of one run have one.")
+        if part not in self._ranks:
+            self._ranks[part] = ranks.pop()
+            self._kind.attach(self._modules[part], self._family.adapter_targets(part), self._ranks[part], 1.0, 0)
+            self._modules[part].to(self._device).requires_grad_(False)
+        self._kind.load(self._modules[part], tensors, lambda name: self._family.export_key(part, name))
+
+    def _has_part(self, path: str, part: Part) -> bool:
+        from ..formats.header import read_header
+
+        return read_header(Path(path)).any_key(self._family.export_key(part, ""))
+
+
+def _float32() -> torch.dtype:
+    import torch
+
+    return torch.float32

@@ -1,0 +1,100 @@
+"""From a run's epochs to the files that people keep: under their final name, with times and a preview beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from .config import TrainJob
+from .errors import AthanorError
+from .files import file_sha256, replace_atomically, safe_name
+from .formats.files import with_metadata
+from .formats.metadata import time_metadata
+from .run import Epoch, Run
+
+
+def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
+    """`last`, `best` (lowest validation loss), `all`, or numbers such as `2,4`.
+
+    Raises AthanorError if one was not saved, or if `best` cannot be told because nothing was held out.
+    """
+    epochs, word = run.epochs(), which.strip().lower()
+    if not epochs:
+        raise AthanorError(f"The run {run.name} has no saved epoch yet.")
+    if word == "last":
+        return epochs[-1:]
+    if word == "all":
+        return epochs
+    if word == "best":
+        best = run.best_epoch()
+        if best is None or best.validation_loss is None:
+            raise AthanorError(f"The best epoch of {run.name} cannot be told, since no image was held out; set held out % in Load Dataset, or save last, all or numbers.")
+        return (best,)
+    if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*,?\s*", which):
+        raise AthanorError(f"Epochs: {which!r} is not understood; write last, best, all, or numbers with commas, for example 2,4.")
+    by_number = {epoch.number: epoch for epoch in epochs}
+    wanted = list(dict.fromkeys(int(part) for part in which.split(",") if part.strip()))
+    unknown = [number for number in wanted if number not in by_number]
+    if unknown:
+        raise AthanorError(f"Epochs: {unknown[0]} was not saved by {run.name}; saved are {', '.join(map(str, by_number))}.")
+    return tuple(by_number[number] for number in wanted)
+
+
+def promote(run: Run, epochs: Sequence[Epoch], folder: Path, name: str) -> tuple[Path, ...]:
+    """Puts epochs into `folder` and returns their files. One epoch is called `name`, several `name-000003` and so on.
+
+    A file of that name that holds something else stays; the new one then gets -2, -3 … behind its name. The newest
+    sample picture of the epoch is put beside it as a preview.
+    """
+    final = safe_name(name or run.name)
+    return tuple(_promote_one(run, epoch, folder, final if len(epochs) == 1 else f"{final}-{epoch.number:06d}") for epoch in epochs)
+
+
+def _promote_one(run: Run, epoch: Epoch, folder: Path, name: str) -> Path:
+    temporary = run.folder / "epochs" / f".{epoch.path.name}.promoted"
+    try:
+        with_metadata(epoch.path, temporary, _final_metadata(run, epoch))
+        target = _free_or_same(folder, name, temporary)
+        if not target.exists():
+            content = temporary.read_bytes()
+            replace_atomically(target, lambda path: path.write_bytes(content))
+    finally:
+        temporary.unlink(missing_ok=True)
+    _write_preview(run, epoch, target)
+    return target
+
+
+def _free_or_same(folder: Path, name: str, wanted: Path) -> Path:
+    number, digest = 1, file_sha256(wanted)
+    while True:
+        target = folder / f"{name if number == 1 else f'{name}-{number}'}.safetensors"
+        if not target.exists() or file_sha256(target) == digest:
+            return target
+        number += 1
+
+
+def _final_metadata(run: Run, epoch: Epoch) -> dict[str, str]:
+    events = run.events()
+    started = min((event["time"] for event in events if event["event"] == "start"), default=0.0)
+    finished = next((event["time"] for event in events if event["event"] == "saved" and event["epoch"] == epoch.number), started)
+    metadata = time_metadata(started, finished)
+    if epoch.validation_loss is not None:
+        metadata["athanor_validation_loss"] = f"{epoch.validation_loss:.6f}"
+    return metadata
+
+
+def _write_preview(run: Run, epoch: Epoch, target: Path) -> None:
+    pictures = [picture for picture in run.samples() if picture.epoch == epoch.number and picture.path.is_file()]
+    if not pictures:
+        return
+    with Image.open(pictures[0].path) as image:
+        preview = image.convert("RGB")
+    replace_atomically(target.with_suffix(".png"), lambda temporary: preview.save(temporary, format="PNG"))
+
+
+def kind_folder(job: TrainJob) -> str:
+    """ComfyUI's name of the folder that the run's files belong into."""
+    return "embeddings" if job.kind == "embedding" else "loras"
