@@ -38,7 +38,6 @@ WORK = ROOT / ".comfyui"
 COMFYUI = WORK / "ComfyUI"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "athanor-stamp.json"
-INSTALL_LOG = VENV / "athanor-install.log"
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 REQUIREMENTS_NO_DEPS = ROOT / "tools" / "requirements-no-deps.txt"
 REQUIREMENTS_COMFYUI = ROOT / "tools" / "requirements-comfyui.txt"
@@ -109,11 +108,16 @@ def _install_packages(fresh: bool) -> None:
     say("Installing the pinned packages (PyTorch alone is large: several minutes the first time) …")
     _pip("install", "--requirement", str(REQUIREMENTS))
     _pip("install", "--no-deps", "--requirement", str(REQUIREMENTS_NO_DEPS))
+    _add_shim()
+    say(f"Installed in {time.monotonic() - started:.0f} s.")
+
+
+def _add_shim() -> None:
+    """Puts the stand-ins of tools/cpu_shims where .venv's Python finds them at every start."""
     asked = subprocess.run([str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True)
     packages = Path(asked.stdout.strip())
     shutil.copyfile(SHIM, packages / SHIM.name)
     (packages / "athanor_cpu_shims.pth").write_text(f"import {SHIM.stem}\n", encoding="utf-8")
-    say(f"Installed in {time.monotonic() - started:.0f} s.")
 
 
 def _get_comfyui() -> None:
@@ -169,24 +173,19 @@ def _step(command: Sequence[str], problem: str) -> None:
     lines: list[str] = []
     on_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns - 1
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=comfyui_server.server_environment(),
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line.rstrip())
-        if on_terminal:
-            sys.stdout.write("\r" + line.strip()[:width].ljust(width))
-            sys.stdout.flush()
+    environment = comfyui_server.server_environment()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", env=environment
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if on_terminal:
+                sys.stdout.write("\r" + line.strip()[:width].ljust(width))
+                sys.stdout.flush()
     if on_terminal and lines:
         sys.stdout.write("\r" + " " * width + "\r")
-    if process.wait():
+    if process.returncode:
         raise DevError(f"{problem}\nThe end of its output:\n" + "\n".join(lines[-15:]))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import workflow_api
-from comfyui_server import REPOSITORY, ComfyUI, ServerError, gpu_is_usable, server_environment
+from comfyui_server import REPOSITORY, ComfyUI, gpu_is_usable, server_environment
 
 QUICKSTART = REPOSITORY / "example_workflows" / "quickstart.json"
 GRID_NODE, LOSS_NODE = "AthanorXYPlotCompare", "AthanorPlotLoss"
@@ -242,6 +242,3 @@ def _tell(report: Mapping[str, Any], out: Path, say: Callable[[str], None]) -> N
     say(f"XY grid:    {report['grid']}")
     say(f"The new concept shows in {concept['with_lora']:.0%} of the pictures with the LoRA, in {concept['without_lora']:.0%} without it.")
     say(f"All numbers: {out / 'demo.json'}")
-
-
-__all__ = ["DemoError", "ServerError", "run"]
