@@ -22,10 +22,17 @@ FORMAT_VERSION = 1
 
 
 def setting(
-    default: Any, help: str, minimum: float | None = None, maximum: float | None = None, choices: tuple[str, ...] = (), multiline: bool = False
+    default: Any,
+    help: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    multiline: bool = False,
+    step: float | None = None,
 ) -> Any:
-    """A dataclass field with its range, its choices and a sentence for people."""
-    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "multiline": multiline})
+    """A dataclass field with its range, its choices, the step of its widget and a sentence for people."""
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "multiline": multiline, "step": step}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
