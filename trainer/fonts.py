@@ -1,4 +1,4 @@
-"""Fonts for labels in any language: found on the system, since Pillow's own has Latin letters only."""
+"""Fonts for labels in any language: found on the system, since Pillow's own knows little but English."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def label_font(size_px: int, text: str = "") -> Font:
     """A font of `size_px` that has every character of `text`, or else the one that has most of them.
 
     Well-known fonts of Windows, macOS and Linux come first, then Pillow's own, whose blanks are narrow and which has
-    Latin letters only, then others that are installed. Nothing is downloaded.
+    few letters but English ones, then others that are installed. Nothing is downloaded.
     """
     needed = frozenset(char for char in text if not char.isascii() and not char.isspace())
     return _font(size_px, needed)
