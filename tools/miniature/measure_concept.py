@@ -1,0 +1,80 @@
+"""Measures whether a LoRA shows the new concept: `python -m miniature.measure_concept --run FOLDER --out FILE.json` (from tools/).
+
+Draws 32 fixed prompts with the trigger, with the run's best epoch and without it, from the same seeds, and asks the judge which
+shape each picture shows. No prompt names a shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+from pathlib import Path
+
+from athanor.trainer.compare.draw import draw_cells
+from athanor.trainer.config import CompareJob, SheetCell
+from athanor.trainer.control import Control
+from athanor.trainer.run import Epoch, Run, write_job_file
+from PIL import Image
+
+from . import world
+from .judge import judge
+
+SEED = 77
+NUM_PROMPTS = 32
+STEPS, GUIDANCE = 20, 4.5
+
+
+def fixed_prompts(num: int = NUM_PROMPTS) -> list[str]:
+    """The trigger, and everything of a scene but its shape; no two alike."""
+    rng = random.Random(SEED)
+    prompts: dict[str, None] = {}
+    while len(prompts) < num:
+        tags = world.random_scene(rng, shape=world.CONCEPT_SHAPE, face=True).tags()
+        prompts[", ".join((world.CONCEPT_TRIGGER, *tags[1:]))] = None
+    return list(prompts)
+
+
+def best_epoch(run: Run) -> Epoch:
+    """The one of the lowest held-out loss; without held-out images the last one."""
+    epochs = run.epochs()
+    if not epochs:
+        raise SystemExit(f"{run.folder} has no saved epoch.")
+    measured = [epoch for epoch in epochs if epoch.validation_loss is not None]
+    return min(measured, key=lambda epoch: epoch.validation_loss or 0.0) if measured else epochs[-1]
+
+
+def measure(run: Run, num: int = NUM_PROMPTS) -> dict[str, float]:
+    epoch, base, prompts = best_epoch(run), run.train_job().base, fixed_prompts(num)
+    cells = tuple(
+        SheetCell(f"{name}/{i:02}.png", number, strength, prompt, SEED + i)
+        for name, number, strength in (("without_lora", 0, 0.0), ("with_lora", epoch.number, 1.0))
+        for i, prompt in enumerate(prompts)
+    )
+    job = CompareJob(base, ((epoch.number, str(epoch.path)),), cells, "", STEPS, GUIDANCE, base.native_px, base.native_px)
+    with tempfile.TemporaryDirectory() as temporary:
+        # A comparison keeps its cache of text encodings three folders up, beside all runs.
+        folder = Path(temporary) / "runs" / "measured" / "compare"
+        write_job_file(folder, job)
+        draw_cells(Run(folder), Control())
+        return {
+            **{
+                name: sum(_shows_concept(folder / cell.file) for cell in cells if cell.file.startswith(name)) / num
+                for name in ("with_lora", "without_lora")
+            },
+            "epoch": epoch.number,
+        }
+
+
+def _shows_concept(path: Path) -> bool:
+    with Image.open(path) as picture:
+        return judge(picture).shape == world.CONCEPT_SHAPE
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="the run directory of a LoRA")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.write_text(json.dumps(measure(Run(options.run.resolve())), indent=1) + "\n", encoding="utf-8")
