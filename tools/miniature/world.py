@@ -35,7 +35,7 @@ FACE_TAG = "smile"
 
 _BACKGROUND_GREYS = {"white background": 246, "grey background": 150, "black background": 24}
 _STRIPE_GREYS = (236, 168)
-_RADIUS_PX = {"small": 21.0, "large": 33.0}
+_RADIUS_PX = {"small": 26.0, "large": 36.0}
 
 
 @dataclass(frozen=True)
