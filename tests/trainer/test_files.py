@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.files import content_fingerprint, replace_atomically, safe_name
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a file.txt"
+    target.write_text("old", encoding="utf-8")
+
+    def full_disk(path):
+        path.write_text("half", encoding="utf-8")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(AthanorError, match=r"Cannot write .*a file\.txt: No space left on device\. Free some space"):
+        replace_atomically(target, full_disk)
+    assert target.read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a file.txt"]
+
+
+def test_a_write_makes_the_folders_it_needs(tmp_path):
+    replace_atomically(tmp_path / "一" / "b" / "c.bin", lambda path: path.write_bytes(b"new"))
+    assert (tmp_path / "一" / "b" / "c.bin").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("text", "name"), [("my lora", "my lora"), ("a/b:c?", "a_b_c_"), ("小狐狸", "小狐狸"), (" x. ", "x"), ("..\\..\\x", "_.._x"), (".hidden", "hidden")])
+def test_names_are_made_safe_and_keep_all_letters(text, name):
+    assert safe_name(text) == name
+
+
+def test_a_fingerprint_tells_content_not_place(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    data = bytes(range(256)) * 40_000
+    one.write_bytes(data)
+    two.write_bytes(data)
+    assert content_fingerprint(one) == content_fingerprint(two)
+    two.write_bytes(data[:-1] + b"x")
+    assert content_fingerprint(one) != content_fingerprint(two)
+    assert content_fingerprint(tmp_path) != content_fingerprint(one)

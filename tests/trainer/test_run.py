@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.run import EventLog, Run, job_hash, open_run
+
+
+def test_the_same_job_finds_its_run_and_another_gets_a_new_one(tmp_path, job):
+    first = open_run(tmp_path, job)
+    assert first.folder == tmp_path / "my run"
+    assert open_run(tmp_path, job) == first
+    other = open_run(tmp_path, dataclasses.replace(job, train=dataclasses.replace(job.train, seed=4)))
+    assert other.folder == tmp_path / "my run-2"
+    assert open_run(tmp_path, job) == first and first.train_job() == job
+
+
+def test_a_model_or_picture_that_only_moved_is_the_same_job(job):
+    moved = dataclasses.replace(job, base=dataclasses.replace(job.base, path="/elsewhere", tokenizer_folders=("/t",)))
+    assert job_hash(moved) == job_hash(job)
+    changed = dataclasses.replace(job, base=dataclasses.replace(job.base, fingerprint="other"))
+    assert job_hash(changed) != job_hash(job)
+    captions = dataclasses.replace(job, dataset=job.dataset.with_samples(tuple(dataclasses.replace(s, caption="x") for s in job.dataset.samples)))
+    assert job_hash(captions) != job_hash(job)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, job):
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert open_run(tmp_path, job).folder == tmp_path / "my run-2"
+    assert (tmp_path / "my run" / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("name", ["", "   ", "..", "con", "///"])
+def test_a_name_that_is_no_file_name_is_refused(tmp_path, job, name):
+    with pytest.raises(AthanorError, match="cannot be used as a file name"):
+        open_run(tmp_path, dataclasses.replace(job, name=name))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_stays_inside_the_folder_of_runs(tmp_path, job):
+    assert open_run(tmp_path / "runs", dataclasses.replace(job, name="../../小狐狸: v1")).folder.parent == tmp_path / "runs"
+
+
+def test_an_output_folder_that_cannot_be_made_gets_one_sentence(tmp_path, job):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(AthanorError, match=r"Cannot write .*job\.json: Not a directory"):
+        open_run(tmp_path / "file", job)
+
+
+def test_a_resume_takes_back_what_came_after_its_state(tmp_path):
+    log = EventLog(tmp_path)
+    log.write("start", {"step": 0, "total_steps": 4})
+    log.write("warning", {"message": "kept"})
+    for step in (1, 2, 3):
+        log.write("step", {"step": step, "loss": float(step)})
+    log.write("saved", {"epoch": 1, "step": 2, "file": "epochs/a", "sha256": "s"})
+    log.write("saved", {"epoch": None, "step": 3, "file": "epochs/b", "sha256": "s"})
+    log.write("error", {"message": "killed"})
+    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"event": "step", "st\n')
+    log.write("start", {"step": 2, "total_steps": 4})
+    log.write("step", {"step": 3, "loss": 30.0})
+    run = Run(tmp_path)
+    assert run.losses() == [1.0, 2.0, 30.0]
+    assert [epoch.number for epoch in run.epochs()] == [1]
+    assert [event["event"] for event in run.events()] == ["start", "warning", "step", "step", "saved", "start", "step"]
+    assert all(json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}"))

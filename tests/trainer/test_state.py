@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.optimizers import OPTIMIZERS
+from athanor.trainer.state import Position, load_state, save_state
+
+
+def fresh():
+    torch.manual_seed(0)
+    weights = {"a": torch.nn.Parameter(torch.randn(3, 2)), "b": torch.nn.Parameter(torch.randn(4))}
+    return weights, OPTIMIZERS["adamw"]([{"params": [weights["a"]], "lr": 0.1}, {"params": [weights["b"]], "lr": 0.01}], 0.1)
+
+
+def step(weights, optimizer, times=1):
+    for _ in range(times):
+        loss = (weights["a"].sum() - 1) ** 2 + weights["b"].pow(2).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_what_was_saved_goes_on_to_the_bit(tmp_path):
+    weights, optimizer = fresh()
+    step(weights, optimizer, 3)
+    save_state(tmp_path, Position(3, (0.1, 1 / 3)), weights, optimizer)
+    step(weights, optimizer, 2)
+    others, other_optimizer = fresh()
+    assert load_state(tmp_path, others, other_optimizer) == Position(3, (0.1, 1 / 3))
+    step(others, other_optimizer, 2)
+    assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
+def test_there_is_always_a_whole_slot_left(tmp_path):
+    weights, optimizer = fresh()
+    for done in (1, 2, 3):
+        step(weights, optimizer)
+        save_state(tmp_path, Position(done), weights, optimizer)
+    slots = sorted(tmp_path.iterdir())
+    assert len(slots) == 2
+    newest = max(slots, key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-9])
+    position = load_state(tmp_path, *fresh())
+    assert position == Position(2)
+
+
+def test_nothing_saved_is_no_state_and_another_run_s_is_refused(tmp_path):
+    assert load_state(tmp_path / "none", *fresh()) is None
+    weights, optimizer = fresh()
+    step(weights, optimizer)
+    save_state(tmp_path, Position(1), {"a": weights["a"]}, optimizer)
+    with pytest.raises(AthanorError, match="lacks b; delete the folder"):
+        load_state(tmp_path, *fresh())

@@ -1,0 +1,199 @@
+"""Writes example_workflows/*.json: `python tools/make_workflows.py http://127.0.0.1:8188` with a ComfyUI running.
+
+A saved workflow keeps widget values by position; written by hand they go wrong with the first new widget. Here they are
+written by name, and the positions come from the running server's /object_info.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
+MINIATURE = "Athanor miniature (built in)"
+_WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+Link = tuple[str, int]
+"""A node's key and the number of its output."""
+
+
+@dataclass
+class Node:
+    type: str
+    at: tuple[int, int]
+    size: tuple[int, int]
+    values: dict[str, Any] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+    text: str = ""
+    """Of a note."""
+
+
+QUICKSTART = {
+    "note": Node(
+        "MarkdownNote",
+        (20, 20),
+        (420, 330),
+        text="## From a folder of images to a compared LoRA\n\n"
+        "Queue this graph as it is: a small model that comes with Athanor learns a new creature, the *starlet*, in about two minutes, even without a GPU.\n\n"
+        "For your own pictures: copy their folder into ComfyUI's `input` folder, press **R**, pick it in **Load Dataset**, pick your checkpoint in **Load Base Model** and a tagger in **Auto Tag**, "
+        "and write your own trigger and prompts. Good first values for SD1.5: 10 epochs, rate 0.0001, text encoder rate 0.00005, batch size 2.\n\n"
+        "**Cancel** loses nothing: queue again to go on.",
+    ),
+    "base": Node("AthanorLoadBaseModel", (20, 400), (420, 60), {"model": MINIATURE}),
+    "dataset": Node("AthanorLoadDataset", (20, 520), (420, 230), {"folder": MINIATURE, "trigger": "starlet", "validation_percent": 20.0}),
+    "tags": Node("AthanorAutoTag", (480, 400), (380, 290), {"tagger": MINIATURE, "mode": "overwrite"}, {"dataset": ("dataset", 0)}),
+    "edit": Node(
+        "AthanorEditTags",
+        (900, 20),
+        (440, 670),
+        {
+            "rules": "# The trigger goes in front of every caption.\ntrigger: starlet\n"
+            "# The tagger has never seen a starlet: what it takes it for goes.\nremove: circle, square, triangle, cross, heart, moon, * (miniature)\n"
+            "deduplicate\n",
+            "columns": 4,
+        },
+        {"dataset": ("tags", 0)},
+    ),
+    "bucket": Node("AthanorBucket", (1380, 20), (360, 440), {}, {"dataset": ("edit", 0), "base_model": ("base", 0)}),
+    "train": Node(
+        "AthanorTrainLora",
+        (1780, 20),
+        (420, 1000),
+        {
+            "name": "starlet",
+            "rank": 16,
+            "alpha": 16.0,
+            "epochs": 100,
+            "batch_size": 8,
+            "rate": 2e-3,
+            "text_encoder_rate": 0.0,
+            "save_every_epochs": 20,
+            "precision": "fp32",
+            "seed": 1,
+            "sample_prompts": "starlet, yellow, white background, large, centered, smile\nstarlet, purple, striped background, large, centered, smile",
+            "sample_guidance": 4.0,
+        },
+        {"base_model": ("base", 0), "dataset": ("bucket", 0)},
+    ),
+    "loss": Node("AthanorPlotLoss", (2240, 20), (440, 340), {}, {"run": ("train", 0)}),
+    "save": Node("AthanorSaveEpoch", (2240, 420), (440, 170), {"epochs": "best", "filename": "starlet"}, {"run": ("train", 0)}),
+    "xy": Node(
+        "AthanorXYPlotCompare",
+        (2720, 20),
+        (620, 1000),
+        {
+            "prompts": "starlet, teal, striped background, large, centered, smile\nstarlet, pink, black background, small, right side, smile",
+            "epochs": "all",
+            "strengths": "0.5, 0.75, 1.0",
+            "guidance": 4.0,
+        },
+        {"run": ("train", 0), "base_model": ("base", 0)},
+    ),
+}
+
+EMBEDDING = {
+    "note": Node(
+        "MarkdownNote",
+        (20, 20),
+        (420, 260),
+        text="## Textual inversion\n\nThe model stays as it is; only a few new words are learned. In prompts of the stock text node the result is written `embedding:name`.\n\n"
+        "An embedding can call up only what the base can draw already, so it is best for looks and styles that are near to what the base knows.",
+    ),
+    "base": Node("AthanorLoadBaseModel", (20, 330), (420, 60), {"model": MINIATURE}),
+    "dataset": Node("AthanorLoadDataset", (20, 450), (420, 230), {"folder": MINIATURE, "trigger": "starlet-word", "validation_percent": 20.0}),
+    "bucket": Node("AthanorBucket", (480, 330), (360, 440), {}, {"dataset": ("dataset", 0), "base_model": ("base", 0)}),
+    "train": Node(
+        "AthanorTrainEmbedding",
+        (880, 20),
+        (420, 900),
+        {
+            "name": "starlet-word",
+            "num_vectors": 4,
+            "initial_words": "yellow cross smile",
+            "epochs": 20,
+            "batch_size": 8,
+            "save_every_epochs": 5,
+            "precision": "fp32",
+            "sample_prompts": "starlet-word, white background",
+            "sample_guidance": 4.0,
+        },
+        {"base_model": ("base", 0), "dataset": ("bucket", 0)},
+    ),
+    "loss": Node("AthanorPlotLoss", (1340, 20), (440, 340), {}, {"run": ("train", 0)}),
+    "save": Node("AthanorSaveEpoch", (1340, 420), (440, 170), {"epochs": "best", "filename": "starlet-word"}, {"run": ("train", 0)}),
+}
+
+
+def build(nodes: dict[str, Node], info: dict[str, Any]) -> dict[str, Any]:
+    """The workflow as the page saves it (version 0.4)."""
+    ids = {key: i for i, key in enumerate(nodes, start=1)}
+    links: list[list[Any]] = []
+    built = [_build_node(ids[key], node, info, ids, nodes, links, order) for order, (key, node) in enumerate(nodes.items())]
+    for node in built:
+        for slot, output in enumerate(node["outputs"]):
+            output["links"] = [link[0] for link in links if link[1] == node["id"] and link[2] == slot]
+    return {
+        "last_node_id": len(ids),
+        "last_link_id": len(links),
+        "nodes": built,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {"ds": {"scale": 0.6, "offset": [40, 60]}},
+        "version": 0.4,
+    }
+
+
+def _build_node(
+    number: int, node: Node, info: dict[str, Any], ids: dict[str, int], nodes: dict[str, Node], links: list[list[Any]], order: int
+) -> dict[str, Any]:
+    shared = {
+        "id": number,
+        "type": node.type,
+        "pos": list(node.at),
+        "size": list(node.size),
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "properties": {"Node name for S&R": node.type},
+    }
+    if node.type == "MarkdownNote":
+        return {**shared, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [node.text], "color": "#432", "bgcolor": "#653"}
+    spec = info[node.type]
+    inputs, values, known = [], [], set()
+    for name, definition in {**spec["input"].get("required", {}), **spec["input"].get("optional", {})}.items():
+        kind, options = definition[0], definition[1] if len(definition) > 1 else {}
+        known.add(name)
+        if isinstance(kind, list) or kind in _WIDGETS:
+            values.append(node.values.get(name, options.get("default", (options.get("options") or [None])[0])))
+            continue
+        link = None
+        if name in node.links:
+            source, output = node.links[name]
+            link = len(links) + 1
+            links.append([link, ids[source], output, number, len(inputs), info[nodes[source].type]["output"][output]])
+        inputs.append({"name": name, "type": kind, "link": link})
+    unknown = [name for name in (*node.values, *node.links) if name not in known]
+    if unknown:
+        raise SystemExit(f"{node.type} has no input {unknown[0]!r}.")
+    outputs = [
+        {"name": name, "type": kind, "links": [], "slot_index": i}
+        for i, (name, kind) in enumerate(zip(spec["output_name"], spec["output"], strict=True))
+    ]
+    return {**shared, "inputs": inputs, "outputs": outputs, "widgets_values": values}
+
+
+def main() -> None:
+    with urllib.request.urlopen(sys.argv[1].rstrip("/") + "/object_info") as answer:
+        info = json.load(answer)
+    for name, nodes in (("quickstart", QUICKSTART), ("embedding", EMBEDDING)):
+        text = json.dumps(build(nodes, info), indent=1, ensure_ascii=False)
+        (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
