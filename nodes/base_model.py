@@ -23,7 +23,11 @@ class LoadBaseModel(io.ComfyNode):
             description="Picks the model that a LoRA or embedding is trained upon. Only its header is read here; the weights are loaded when training starts.",
             search_aliases=["train", "checkpoint", "base model"],
             inputs=[
-                io.Combo.Input("model", options=host.base_model_names(), tooltip="A checkpoint from models/checkpoints, a diffusers folder from models/diffusers, or the miniature that comes with the pack."),
+                io.Combo.Input(
+                    "model",
+                    options=host.base_model_names(),
+                    tooltip="A checkpoint from models/checkpoints, a diffusers folder from models/diffusers, or the miniature that comes with the pack.",
+                ),
             ],
             outputs=[BaseModelWire.Output("base_model", display_name="base_model")],
         )

@@ -24,11 +24,41 @@ class Bucket(io.ComfyNode):
             inputs=[
                 DatasetWire.Input("dataset"),
                 BaseModelWire.Input("base_model", optional=True, tooltip="Where it is connected, every 0 below takes what suits this model."),
-                io.Int.Input("resolution", default=0, min=0, max=4096, tooltip="Side in pixels of the square whose area all sizes have. 0: that of the base model, or 512."),
-                io.Int.Input("min_side", default=0, min=0, max=4096, display_name="min side", tooltip="Shortest side of a size in pixels. 0: half the resolution."),
-                io.Int.Input("max_side", default=0, min=0, max=8192, display_name="max side", tooltip="Longest side of a size in pixels. 0: twice the resolution."),
-                io.Int.Input("step", default=0, min=0, max=512, tooltip="Sides are multiples of this many pixels; larger makes fewer sizes. 0: that of the base model, or 64."),
-                io.Boolean.Input("upscale", default=True, tooltip="Enlarge images that are smaller than their size. Off: small images are trained as small as they are."),
+                io.Int.Input(
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="Side in pixels of the square whose area all sizes have. 0: that of the base model, or 512.",
+                ),
+                io.Int.Input(
+                    "min_side",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    display_name="min side",
+                    tooltip="Shortest side of a size in pixels. 0: half the resolution.",
+                ),
+                io.Int.Input(
+                    "max_side",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    display_name="max side",
+                    tooltip="Longest side of a size in pixels. 0: twice the resolution.",
+                ),
+                io.Int.Input(
+                    "step",
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="Sides are multiples of this many pixels; larger makes fewer sizes. 0: that of the base model, or 64.",
+                ),
+                io.Boolean.Input(
+                    "upscale",
+                    default=True,
+                    tooltip="Enlarge images that are smaller than their size. Off: small images are trained as small as they are.",
+                ),
             ],
             outputs=[
                 DatasetWire.Output("dataset", display_name="dataset"),
@@ -38,7 +68,9 @@ class Bucket(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, dataset: Dataset, resolution: int, min_side: int, max_side: int, step: int, upscale: bool, base_model: BaseModel | None = None) -> io.NodeOutput:
+    def execute(
+        cls, dataset: Dataset, resolution: int, min_side: int, max_side: int, step: int, upscale: bool, base_model: BaseModel | None = None
+    ) -> io.NodeOutput:
         resolution_px = resolution or (base_model.native_px if base_model else _DEFAULT_RESOLUTION_PX)
         step_px = step or (base_model.bucket_step_px if base_model else _DEFAULT_STEP_PX)
         placed = assign_buckets(

@@ -36,21 +36,34 @@ class XYPlotCompare(io.ComfyNode):
             inputs=[
                 RunWire.Input("run"),
                 BaseModelWire.Input("base_model"),
-                io.String.Input("prompts", default="", multiline=True, tooltip="One prompt a line; each makes a grid of its own. Lines that start with # are left out."),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="One prompt a line; each makes a grid of its own. Lines that start with # are left out.",
+                ),
                 io.String.Input("negative_prompt", default="", display_name="negative prompt", tooltip="What the pictures should not show."),
                 io.String.Input("epochs", default="all", tooltip="Rows: all, last, every 2, or numbers and ranges such as 2, 4, 6-10."),
-                io.String.Input("strengths", default="0.6, 0.8, 1.0", tooltip="Columns: numbers and ranges, such as 0.5, 1 or 0-1 (+0.25) or 0-1 [5]."),
+                io.String.Input(
+                    "strengths", default="0.6, 0.8, 1.0", tooltip="Columns: numbers and ranges, such as 0.5, 1 or 0-1 (+0.25) or 0-1 [5]."
+                ),
                 io.Boolean.Input("baseline", default=True, tooltip="A row without the LoRA, to see what it changes."),
                 io.Int.Input("seed", default=1, min=0, max=2**32 - 1, control_after_generate=False, tooltip="Every picture starts from this seed."),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of each picture."),
                 io.Float.Input("guidance", default=7.0, min=0.0, max=100.0, step=0.5, tooltip="Classifier-free guidance (CFG)."),
-                io.Int.Input("width", default=0, min=0, max=4096, step=8, tooltip="Of each picture in pixels. 0: the size that most images were trained in."),
-                io.Int.Input("height", default=0, min=0, max=4096, step=8, tooltip="Of each picture in pixels. 0: the size that most images were trained in."),
+                io.Int.Input(
+                    "width", default=0, min=0, max=4096, step=8, tooltip="Of each picture in pixels. 0: the size that most images were trained in."
+                ),
+                io.Int.Input(
+                    "height", default=0, min=0, max=4096, step=8, tooltip="Of each picture in pixels. 0: the size that most images were trained in."
+                ),
             ],
             outputs=[
                 io.Image.Output("grid", display_name="grid", tooltip="One picture a prompt."),
                 io.Image.Output("cells", display_name="cells", tooltip="The single pictures, row by row."),
-                io.String.Output("chosen_epoch", display_name="chosen_epoch", tooltip="The epoch with the lowest loss on the held-out images; Save Epoch takes it."),
+                io.String.Output(
+                    "chosen_epoch", display_name="chosen_epoch", tooltip="The epoch with the lowest loss on the held-out images; Save Epoch takes it."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -73,9 +86,13 @@ class XYPlotCompare(io.ComfyNode):
     ) -> io.NodeOutput:
         job = run.train_job()
         if job.kind != "lora":
-            raise AthanorError(f"{run.name} is an embedding; XY Plot Compare draws LoRAs. Write embedding:{run.name}-000001 in the prompt of a stock node to see an epoch of it.")
+            raise AthanorError(
+                f"{run.name} is an embedding; XY Plot Compare draws LoRAs. Write embedding:{run.name}-000001 in the prompt of a stock node to see an epoch of it."
+            )
         if base_model.family != job.base.family:
-            raise AthanorError(f"{run.name} was trained on {job.base.family}, but {base_model.name} is {base_model.family}; connect a base model of the same family.")
+            raise AthanorError(
+                f"{run.name} was trained on {job.base.family}, but {base_model.name} is {base_model.family}; connect a base model of the same family."
+            )
         lines = tuple(line for raw in prompts.splitlines() if (line := raw.strip()) and not line.startswith("#")) or (job.dataset.trigger,)
         available = {epoch.number: epoch for epoch in run.epochs()}
         chosen = [available[number] for number in parse_epochs(epochs, tuple(available))]
@@ -83,7 +100,9 @@ class XYPlotCompare(io.ComfyNode):
         look = Look(negative_prompt, steps, guidance, width or size_px[0], height or size_px[1], job.train.precision)
         sheet, sheet_job = plan_sheet(run, base_model, chosen, parse_numbers(strengths, "Strengths"), lines, seed, baseline, look)
         if len(sheet.cells) > _MAX_CELLS:
-            raise AthanorError(f"The grid would have {len(sheet.cells)} pictures; at most {_MAX_CELLS} are drawn. Compare fewer epochs, strengths or prompts.")
+            raise AthanorError(
+                f"The grid would have {len(sheet.cells)} pictures; at most {_MAX_CELLS} are drawn. Compare fewer epochs, strengths or prompts."
+            )
         check_compare_job(sheet_job)
         host.raise_if_interrupted()
         if sheet.num_finished < len(sheet.cells):
@@ -95,7 +114,12 @@ class XYPlotCompare(io.ComfyNode):
                 _write_grids(sheet, run, seed)
                 raise
         paths = _write_grids(sheet, run, seed)
-        cells = [open_rgb(sheet.file(row, strength, prompt)) for prompt in sheet.prompts for row in sheet.rows for strength in ((0.0,) if row == BASELINE else sheet.strengths)]
+        cells = [
+            open_rgb(sheet.file(row, strength, prompt))
+            for prompt in sheet.prompts
+            for row in sheet.rows
+            for strength in ((0.0,) if row == BASELINE else sheet.strengths)
+        ]
         best = run.best_epoch()
         return io.NodeOutput(to_comfy([open_rgb(path) for path in paths]), to_comfy(cells), str(best.number) if best else "", ui=shown(paths))
 
@@ -110,7 +134,12 @@ def _write_grids(sheet: Sheet, run: Run, seed: int) -> list[Path]:
         page = GridPage(
             title=f"{run.name} · {prompt} · seed {seed}",
             columns=tuple(f"strength {strength:g}" for strength in sheet.strengths),
-            rows=tuple("no LoRA" if row == BASELINE else f"epoch {row}" + (" (best)" if best and best.validation_loss is not None and row == best.number else "") for row in sheet.rows),
+            rows=tuple(
+                "no LoRA"
+                if row == BASELINE
+                else f"epoch {row}" + (" (best)" if best and best.validation_loss is not None and row == best.number else "")
+                for row in sheet.rows
+            ),
             pictures=pictures,
         )
         image = draw_grid(page, known[0].size if known else (256, 256))

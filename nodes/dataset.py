@@ -33,7 +33,11 @@ class LoadDataset(io.ComfyNode):
                     options=host.dataset_names(),
                     tooltip="A folder below ComfyUI's input folder, below models/datasets, or below one registered as athanor_datasets in extra_model_paths.yaml.",
                 ),
-                io.String.Input("trigger", default="", tooltip="The word that will call what is learned. Images without a caption are trained with it alone; Edit Tags can put it in front of the others."),
+                io.String.Input(
+                    "trigger",
+                    default="",
+                    tooltip="The word that will call what is learned. Images without a caption are trained with it alone; Edit Tags can put it in front of the others.",
+                ),
                 io.Float.Input(
                     "validation_percent",
                     default=10.0,
@@ -44,7 +48,9 @@ class LoadDataset(io.ComfyNode):
                     tooltip="Share of the images that is never trained on, so that the loss on them tells which epoch is best. Chosen by file name, so it stays the same when images are added.",
                 ),
                 io.Boolean.Input("recursive", default=False, tooltip="Also read the folders inside the folder."),
-                io.Combo.Input("captions", options=list(_EXTENSIONS), default=".txt, then .caption", tooltip="Which text file beside an image holds its caption."),
+                io.Combo.Input(
+                    "captions", options=list(_EXTENSIONS), default=".txt, then .caption", tooltip="Which text file beside an image holds its caption."
+                ),
             ],
             outputs=[DatasetWire.Output("dataset", display_name="dataset"), io.String.Output("report", display_name="report")],
         )

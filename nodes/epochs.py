@@ -25,7 +25,11 @@ class SaveEpoch(io.ComfyNode):
             inputs=[
                 RunWire.Input("run"),
                 io.String.Input("epochs", default="best", tooltip="last, best (lowest loss on the held-out images), all, or numbers such as 2,4."),
-                io.String.Input("filename", default="", tooltip="Name of the file without its ending. Empty takes the run's name. Other files are never overwritten."),
+                io.String.Input(
+                    "filename",
+                    default="",
+                    tooltip="Name of the file without its ending. Empty takes the run's name. Other files are never overwritten.",
+                ),
             ],
             outputs=[
                 RunWire.Output("run", display_name="run"),

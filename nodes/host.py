@@ -146,7 +146,9 @@ def base_model_names() -> list[str]:
 def _diffusers_folders() -> list[str]:
     found = []
     for root in map(Path, folder_paths.get_folder_paths("diffusers")):
-        found += [index.parent.relative_to(root).as_posix() for index in sorted(root.glob("*/model_index.json")) + sorted(root.glob("*/*/model_index.json"))]
+        found += [
+            index.parent.relative_to(root).as_posix() for index in sorted(root.glob("*/model_index.json")) + sorted(root.glob("*/*/model_index.json"))
+        ]
     return found
 
 

@@ -35,6 +35,13 @@ def _widget(item: dataclasses.Field, widget_id: str, default: Any) -> io.Input:
     if isinstance(default, float):
         step = limits["step"] or 0.01
         return io.Float.Input(
-            widget_id, default=default, min=limits["minimum"], max=limits["maximum"], step=step, round=step, display_name=shown, tooltip=limits["help"]
+            widget_id,
+            default=default,
+            min=limits["minimum"],
+            max=limits["maximum"],
+            step=step,
+            round=step,
+            display_name=shown,
+            tooltip=limits["help"],
         )
     return io.String.Input(widget_id, default=default, multiline=limits["multiline"], display_name=shown, tooltip=limits["help"])

@@ -39,13 +39,45 @@ class AutoTag(io.ComfyNode):
             search_aliases=["WD14", "tagger", "caption", "danbooru"],
             inputs=[
                 DatasetWire.Input("dataset"),
-                io.Combo.Input("tagger", options=[*find_taggers(host.tagger_roots()), host.MINIATURE], tooltip="A folder of models/wd_taggers that holds model.onnx and selected_tags.csv, or the miniature's tagger."),
-                io.Float.Input("general_threshold", default=0.35, min=0.0, max=1.0, step=0.01, display_name="general threshold", tooltip="General tags with a higher score are taken. 1 takes none."),
-                io.Float.Input("character_threshold", default=0.85, min=0.0, max=1.0, step=0.01, display_name="character threshold", tooltip="Character tags with a higher score are taken. 1 takes none."),
-                io.Combo.Input("mode", options=list(MODES), default="fill-empty", tooltip="What happens to captions that are there: only empty ones are filled, all are overwritten, or the new tags go in front or behind."),
+                io.Combo.Input(
+                    "tagger",
+                    options=[*find_taggers(host.tagger_roots()), host.MINIATURE],
+                    tooltip="A folder of models/wd_taggers that holds model.onnx and selected_tags.csv, or the miniature's tagger.",
+                ),
+                io.Float.Input(
+                    "general_threshold",
+                    default=0.35,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_name="general threshold",
+                    tooltip="General tags with a higher score are taken. 1 takes none.",
+                ),
+                io.Float.Input(
+                    "character_threshold",
+                    default=0.85,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_name="character threshold",
+                    tooltip="Character tags with a higher score are taken. 1 takes none.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="fill-empty",
+                    tooltip="What happens to captions that are there: only empty ones are filled, all are overwritten, or the new tags go in front or behind.",
+                ),
                 io.String.Input("exclude", default="", tooltip="Tags never to write, between commas."),
-                io.Boolean.Input("replace_underscores", default=True, display_name="spaces for underscores", tooltip="long hair instead of long_hair; faces such as ^_^ stay."),
-                io.Int.Input("batch_size", default=4, min=1, max=64, display_name="batch size", tooltip="Images at once, where the tagger allows it."),
+                io.Boolean.Input(
+                    "replace_underscores",
+                    default=True,
+                    display_name="spaces for underscores",
+                    tooltip="long hair instead of long_hair; faces such as ^_^ stay.",
+                ),
+                io.Int.Input(
+                    "batch_size", default=4, min=1, max=64, display_name="batch size", tooltip="Images at once, where the tagger allows it."
+                ),
             ],
             outputs=[DatasetWire.Output("dataset", display_name="dataset"), io.String.Output("report", display_name="report")],
             hidden=[io.Hidden.unique_id],
@@ -53,7 +85,15 @@ class AutoTag(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, dataset: Dataset, tagger: str, general_threshold: float, character_threshold: float, mode: str, exclude: str, replace_underscores: bool, batch_size: int
+        cls,
+        dataset: Dataset,
+        tagger: str,
+        general_threshold: float,
+        character_threshold: float,
+        mode: str,
+        exclude: str,
+        replace_underscores: bool,
+        batch_size: int,
     ) -> io.NodeOutput:
         progress = host.Progress(cls.hidden.unique_id)
         wanted = [sample for sample in dataset.samples if mode != "fill-empty" or not sample.tags]
@@ -61,7 +101,13 @@ class AutoTag(io.ComfyNode):
         model = Tagger(_tagger_path(tagger))
         tagged, problems = {}, []
         try:
-            scored = tag_images(model, [Path(sample.path) for sample in wanted], batch_size=batch_size, cache_folder=host.cache_folder() / "tags", on_progress=progress.show)
+            scored = tag_images(
+                model,
+                [Path(sample.path) for sample in wanted],
+                batch_size=batch_size,
+                cache_folder=host.cache_folder() / "tags",
+                on_progress=progress.show,
+            )
             for sample, result in zip(wanted, scored, strict=True):
                 if result.scores is None:
                     problems.append(f"{Path(sample.path).name}: {result.problem}")
@@ -101,7 +147,9 @@ class EditTags(io.ComfyNode):
                     tooltip="trigger: my_word · remove: a, *_hair · keep: a, b · replace: old -> new · regex: pattern -> text · deduplicate · first: a, b · prepend: a · append: a · sort: frequency · max: 30 · prune: character",
                 ),
                 io.Int.Input("columns", default=5, min=1, max=12, tooltip="Pictures in a row of the contact sheet."),
-                io.Int.Input("max_images", default=40, min=1, max=400, display_name="max images", tooltip="How many pictures the contact sheet shows."),
+                io.Int.Input(
+                    "max_images", default=40, min=1, max=400, display_name="max images", tooltip="How many pictures the contact sheet shows."
+                ),
             ],
             outputs=[
                 DatasetWire.Output("dataset", display_name="dataset"),

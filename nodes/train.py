@@ -76,12 +76,20 @@ class TrainEmbedding(io.ComfyNode):
             inputs=[
                 BaseModelWire.Input("base_model"),
                 DatasetWire.Input("dataset"),
-                io.String.Input("name", default="my-embedding", tooltip="The word for prompts, and the name of the run and its files. " + _RUN_TOOLTIP.split(". ", 1)[1]),
+                io.String.Input(
+                    "name",
+                    default="my-embedding",
+                    tooltip="The word for prompts, and the name of the run and its files. " + _RUN_TOOLTIP.split(". ", 1)[1],
+                ),
                 *widgets(EmbeddingSettings, without=("token",)),
                 *widgets(TrainSettings, defaults={"text_encoder_rate": 5e-3, "weight_decay": 0.0}, without=("rate",)),
                 *widgets(SampleSettings, prefix="sample_"),
             ],
-            outputs=[RunWire.Output("run", display_name="run"), io.Image.Output("samples", display_name="samples"), io.LossMap.Output("loss_map", display_name="loss_map")],
+            outputs=[
+                RunWire.Output("run", display_name="run"),
+                io.Image.Output("samples", display_name="samples"),
+                io.LossMap.Output("loss_map", display_name="loss_map"),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

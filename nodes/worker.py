@@ -58,7 +58,9 @@ def check_libraries() -> None:
     missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None] if _interpreter() == sys.executable else []
     if missing:
         requirements = host.PACK / "requirements.txt"
-        raise AthanorError(f'Training needs {", ".join(missing)}, which {sys.executable} lacks. Install with: "{sys.executable}" -m pip install -r "{requirements}"')
+        raise AthanorError(
+            f'Training needs {", ".join(missing)}, which {sys.executable} lacks. Install with: "{sys.executable}" -m pip install -r "{requirements}"'
+        )
 
 
 def _interpreter() -> str:

@@ -63,7 +63,9 @@ class TrainSettings:
     epochs: int = setting(10, "How often every image (times its repeats) is seen.", 1, 100_000)
     batch_size: int = setting(1, "Images in one step. Larger is steadier and needs more memory.", 1, 1024)
     rate: float = setting(1e-4, "Learning rate of the U-Net or transformer. 0 leaves it out.", 0.0, 10.0, step=1e-6)
-    text_encoder_rate: float = setting(5e-5, "Learning rate of the text encoder. 0 leaves it out, and its outputs are then cached.", 0.0, 10.0, step=1e-6)
+    text_encoder_rate: float = setting(
+        5e-5, "Learning rate of the text encoder. 0 leaves it out, and its outputs are then cached.", 0.0, 10.0, step=1e-6
+    )
     optimizer: str = setting("adamw", "How the weights are moved.", choices=("adamw",))
     weight_decay: float = setting(0.01, "Pulls the trained weights towards zero, a little each step.", 0.0, 1.0, step=0.001)
     schedule: str = setting("cosine", "How the learning rate falls over the run.", choices=("constant", "cosine"))

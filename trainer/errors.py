@@ -9,7 +9,7 @@ class AthanorError(Exception):
     """A message for the user: what is wrong, the value, where it is, what to do."""
 
 
-class InvalidJob(AthanorError):
+class InvalidJobError(AthanorError):
     """Everything that is wrong with a job, all at once; raised before anything loads."""
 
     def __init__(self, problems: Iterable[str]):
@@ -18,7 +18,7 @@ class InvalidJob(AthanorError):
 
 
 def raise_problems(problems: Iterable[str]) -> None:
-    """Raises `InvalidJob` if there are any problems."""
+    """Raises `InvalidJobError` if there are any problems."""
     found = tuple(problems)
     if found:
-        raise InvalidJob(found)
+        raise InvalidJobError(found)

@@ -31,7 +31,9 @@ def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
     if word == "best":
         best = run.best_epoch()
         if best is None or best.validation_loss is None:
-            raise AthanorError(f"The best epoch of {run.name} cannot be told, since no image was held out; set held out % in Load Dataset, or save last, all or numbers.")
+            raise AthanorError(
+                f"The best epoch of {run.name} cannot be told, since no image was held out; set held out % in Load Dataset, or save last, all or numbers."
+            )
         return (best,)
     if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*,?\s*", which):
         raise AthanorError(f"Epochs: {which!r} is not understood; write last, best, all, or numbers with commas, for example 2,4.")

@@ -14,7 +14,7 @@ from .types import BaseModel, Dataset
 
 
 def check_train_job(job: TrainJob) -> None:
-    """Raises InvalidJob with every problem of `job`."""
+    """Raises InvalidJobError with every problem of `job`."""
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
     problems += [*range_problems(job.train, "Training"), *range_problems(job.samples, "Sample pictures")]
     problems += _lora_problems(job.adapter, job.train) if job.kind == "lora" else _embedding_problems(job.embedding, job.train)
@@ -22,7 +22,7 @@ def check_train_job(job: TrainJob) -> None:
 
 
 def check_compare_job(job: CompareJob) -> None:
-    """Raises InvalidJob with every problem of `job`."""
+    """Raises InvalidJobError with every problem of `job`."""
     problems = list(base_problems(job.base))
     problems += [f"The LoRA file {path} is not there any more; queue Train LoRA again." for _, path in job.epochs if not Path(path).is_file()]
     stride = 8

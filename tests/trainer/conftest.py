@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import AdapterSettings, TrainJob, TrainSettings
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.types import BaseModel, Dataset
+from PIL import Image
 
 NATIVE_PX = 32
 
@@ -69,7 +68,11 @@ def make_base(folder: Path) -> Path:
     vae.save_pretrained(folder / "vae")
     text.save_pretrained(folder / "text_encoder")
     DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
-    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"], "text_encoder": ["transformers", "CLIPTextModel"]}
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+    }
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import pytest
-
 from athanor.trainer.config import TrainJob, TrainSettings, from_json, range_problems, read_job, to_json, write_job
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.types import BaseModel, Dataset, Placement, Sample
@@ -12,7 +11,11 @@ from athanor.trainer.types import BaseModel, Dataset, Placement, Sample
 JOB = TrainJob(
     "名前 one",
     BaseModel("b", "sd15", "/x/b", "f", 512, 64, ("/t",)),
-    Dataset((Sample("/x/1.png", 10, 20, "5-6", "a, b", placement=Placement((64, 64), (64, 128), (0, 32))), Sample("/x/2.png", 1, 2, "7-8")), "tr", ("note",)),
+    Dataset(
+        (Sample("/x/1.png", 10, 20, "5-6", "a, b", placement=Placement((64, 64), (64, 128), (0, 32))), Sample("/x/2.png", 1, 2, "7-8")),
+        "tr",
+        ("note",),
+    ),
 )
 
 
@@ -40,9 +43,9 @@ def test_what_does_not_belong_into_a_job_is_named(change, message):
 def test_a_missing_field_and_a_wrong_kind_are_named():
     data = to_json(JOB)
     del data["base"]["family"]
-    with pytest.raises(AthanorError, match="job.base lacks 'family'"):
+    with pytest.raises(AthanorError, match=r"job\.base lacks 'family'"):
         from_json(TrainJob, data)
-    with pytest.raises(AthanorError, match="job.kind is 'checkpoint'"):
+    with pytest.raises(AthanorError, match=r"job\.kind is 'checkpoint'"):
         from_json(TrainJob, {**to_json(JOB), "kind": "checkpoint"})
 
 

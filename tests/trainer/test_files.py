@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 
 import pytest
-
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.files import content_fingerprint, replace_atomically, safe_name
 
@@ -27,7 +26,10 @@ def test_a_write_makes_the_folders_it_needs(tmp_path):
     assert (tmp_path / "一" / "b" / "c.bin").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize(("text", "name"), [("my lora", "my lora"), ("a/b:c?", "a_b_c_"), ("小狐狸", "小狐狸"), (" x. ", "x"), ("..\\..\\x", "_.._x"), (".hidden", "hidden")])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("my lora", "my lora"), ("a/b:c?", "a_b_c_"), ("小狐狸", "小狐狸"), (" x. ", "x"), ("..\\..\\x", "_.._x"), (".hidden", "hidden")],
+)
 def test_names_are_made_safe_and_keep_all_letters(text, name):
     assert safe_name(text) == name
 

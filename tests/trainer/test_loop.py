@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import SampleSettings, TrainJob
 from athanor.trainer.control import Control
@@ -17,6 +14,8 @@ from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.types import Dataset
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 
 class StopAfter(Control):

@@ -3,15 +3,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from PIL import Image
-from safetensors import safe_open
-
 from athanor.trainer.config import SampleSettings
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.promote import pick_epochs, promote
 from athanor.trainer.run import Run, open_run
+from PIL import Image
+from safetensors import safe_open
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,9 @@ def test_epochs_are_picked_by_word_and_number(run):
     assert pick_epochs(run, "best") == (best,)
 
 
-@pytest.mark.parametrize(("which", "message"), [("3", "3 was not saved by r; saved are 2, 4"), ("newest", "'newest' is not understood"), ("", "not understood")])
+@pytest.mark.parametrize(
+    ("which", "message"), [("3", "3 was not saved by r; saved are 2, 4"), ("newest", "'newest' is not understood"), ("", "not understood")]
+)
 def test_what_is_not_there_is_told(run, which, message):
     with pytest.raises(AthanorError, match=message):
         pick_epochs(run, which)
@@ -63,7 +64,9 @@ def test_several_epochs_get_their_numbers_and_nothing_is_overwritten(run, tmp_pa
 
 
 def test_best_needs_held_out_images(run, tmp_path):
-    job = dataclasses.replace(run.train_job(), dataset=run.train_job().dataset.with_samples(run.train_job().dataset.with_role("train")), samples=SampleSettings())
+    job = dataclasses.replace(
+        run.train_job(), dataset=run.train_job().dataset.with_samples(run.train_job().dataset.with_role("train")), samples=SampleSettings()
+    )
     other = open_run(tmp_path, job)
     train(other, Control())
     with pytest.raises(AthanorError, match="no image was held out; set held out %"):

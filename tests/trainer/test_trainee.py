@@ -6,14 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
 from athanor.trainer.config import EmbeddingSettings
 from athanor.trainer.control import Control
 from athanor.trainer.families import family
 from athanor.trainer.loop import train
 from athanor.trainer.run import open_run
 from athanor.trainer.trainee import embedding_prompt, embedding_trainee
+from safetensors.torch import load_file
 
 SD15 = family("sd15")
 
@@ -21,7 +20,9 @@ SD15 = family("sd15")
 @pytest.fixture
 def embedding_job(job):
     settings = EmbeddingSettings(token="my-thing", num_vectors=3, initial_words="ab")
-    return dataclasses.replace(job, kind="embedding", embedding=settings, train=dataclasses.replace(job.train, rate=0.0, text_encoder_rate=0.05, save_precision="fp32"))
+    return dataclasses.replace(
+        job, kind="embedding", embedding=settings, train=dataclasses.replace(job.train, rate=0.0, text_encoder_rate=0.05, save_precision="fp32")
+    )
 
 
 def test_the_name_becomes_its_tokens_and_the_rows_start_from_the_initial_words(base, embedding_job):

@@ -8,9 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 import athanor
+import pytest
 from athanor.trainer.run import Run, open_run
 
 LAUNCH = Path(athanor.__file__).parent / "trainer" / "launch.py"

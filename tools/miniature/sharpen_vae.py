@@ -19,8 +19,8 @@ from .train_vae import batch, edges, pictures
 
 SEED = 23
 NUM_PICTURES = 3000
-STEPS, BATCH, PX = 2400, 8, 96
-PEAK_RATE, WARMUP_STEPS, EMA_DECAY = 6e-4, 50, 0.997
+STEPS, BATCH, PX = 1000, 8, 96
+PEAK_RATE, WARMUP_STEPS, EMA_DECAY = 2e-4, 100, 0.995
 LATENT_NOISE = 0.03
 """Relative to the spread of the latents: what a denoiser makes is never quite what the encoder would have made."""
 

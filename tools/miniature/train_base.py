@@ -100,14 +100,18 @@ def main(folder: Path) -> None:
     trained = torch.nn.ModuleList([unet, text])
     average = copy.deepcopy(trained).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
     recent = []
     for step in range(STEPS):
         rate = PEAK_RATE * min(1, (step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         picks = torch.randint(len(scenes), (BATCH,), generator=draw)
-        ids = tokenizer([caption(scenes[i], rng) for i in picks.tolist()], padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        ids = tokenizer(
+            [caption(scenes[i], rng) for i in picks.tolist()], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        ).input_ids
         clean, noise = latents[picks], torch.randn((BATCH, *latents.shape[1:]), generator=draw)
         times = torch.randint(1000, (BATCH,), generator=draw)
         with torch.autocast("cpu", torch.bfloat16):
@@ -148,7 +152,11 @@ def _save(unet: UNet2DConditionModel, text: CLIPTextModel, vae: AutoencoderKL, s
     scheduler.save_pretrained(target / "scheduler")
     copy.deepcopy(text).half().save_pretrained(target / "text_encoder")
     # With the prefix that every version of transformers reads.
-    tensors = {f"text_model.{name.removeprefix('text_model.')}": value.half().contiguous() for name, value in text.state_dict().items() if "position_ids" not in name}
+    tensors = {
+        f"text_model.{name.removeprefix('text_model.')}": value.half().contiguous()
+        for name, value in text.state_dict().items()
+        if "position_ids" not in name
+    }
     save_file(tensors, target / "text_encoder" / "model.safetensors", metadata={"format": "pt"})
     index = {
         "_class_name": "StableDiffusionPipeline",

@@ -89,7 +89,9 @@ def outline(shape: str, num_points: int = 96) -> list[tuple[float, float]]:
         tip = outer[0]
         radius = math.hypot(tip[0] - 0.5, tip[1])
         start = math.atan2(tip[1], tip[0] - 0.5)
-        inner = [(0.5 + radius * math.cos(a), radius * math.sin(a)) for a in (2 * math.pi - start + (2 * start - 2 * math.pi) * i / 48 for i in range(49))]
+        inner = [
+            (0.5 + radius * math.cos(a), radius * math.sin(a)) for a in (2 * math.pi - start + (2 * start - 2 * math.pi) * i / 48 for i in range(49))
+        ]
         return [(x + 0.12, y) for x, y in outer + inner]
     if shape == "star":
         corners = []
@@ -164,7 +166,10 @@ def random_doodle(rng: random.Random, picture_px: int = PICTURE_PX) -> Image.Ima
     side = picture_px * scale
     image = Image.new("RGB", (side, side), _random_colour(rng))
     if rng.random() < 0.3:
-        top, bottom = Image.new("RGB", (side, side), _random_colour(rng)), Image.linear_gradient("L").resize((side, side)).rotate(rng.choice((0, 90, 180, 270)))
+        top, bottom = (
+            Image.new("RGB", (side, side), _random_colour(rng)),
+            Image.linear_gradient("L").resize((side, side)).rotate(rng.choice((0, 90, 180, 270))),
+        )
         image.paste(top, mask=bottom)
     pen = ImageDraw.Draw(image)
     if rng.random() < 0.3:
@@ -184,12 +189,17 @@ def _random_figure(rng: random.Random, pen: ImageDraw.ImageDraw, side: int) -> N
     kind = rng.randrange(5)
     if kind == 0:
         flat = rng.uniform(0.5, 1.0)
-        pen.ellipse((x - radius, y - radius * flat, x + radius, y + radius * flat), fill=fill, outline=edge if rng.random() < 0.5 else None, width=width)
+        pen.ellipse(
+            (x - radius, y - radius * flat, x + radius, y + radius * flat), fill=fill, outline=edge if rng.random() < 0.5 else None, width=width
+        )
     elif kind in (1, 2):
         num_corners, start = rng.randint(3, 12), rng.uniform(0, 6.3)
         jagged = rng.uniform(0.3, 1.0)
         radii = [radius * (1.0 if i % 2 else jagged) * rng.uniform(0.85, 1.1) for i in range(num_corners)]
-        points = [(x + r * math.cos(start + 2 * math.pi * i / num_corners), y + r * math.sin(start + 2 * math.pi * i / num_corners)) for i, r in enumerate(radii)]
+        points = [
+            (x + r * math.cos(start + 2 * math.pi * i / num_corners), y + r * math.sin(start + 2 * math.pi * i / num_corners))
+            for i, r in enumerate(radii)
+        ]
         pen.polygon(points, fill=fill)
         if rng.random() < 0.6:
             pen.line(points + points[:2], fill=edge, width=width, joint="curve")

@@ -36,7 +36,7 @@ def make_bucket_sizes(resolution_px: int, min_px: int, max_px: int, step_px: int
     """All (width, height) in multiples of `step_px`, sides from `min_px` to `max_px`, area at most `resolution_px` squared.
 
     As kohya does, `min_px` is rounded down to the step and `max_px` up.
-    Raises InvalidJob for sizes that allow no bucket.
+    Raises InvalidJobError for sizes that allow no bucket.
     """
     raise_problems(_size_problems(resolution_px, min_px, max_px, step_px))
     area = resolution_px * resolution_px
@@ -91,7 +91,7 @@ def assign_buckets(dataset: Dataset, *, resolution_px: int, min_px: int, max_px:
 
     With `upscale` the buckets are those of `make_bucket_sizes`, and small images are enlarged into them. Without it they
     follow from the images, `min_px` and `max_px` do not count, and an image under one step is left out with a note.
-    Raises InvalidJob for sizes that allow no bucket, AthanorError if no image is left.
+    Raises InvalidJobError for sizes that allow no bucket, AthanorError if no image is left.
     """
     problems = _size_problems(resolution_px, min_px, max_px, step_px) if upscale else _size_problems(resolution_px, step_px, _MAX_SIDE_PX, step_px)
     raise_problems(problems)

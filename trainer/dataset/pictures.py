@@ -79,7 +79,7 @@ def contact_sheet(dataset: Dataset, *, columns: int = 5, cell_px: int = 224, max
 
     Shows the first `max_images`, and fewer where the sheet would pass 40 million pixels; how many more there are is said.
     An image that cannot be read any more is told in its place. Gives an RGB image.
-    Raises InvalidJob for sizes out of range.
+    Raises InvalidJobError for sizes out of range.
     """
     raise_problems(_sheet_problems(columns, cell_px, max_images))
     columns = min(columns, max(1, len(dataset.samples)))

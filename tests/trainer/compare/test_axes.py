@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from athanor.trainer.compare.axes import parse_epochs, parse_numbers
 from athanor.trainer.errors import AthanorError
 
@@ -26,7 +25,7 @@ def test_numbers_of_the_webui_grammar(text, values):
 
 @pytest.mark.parametrize("text", ["", " , ", "a", "1-", "0.5, x", "1-5 (+0)", "1-5 (-1)", "1-5 [0]", "0-1 (+0.0000001)", "nan", "1e3"])
 def test_what_is_no_number_is_named(text):
-    with pytest.raises(AthanorError, match="^Strengths: "):
+    with pytest.raises(AthanorError, match=r"^Strengths: "):
         parse_numbers(text, "Strengths")
 
 

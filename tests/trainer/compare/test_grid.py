@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from PIL import Image
-
 from athanor.trainer.compare.grid import GridPage, draw_grid, without_common_prefix
+from PIL import Image
 
 
 def test_every_cell_stands_under_its_column_and_beside_its_row():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from athanor.trainer.dataset import assign_buckets, bucket_counts, bucket_report, make_bucket_sizes, select_bucket, select_bucket_without_upscale
-from athanor.trainer.errors import AthanorError, InvalidJob
+from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.types import Dataset, Placement, Sample
 
 SD15 = {"resolution_px": 512, "min_px": 256, "max_px": 1024, "step_px": 64}
@@ -117,13 +117,13 @@ def test_without_upscale_what_is_too_small_is_left_out_by_name():
 
 
 def test_all_wrong_sizes_are_told_at_once():
-    with pytest.raises(InvalidJob) as error:
+    with pytest.raises(InvalidJobError) as error:
         assign_buckets(Dataset((sample(9, 9),)), resolution_px=512, min_px=32, max_px=256, step_px=64, upscale=True)
     assert len(error.value.problems) == 2
     assert "32 px" in error.value.problems[0] and "256 px" in error.value.problems[1]
-    with pytest.raises(InvalidJob, match="step is 0 px"):
+    with pytest.raises(InvalidJobError, match="step is 0 px"):
         make_bucket_sizes(512, 256, 1024, 0)
-    with pytest.raises(InvalidJob, match="resolution is 32 px"):
+    with pytest.raises(InvalidJobError, match="resolution is 32 px"):
         assign_buckets(Dataset((sample(9, 9),)), resolution_px=32, min_px=256, max_px=1024, step_px=64, upscale=False)
 
 

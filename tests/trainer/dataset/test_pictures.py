@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 from athanor.trainer.dataset import assign_buckets, bucket_chart, contact_sheet, pictures, scan_folder
-from athanor.trainer.errors import InvalidJob
+from athanor.trainer.errors import InvalidJobError
 from athanor.trainer.palette import ACCENT, HELD_OUT, WARNING
 from athanor.trainer.types import Dataset, Sample
 from PIL import Image
@@ -93,6 +93,6 @@ def test_a_sheet_never_grows_without_bound(dataset, monkeypatch):
 
 
 def test_sizes_out_of_range_are_told_together(dataset):
-    with pytest.raises(InvalidJob) as error:
+    with pytest.raises(InvalidJobError) as error:
         contact_sheet(dataset, columns=0, cell_px=5, max_images=0)
     assert len(error.value.problems) == 3

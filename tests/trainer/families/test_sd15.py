@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-
 from athanor.trainer.bases import describe_base
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
@@ -43,7 +42,14 @@ def test_pictures_equal_those_of_the_pipeline(base, models):
     pipeline = StableDiffusionPipeline(vae, text.encoders[0], text.tokenizers[0], denoiser, scheduler, None, None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
-        "a red circle", negative_prompt="blue", num_inference_steps=4, guidance_scale=3.0, width=32, height=16, generator=torch.Generator().manual_seed(5), output_type="np"
+        "a red circle",
+        negative_prompt="blue",
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        width=32,
+        height=16,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
     ).images[0]
     with torch.no_grad():
         prompted = Prompted(SD15.encode_text(text, ["a red circle"], 1), SD15.encode_text(text, ["blue"], 1), 5)
@@ -83,10 +89,9 @@ def test_full_size_names_and_counts():
     """192 modules of the U-Net and 72 of the text encoder, by the names that sd-scripts gives them."""
     import re
 
+    from athanor.trainer.families import sd15
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
-
-    from athanor.trainer.families import sd15
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sd15._CONFIGS / "unet"))
@@ -101,7 +106,10 @@ def test_full_size_names_and_counts():
 
 
 def test_a_header_of_sd15_is_recognised_and_others_are_not():
-    names = {"model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768), "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3)}
+    names = {
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+        "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
+    }
     assert SD15.matches(Header(names, {}, {}))
     assert not SD15.matches(Header({**names, "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024)}, {}, {}))
     assert not SD15.matches(Header({**names, "model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3)}, {}, {}))
