@@ -116,6 +116,7 @@ def open_page(chromium: Any, comfyui: ComfyUI) -> Iterator[Callable[..., ComfyPa
             server.post(f"/settings/{key}", value)
         context = chromium.new_context(viewport={"width": 1600, "height": 1000}, locale="en-US")
         contexts.append(context)
+        context.set_default_timeout(READY_LIMIT_MS)
         # The page must work without the internet, and tests must not depend on it.
         context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
         comfy_page = ComfyPage(context.new_page(), server)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from comfyui_server import ComfyUI, ServerError, failure
+from comfyui_server import ComfyUI, ServerError, failure, find_comfyui
 
 pytestmark = pytest.mark.comfy
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 PACK = Path(__file__).resolve().parents[2]
 
 
@@ -32,7 +35,8 @@ def test_nodes_explain_themselves(comfyui: ComfyUI):
         assert info["category"].split("/")[0] == "Athanor", node_id
         for part in ("required", "optional"):
             for name, described in info["input"].get(part, {}).items():
-                assert len(described) > 1 and described[1].get("tooltip"), f"{node_id}.{name} has no tooltip"
+                if isinstance(described[0], list) or described[0] in WIDGETS:
+                    assert described[1].get("tooltip"), f"{node_id}.{name} has no tooltip"
 
 
 def test_the_log_has_no_complaint_about_the_pack(comfyui: ComfyUI):
@@ -46,9 +50,38 @@ def test_the_log_has_no_complaint_about_the_pack(comfyui: ComfyUI):
     assert not about_pack
 
 
-def test_the_pack_loads_quickly(comfyui: ComfyUI):
-    (seconds,) = re.findall(r"([\d.]+) seconds.*custom_nodes.athanor$", comfyui.log(), re.MULTILINE)
-    assert float(seconds) < 1.0
+def test_the_pack_loads_quickly_and_nothing_of_training():
+    """What the pack's import adds to a ComfyUI that has loaded its own nodes' modules."""
+    checkout = find_comfyui()
+    if checkout is None:
+        pytest.skip("no ComfyUI")
+    code = """
+import asyncio, importlib.util, sys, time
+pack = sys.argv.pop()
+sys.path.insert(0, ".")
+import comfy.options
+comfy.options.enable_args_parsing()
+import execution, nodes, server
+from comfy_api.latest import io
+server.PromptServer(asyncio.new_event_loop())
+before, started = set(sys.modules), time.process_time()
+spec = importlib.util.spec_from_file_location("pack", pack, submodule_search_locations=[pack.rsplit("__init__", 1)[0]])
+sys.modules["pack"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+async def load():
+    extension = await module.comfy_entrypoint()
+    await extension.on_load()
+    return [node.GET_SCHEMA().node_id for node in await extension.get_node_list()]
+loaded = asyncio.run(load())
+print("RESULT", time.process_time() - started, len(loaded), *sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+    command = [sys.executable, "-c", code, "--cpu", str(PACK / "__init__.py")]
+    said = subprocess.run(command, cwd=checkout, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
+    assert said.returncode == 0, said.stderr
+    (result,) = [line.split()[1:] for line in said.stdout.splitlines() if line.startswith("RESULT")]
+    assert int(result[1]) >= 11
+    assert not {"diffusers", "peft", "transformers", "accelerate", "onnxruntime", "tensorboard", "matplotlib"} & set(result[2:])
+    assert float(result[0]) < 1.0, "seconds of CPU time"
 
 
 def test_templates_are_offered_under_the_folder_name(comfyui: ComfyUI):

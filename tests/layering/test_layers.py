@@ -128,7 +128,7 @@ def test_torch_free(module: str):
 
 
 def test_importing_the_root_loads_nothing():
-    code = "import sys, time; before = set(sys.modules); t = time.perf_counter(); import athanor; s = time.perf_counter() - t; "
+    code = "import sys, time; before = set(sys.modules); t = time.process_time(); import athanor; s = time.process_time() - t; "
     code += "print(s, *sorted(name for name in set(sys.modules) - before if not name.startswith('__editable__')))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert said[1:] == ["athanor"]
