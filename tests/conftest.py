@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "tools"))  # comfyui_server, workflow_api
+sys.path[:0] = [str(REPOSITORY / "tools"), str(REPOSITORY / "tests" / "shared")]  # comfyui_server, workflow_api; tiny, probe_tagger
 
 from comfyui_server import ComfyUI, find_comfyui, start_for_tests  # noqa: E402
 
