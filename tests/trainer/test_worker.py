@@ -93,6 +93,28 @@ def test_a_problem_is_an_event_and_an_exit_code(tmp_path, job, workshop):
     assert not list(run.folder.rglob("*.safetensors"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a file's size are set the POSIX way")
+@pytest.mark.parametrize("limit_bytes", [2_000, 30_000])
+def test_a_disk_that_takes_no_more_is_told_in_one_sentence_and_nothing_is_halved(tmp_path, job, limit_bytes):
+    import resource
+
+    run = open_run(tmp_path, job)
+    with (run.folder / "worker.log").open("a", encoding="utf-8") as log:
+        done = subprocess.run(
+            [sys.executable, str(LAUNCH), str(run.folder)],
+            stdout=log,
+            stderr=log,
+            check=False,
+            timeout=TIMEOUT_SEC,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
+        )
+    assert done.returncode == 2
+    message = run.events()[-1]["message"]
+    assert message.startswith("Cannot write ") and "Free some space" in message and "\n" not in message
+    assert not list(tmp_path.rglob("*.tmp")) and not list((run.folder / "epochs").glob("*") if (run.folder / "epochs").exists() else [])
+    assert finish(run) == 0 and run.finished()
+
+
 def test_the_worker_s_own_folder_hides_no_module_of_python():
     """trainer/ holds types.py and others whose names the standard library uses."""
     done = subprocess.run([sys.executable, str(LAUNCH), "--help"], capture_output=True, text=True, timeout=TIMEOUT_SEC, check=False)

@@ -25,7 +25,7 @@ from .tokenizer import write_tokenizer
 
 SEED = 11
 NUM_PICTURES = 16_000
-STEPS, BATCH = 4000, 32
+STEPS, BATCH = 3400, 24
 PEAK_RATE, WARMUP_STEPS, EMA_DECAY = 7e-4, 200, 0.999
 EMPTY_CAPTION_SHARE, NONSENSE_SHARE, DROPPED_TAG_SHARE = 0.1, 0.25, 0.12
 
@@ -97,6 +97,7 @@ def main(folder: Path) -> None:
     vae = AutoencoderKL.from_pretrained(folder / "vae_fp32").eval().requires_grad_(False)
     scenes, latents = _cached_world(vae, rng, folder)
     unet, text = build(vocab_size, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    unet.to(memory_format=torch.channels_last)
     trained = torch.nn.ModuleList([unet, text])
     average = copy.deepcopy(trained).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
@@ -114,10 +115,9 @@ def main(folder: Path) -> None:
         ).input_ids
         clean, noise = latents[picks], torch.randn((BATCH, *latents.shape[1:]), generator=draw)
         times = torch.randint(1000, (BATCH,), generator=draw)
-        with torch.autocast("cpu", torch.bfloat16):
-            states = text(input_ids=ids).last_hidden_state
-            predicted = unet(scheduler.add_noise(clean, noise, times), times, states).sample
-        loss = functional.mse_loss(predicted.float(), noise)
+        states = text(input_ids=ids).last_hidden_state
+        predicted = unet(scheduler.add_noise(clean, noise, times).to(memory_format=torch.channels_last), times, states).sample
+        loss = functional.mse_loss(predicted, noise)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.formats.files import save_tensors, with_metadata
+from athanor.trainer.formats.header import describe_contents, read_header
+
+TENSORS = {"b.weight": torch.arange(400_000, dtype=torch.float32).reshape(400, 1000) / 3, "a.alpha": torch.tensor(4.0)}
+METADATA = {"ss_output_name": "狐", "modelspec.title": "t", **{f"ss_k{i}": str(i) for i in range(30)}}
+
+
+def test_the_hashes_are_those_that_sd_scripts_writes(tmp_path):
+    """Over the tensor data alone, and over 64 KiB of the file as it is with ss_* metadata only."""
+    sha256 = save_tensors(tmp_path / "x.safetensors", TENSORS, METADATA, "fp32")
+    raw = (tmp_path / "x.safetensors").read_bytes()
+    assert sha256 == hashlib.sha256(raw).hexdigest()
+    header_bytes = 8 + int.from_bytes(raw[:8], "little")
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["sshs_model_hash"] == hashlib.sha256(raw[header_bytes:]).hexdigest()
+    plain = save(TENSORS, {key: value for key, value in METADATA.items() if key.startswith("ss_")})
+    shift = (8 + int.from_bytes(plain[:8], "little")) % 8
+    assert shift == 0
+    assert metadata["sshs_legacy_hash"] == hashlib.sha256(plain[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
+    assert {key: metadata[key] for key in METADATA} == METADATA
+
+
+def test_another_process_writes_the_same_bytes(tmp_path):
+    """safetensors itself orders the metadata anew in each process."""
+    script = (
+        "import sys, torch; from pathlib import Path; from athanor.trainer.formats.files import save_tensors; "
+        f"print(save_tensors(Path(sys.argv[1]), {{'a': torch.ones(3)}}, {METADATA!r}, 'fp16'))"
+    )
+    hashes = {subprocess.run([sys.executable, "-c", script, str(tmp_path / f"{i}")], capture_output=True, text=True, check=True).stdout for i in range(2)}
+    hashes.add(save_tensors(tmp_path / "here", {"a": torch.ones(3)}, METADATA, "fp16") + "\n")
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_the_precision_is_that_asked_for(tmp_path, precision, dtype):
+    save_tensors(tmp_path / "x.safetensors", TENSORS, {}, precision)
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert {tensor.dtype for tensor in loaded.values()} == {dtype}
+    assert torch.equal(loaded["b.weight"], TENSORS["b.weight"].to(dtype))
+
+
+def test_more_metadata_changes_no_tensor(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", TENSORS, METADATA, "bf16")
+    with_metadata(tmp_path / "x.safetensors", tmp_path / "y.safetensors", {"ss_k1": "new", "more": "1"})
+    before, after = read_header(tmp_path / "x.safetensors"), read_header(tmp_path / "y.safetensors")
+    assert after.metadata == {**before.metadata, "ss_k1": "new", "more": "1"}
+    first, second = load_file(tmp_path / "x.safetensors"), load_file(tmp_path / "y.safetensors")
+    assert all(torch.equal(first[key], second[key]) for key in first) and first.keys() == second.keys()
+
+
+def test_a_header_is_read_without_the_weights(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", TENSORS, METADATA, "fp16")
+    header = read_header(tmp_path / "x.safetensors")
+    assert header.shapes == {"a.alpha": (), "b.weight": (400, 1000)}
+    assert set(header.dtypes.values()) == {"F16"}
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-5], lambda raw: raw[:4], lambda raw: b"", lambda raw: b"\xff" * 40, lambda raw: raw + b"x", lambda raw: b"\x02" + b"\0" * 7 + b"[]"])
+def test_a_damaged_file_is_refused_with_its_name(tmp_path, damage):
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(3)}, {}, "fp32")
+    (tmp_path / "x.safetensors").write_bytes(damage((tmp_path / "x.safetensors").read_bytes()))
+    with pytest.raises(AthanorError, match=r"x\.safetensors is not a whole safetensors file"):
+        read_header(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        (["lora_unet_x.lora_down.weight"], "a LoRA"),
+        (["emb_params"], "an embedding"),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE"),
+        (["text_model.encoder.layers.0.mlp.fc1.weight"], "a text encoder"),
+        (["control_model.x"], "a ControlNet"),
+        (["model.diffusion_model.x"], "a checkpoint of another model family"),
+        ([], "an empty file"),
+    ],
+)
+def test_other_files_are_told_for_what_they_are(tmp_path, keys, what):
+    save_tensors(tmp_path / "x.safetensors", {key: torch.ones(1) for key in keys}, {}, "fp32")
+    assert describe_contents(read_header(tmp_path / "x.safetensors")) == what

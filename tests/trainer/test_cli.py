@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from athanor.trainer.cli import main
+from athanor.trainer.run import Run
+from tiny import make_pictures
+
+
+def arguments(base_folder, images, output, *more: str) -> list[str]:
+    settings = ["--rank", "2", "--epochs", "2", "--batch-size", "2", "--rate", "0.01", "--text-encoder-rate", "0.01", "--precision", "fp32"]
+    return ["train", "--base", str(base_folder), "--images", str(images), "--output", str(output), "--name", "cli-run", "--resolution", "32", *settings, *more]
+
+
+@pytest.fixture
+def images(tmp_path):
+    return make_pictures(tmp_path / "my pictures")
+
+
+def test_a_folder_becomes_a_run_and_a_second_call_finds_it_finished(tmp_path, base_folder, images, capsys):
+    assert main(arguments(base_folder, images, tmp_path / "runs", "--held-out-percent", "20")) == 0
+    run = Run(tmp_path / "runs" / "cli-run")
+    assert run.finished() and [epoch.number for epoch in run.epochs()] == [1, 2]
+    assert f"epoch 2: {run.epochs()[1].path}  held-out loss" in capsys.readouterr().out
+    assert main(["resume", str(run.folder)]) == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_an_embedding_is_named_like_its_run(tmp_path, base_folder, images):
+    assert main(arguments(base_folder, images, tmp_path / "runs", "--embedding", "--num-vectors", "2")) == 0
+    job = Run(tmp_path / "runs" / "cli-run").train_job()
+    assert job.kind == "embedding" and job.embedding.token == "cli-run" and job.embedding.num_vectors == 2
+
+
+def test_every_problem_is_told_before_anything_is_made(tmp_path, base_folder, images, capsys):
+    assert main(arguments(base_folder, images, tmp_path / "runs", "--rank", "0", "--epochs", "-1")) == 2
+    told = capsys.readouterr().err
+    assert "rank is 0; it must be from 1 to 1024" in told and "epochs is -1" in told
+    assert not (tmp_path / "runs").exists()
+    assert main(arguments(tmp_path / "nowhere", images, tmp_path / "runs")) == 2
+    assert "There is no model at" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""Training without ComfyUI: `athanor train …` and `athanor resume RUN`. The same jobs, runs and files as from the nodes.
+
+Ctrl+C ends a run after its step with everything saved; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .bases import describe_base
+from .config import AdapterSettings, EmbeddingSettings, SampleSettings, TrainJob, TrainSettings
+from .control import Control
+from .dataset import assign_buckets, scan_folder
+from .errors import AthanorError
+from .run import Run, open_run
+from .validate import check_train_job
+from .worker import work
+
+Settings = TypeVar("Settings")
+_SHOW_EVERY_SEC = 2.0
+_SAMPLE = "sample-"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        run = Run(options.run.resolve()) if options.command == "resume" else _new_run(options)
+    except AthanorError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"Run directory: {run.folder}\n")
+    if run.finished():
+        sys.stdout.write("It has finished already.\n")
+        code = 0
+    else:
+        code = _work_in_the_foreground(run)
+    for epoch in run.epochs():
+        loss = f"  held-out loss {epoch.validation_loss:.5f}" if epoch.validation_loss is not None else ""
+        sys.stdout.write(f"epoch {epoch.number}: {epoch.path}{loss}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="athanor", description="Trains LoRAs and embeddings.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    resume = commands.add_parser("resume", help="go on with a run directory, or do the job.json in it")
+    resume.add_argument("run", type=Path)
+    train = commands.add_parser("train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train.add_argument("--base", type=Path, required=True, help="a checkpoint file or a diffusers folder")
+    train.add_argument("--images", type=Path, required=True, help="a folder of images with their captions; 6_name subfolders repeat six times")
+    train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
+    train.add_argument("--name", required=True, help="of the run and its files; for an embedding also its word in prompts")
+    train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
+    train.add_argument("--trigger", default="", help="what images without a caption are trained with")
+    train.add_argument("--held-out-percent", type=float, default=10.0, help="share of the images to measure on instead of training on them")
+    train.add_argument("--resolution", type=int, default=0, help="side of the square whose area all sizes have; 0 is the base model's own")
+    train.add_argument("--tokenizers", type=Path, action="append", default=[], help="a folder with the CLIP tokenizer, or ComfyUI's folder comfy; needed for checkpoint files")
+    _add_settings(train, AdapterSettings, without=("kind",))
+    _add_settings(train, EmbeddingSettings, without=("token",))
+    _add_settings(train, TrainSettings)
+    _add_settings(train, SampleSettings, prefix=_SAMPLE)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str = "", without: tuple[str, ...] = ()) -> None:
+    for item in dataclasses.fields(settings):
+        if item.name not in without:
+            choices = item.metadata["choices"] or None
+            sentence = item.metadata["help"].replace("%", "%%")
+            parser.add_argument(f"--{prefix}{item.name.replace('_', '-')}", type=type(item.default), default=item.default, choices=choices, help=sentence)
+
+
+def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -> Settings:
+    names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    key = prefix.replace("-", "_")
+    return kind(**{name: options[key + name] for name in names if key + name in options})
+
+
+def _new_run(options: argparse.Namespace) -> Run:
+    base = describe_base(options.base, options.tokenizers)
+    scanned = scan_folder(options.images, trigger=options.trigger, validation_percent=options.held_out_percent)
+    side_px, step_px = options.resolution or base.native_px, base.bucket_step_px
+    dataset = assign_buckets(scanned, resolution_px=side_px, min_px=max(step_px, side_px // 2), max_px=2 * side_px, step_px=step_px, upscale=True)
+    for note in dataset.notes:
+        sys.stdout.write(f"note: {note}\n")
+    values = vars(options)
+    train = _settings(TrainSettings, values)
+    job = TrainJob(
+        name=options.name,
+        base=base,
+        dataset=dataset,
+        kind="embedding" if options.embedding else "lora",
+        adapter=_settings(AdapterSettings, values),
+        embedding=_settings(EmbeddingSettings, {**values, "token": options.name}),
+        train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
+        samples=_settings(SampleSettings, values, prefix=_SAMPLE),
+    )
+    check_train_job(job)
+    return open_run(options.output.resolve(), job)
+
+
+def _work_in_the_foreground(run: Run) -> int:
+    control, ended = Control(), threading.Event()
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.stdout.write("\nSaving … (Ctrl+C again ends at once)\n")
+        control.stop()
+
+    signal.signal(signal.SIGINT, interrupted)
+    watcher = threading.Thread(target=_show_progress, args=(run, ended), daemon=True)
+    watcher.start()
+    try:
+        return work(run, control)
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _show_progress(run: Run, ended: threading.Event) -> None:
+    shown = 0
+    while not ended.wait(_SHOW_EVERY_SEC):
+        steps = [event for event in run.events() if event["event"] == "step"]
+        if steps and steps[-1]["step"] != shown:
+            last, shown = steps[-1], steps[-1]["step"]
+            sys.stdout.write(f"step {last['step']}, epoch {last['epoch']}, loss {last['loss']:.5f}, {last['seconds']:.2f} s a step\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
