@@ -7,6 +7,10 @@ import threading
 from typing import TextIO
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """Raised where a stop is asked for before the first step."""
+
+
 class Control:
     """`stop_requested` turns true once a line says `stop` or the stream ends; the loop then saves and ends well."""
 
@@ -19,6 +23,10 @@ class Control:
 
     def stop(self) -> None:
         self._stop.set()
+
+    def raise_if_stopped(self) -> None:
+        if self.stop_requested:
+            raise Stopped
 
     def follow(self, stream: TextIO | None = None) -> None:
         """Listens in a daemon thread."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .batches import batches_per_epoch, epoch_batches
 from .cache import TensorCache
 from .config import TrainJob
-from .control import Control
+from .control import Control, Stopped
 from .errors import AthanorError
 from .families import family as family_named
 from .families.base import Family
@@ -43,6 +43,14 @@ def train(run: Run, control: Control) -> None:
 
     Raises AthanorError for everything that the user can mend; what was saved before stays.
     """
+    try:
+        _train(run, control)
+    except Stopped:
+        # What was encoded until then is in the cache.
+        EventLog(run.folder).write("done", {"step": len(run.losses()), "stopped": True, "peak_mib": round(peak_mib(), 1)})
+
+
+def _train(run: Run, control: Control) -> None:
     import torch
 
     job = run.train_job()
@@ -62,14 +70,11 @@ def train(run: Run, control: Control) -> None:
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
     book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text)
     if job.kind == "lora" and job.train.text_encoder_rate == 0:
-        book.store(
-            [*captions, *prompts, job.samples.negative_prompt],
-            lambda done, total: events.write("phase", {"name": "text", "done": done, "total": total}),
-        )
+        book.store([*captions, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
         book.text = text = None
         release()
 
-    vae = _store_images(job, family, samples + held_out, cache, device, events)
+    vae = _store_images(job, family, samples + held_out, cache, device, _phase(events, control, "latents"))
     denoiser = family.load_denoiser(job.base, precision).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
 
@@ -85,11 +90,14 @@ def train(run: Run, control: Control) -> None:
 
     if step == 0 and held_out:
         milestones.validate(0, 0)
+    parameters, order, order_epoch = list(trainee.parameters().values()), [], 0
     last_state_sec = time.monotonic()
     while step < total_steps and not control.stop_requested:
         started_sec = time.monotonic()
         epoch, index = step // steps_per_epoch + 1, step % steps_per_epoch
-        batch = [samples[i] for i in epoch_batches(samples, job.train.batch_size, job.train.seed, epoch)[index]]
+        if epoch != order_epoch:
+            order, order_epoch = epoch_batches(samples, job.train.batch_size, job.train.seed, epoch), epoch
+        batch = [samples[i] for i in order[index]]
         factor = rate_factor(job.train.schedule, step, total_steps, warmup_steps)
         for group, settings in zip(optimizer.param_groups, trainee.groups, strict=True):
             group["lr"] = settings.rate * factor
@@ -109,7 +117,7 @@ def train(run: Run, control: Control) -> None:
             raise AthanorError(_not_finite(value, step, epoch, batch))
         loss.backward()
         if job.train.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(trainee.parameters().values(), job.train.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(parameters, job.train.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -147,8 +155,18 @@ def _num_chunks(family: Family, text, captions: Sequence[str], events: EventLog)
     return min(wanted, family.max_chunks)
 
 
+def _phase(events: EventLog, control: Control, name: str) -> Callable[[int, int], None]:
+    """Tells how far a preparation is, and ends it where a stop is asked for."""
+
+    def show(done: int, total: int) -> None:
+        events.write("phase", {"name": name, "done": done, "total": total})
+        control.raise_if_stopped()
+
+    return show
+
+
 def _store_images(
-    job: TrainJob, family: Family, samples: Sequence[Sample], cache: TensorCache, device: torch.device, events: EventLog
+    job: TrainJob, family: Family, samples: Sequence[Sample], cache: TensorCache, device: torch.device, on_progress: Callable[[int, int], None]
 ) -> nn.Module | None:
     """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it."""
     missing = missing_latents(job.base.fingerprint, samples, cache)
@@ -157,15 +175,7 @@ def _store_images(
     vae = family.load_vae(job.base)
     if missing:
         vae.to(device)
-        store_latents(
-            family,
-            vae,
-            job.base.fingerprint,
-            missing,
-            cache,
-            device,
-            lambda done, total: events.write("phase", {"name": "latents", "done": done, "total": total}),
-        )
+        store_latents(family, vae, job.base.fingerprint, missing, cache, device, on_progress)
         vae.to("cpu")
     if not job.samples.lines:
         del vae

@@ -91,6 +91,8 @@ class ComfyPage:
         folder = os.environ.get("ATHANOR_SCREENSHOTS")
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+            self.page.wait_for_timeout(1000)
             self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 

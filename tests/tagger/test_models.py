@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.models import CHARACTER, GENERAL, RATING, find_taggers, load_labels, pick_tagger, tagger_files
 

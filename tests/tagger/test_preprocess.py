@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from athanor.tagger.preprocess import UnreadableImageError, open_upright, prepare, prepare_file
 from athanor.tagger.session import Tagger
-from PIL import Image
 
 ALL = ("red", "green", "blue")
 

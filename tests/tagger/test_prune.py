@@ -1,4 +1,5 @@
 import pytest
+
 from athanor.tagger.prune import character_traits
 
 

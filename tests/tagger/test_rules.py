@@ -1,6 +1,7 @@
 import re
 
 import pytest
+
 from athanor.tagger import rules as language
 from athanor.tagger.errors import RuleError, TaggerError
 from athanor.tagger.rules import apply_rules, parse_rules, report

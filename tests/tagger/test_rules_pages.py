@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from athanor.tagger.rules import _EXAMPLES, _WITHOUT_BODY, apply_rules, parse_rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.scores import ScoreCache, tag_images
 from athanor.tagger.session import Tagger
-from PIL import Image
 
 
 @pytest.fixture

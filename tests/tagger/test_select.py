@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.models import Labels, load_labels
 from athanor.tagger.select import MODES, combine, select_tags

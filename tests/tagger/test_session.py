@@ -2,9 +2,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import athanor.tagger
 import numpy as np
 import pytest
+
+import athanor.tagger
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.session import Tagger
 

@@ -1,4 +1,5 @@
 import pytest
+
 from athanor.tagger.tags import KAOMOJI, escaped, match_key, spaced, split_tags, tag_matcher, unescaped, without_duplicates
 
 

@@ -8,6 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from miniature import labels, make_concept, measure_concept, world
+from miniature.judge import judge
+from PIL import Image, ImageFilter
+
 from athanor.tagger.models import CHARACTER, GENERAL, RATING, load_labels
 from athanor.tagger.scores import tag_images
 from athanor.tagger.select import select_tags
@@ -16,9 +20,6 @@ from athanor.trainer.config import AdapterSettings, CompareJob, TrainJob
 from athanor.trainer.dataset import scan_folder
 from athanor.trainer.run import EventLog, Run, write_job_file
 from athanor.trainer.types import BaseModel, Dataset
-from miniature import labels, make_concept, measure_concept, world
-from miniature.judge import judge
-from PIL import Image, ImageFilter
 
 ROOT = Path(__file__).resolve().parents[2]
 CONCEPT = ROOT / "trainer" / "miniature" / "concept"

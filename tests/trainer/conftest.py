@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny import NATIVE_PX, make_base, make_pictures
+
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import AdapterSettings, TrainJob, TrainSettings
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.types import BaseModel, Dataset
-from tiny import NATIVE_PX, make_base, make_pictures
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tiny import make_pictures
 
 from athanor.trainer.cli import main
 from athanor.trainer.run import Run
-from tiny import make_pictures
 
 
 def arguments(base_folder, images, output, *more: str) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+
 from athanor.trainer.config import TrainJob, TrainSettings, from_json, range_problems, read_job, to_json, write_job
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.types import BaseModel, Dataset, Placement, Sample

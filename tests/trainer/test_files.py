@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.files import content_fingerprint, replace_atomically, safe_name
 

@@ -1,7 +1,8 @@
 import pytest
+from PIL import ImageFont
+
 from athanor.trainer import fonts
 from athanor.trainer.fonts import label_font, shortened, wrapped
-from PIL import ImageFont
 
 
 @pytest.fixture

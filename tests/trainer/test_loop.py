@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import SampleSettings, TrainJob
 from athanor.trainer.control import Control
@@ -14,8 +17,6 @@ from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.types import Dataset
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 
 class StopAfter(Control):
@@ -76,6 +77,15 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path, job, num_steps):
     assert again.losses() == whole.losses()
     assert [epoch.sha256 for epoch in again.epochs()] == [epoch.sha256 for epoch in whole.epochs()]
     assert again.validation_losses() == whole.validation_losses()
+
+
+def test_a_stop_while_images_are_encoded_ends_at_once_and_loses_nothing(tmp_path, job):
+    control = Control()
+    control.stop()
+    run = trained(tmp_path / "stopped", dataclasses.replace(job, train=dataclasses.replace(job.train, text_encoder_rate=0.0)), control)
+    assert [event["event"] for event in run.events()] == ["phase", "done"] and run.events()[-1]["stopped"]
+    whole = trained(tmp_path / "whole", run.train_job())
+    assert [epoch.sha256 for epoch in trained(tmp_path / "stopped", run.train_job()).epochs()] == [epoch.sha256 for epoch in whole.epochs()]
 
 
 def test_sample_pictures_are_drawn_and_change_nothing(tmp_path, job):

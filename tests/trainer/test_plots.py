@@ -1,9 +1,10 @@
 import math
 
 import pytest
+from PIL import ImageChops
+
 from athanor.trainer.palette import ACCENT, BACKGROUND, HELD_OUT, WARNING
 from athanor.trainer.plots import loss_plot, smoothed
-from PIL import ImageChops
 
 
 def near(picture, colour, tolerance=24):

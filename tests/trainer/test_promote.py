@@ -3,14 +3,15 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from PIL import Image
+from safetensors import safe_open
+
 from athanor.trainer.config import SampleSettings
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.promote import pick_epochs, promote
 from athanor.trainer.run import Run, open_run
-from PIL import Image
-from safetensors import safe_open
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.run import EventLog, Run, job_hash, open_run
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.schedules import rate_factor
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.optimizers import OPTIMIZERS
 from athanor.trainer.state import Position, load_state, save_state

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import athanor
 import pytest
+
+import athanor
 from athanor.trainer.run import Run, open_run
 
 LAUNCH = Path(athanor.__file__).parent / "trainer" / "launch.py"

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
+
 from athanor.trainer.bases import describe_base
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Prompted
 from athanor.trainer.memory import best_device
-from PIL import Image
 
 from . import world
 from .judge import Verdict, judge

@@ -12,11 +12,12 @@ import random
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from athanor.trainer.compare.draw import draw_cells
 from athanor.trainer.config import CompareJob, SheetCell
 from athanor.trainer.control import Control
 from athanor.trainer.run import Epoch, Run, write_job_file
-from PIL import Image
 
 from . import world
 from .judge import judge

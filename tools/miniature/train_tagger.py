@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from athanor.tagger.scores import tag_images
-from athanor.tagger.select import select_tags
-from athanor.tagger.session import Tagger
 from PIL import Image
 from torch import nn
 from torch.nn import functional
+
+from athanor.tagger.scores import tag_images
+from athanor.tagger.select import select_tags
+from athanor.tagger.session import Tagger
 
 from . import world
 from .labels import ATTRIBUTES, CHARACTERS, LABELS, labels_of, write_labels

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from athanor.trainer.adapters import adapter
 from athanor.trainer.errors import AthanorError
-from torch import nn
 
 LORA = adapter("lora")
 

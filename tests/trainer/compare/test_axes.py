@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from athanor.trainer.compare.axes import parse_epochs, parse_numbers
 from athanor.trainer.errors import AthanorError
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from athanor.trainer.compare.grid import GridPage, draw_grid, without_common_prefix
 from PIL import Image
+
+from athanor.trainer.compare.grid import GridPage, draw_grid, without_common_prefix
 
 
 def test_every_cell_stands_under_its_column_and_beside_its_row():

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from athanor.trainer.dataset import assign_buckets, bucket_counts, bucket_report, make_bucket_sizes, select_bucket, select_bucket_without_upscale
 from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.types import Dataset, Placement, Sample

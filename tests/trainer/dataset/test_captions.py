@@ -1,6 +1,7 @@
 import codecs
 
 import pytest
+
 from athanor.trainer.dataset import caption_extension, read_caption, write_caption
 from athanor.trainer.dataset.encoding import decode_text
 from athanor.trainer.errors import AthanorError

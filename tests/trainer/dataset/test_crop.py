@@ -3,10 +3,11 @@ import struct
 import zlib
 
 import pytest
+from PIL import Image, ImageCms
+
 from athanor.trainer.dataset import assign_buckets, open_image, placed_image, scan_folder
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.types import Placement, Sample
-from PIL import Image, ImageCms
 
 
 def opened(tmp_path, image, name="a.png", **options):

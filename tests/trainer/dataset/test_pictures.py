@@ -1,11 +1,12 @@
 from dataclasses import replace
 
 import pytest
+from PIL import Image
+
 from athanor.trainer.dataset import assign_buckets, bucket_chart, contact_sheet, pictures, scan_folder
 from athanor.trainer.errors import InvalidJobError
 from athanor.trainer.palette import ACCENT, HELD_OUT, WARNING
 from athanor.trainer.types import Dataset, Sample
-from PIL import Image
 
 RED = (250, 10, 10)
 

@@ -4,9 +4,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image, features
+
 from athanor.trainer.dataset import open_image, scan_folder
 from athanor.trainer.errors import AthanorError
-from PIL import Image, features
 
 NOISE = Image.effect_noise((96, 64), 80).convert("RGB")
 

@@ -1,6 +1,7 @@
 import unicodedata
 
 import pytest
+
 from athanor.trainer.dataset import held_out
 from athanor.trainer.errors import AthanorError
 

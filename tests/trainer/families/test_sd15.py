@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+
 from athanor.trainer.bases import describe_base
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
@@ -89,9 +90,10 @@ def test_full_size_names_and_counts():
     """192 modules of the U-Net and 72 of the text encoder, by the names that sd-scripts gives them."""
     import re
 
-    from athanor.trainer.families import sd15
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
+
+    from athanor.trainer.families import sd15
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sd15._CONFIGS / "unet"))
