@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import Literal
 
 Role = Literal["train", "validation", "regularization"]
@@ -33,7 +31,7 @@ class Sample:
     height_px: int
     """Size after EXIF orientation."""
     fingerprint: str
-    """Changes when the file's content changes: its size and modification time in nanoseconds."""
+    """Changes when the content of the file, or of its mask, changes: sizes and modification times in nanoseconds, or hashes."""
     caption: str | None = None
     """None where there is no caption file; "" where there is an empty one."""
     repeats: int = 1
@@ -41,6 +39,10 @@ class Sample:
     """The rest of a `6_name` folder, or the folder's own name."""
     role: Role = "train"
     placement: Placement | None = None
+    class_tokens: str = ""
+    """What stands in for a missing caption: the name of its `6_name` folder, or what a dataset file says."""
+    mask: str | None = None
+    """Where the loss counts: absolute path of a picture of the image's size, or "alpha" for its own alpha channel."""
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -48,11 +50,8 @@ class Sample:
         return tuple(tag for part in (self.caption or "").split(",") if (tag := part.strip()))
 
     def prompt(self, trigger: str) -> str:
-        """What the image is trained with: its caption; without one, the name of its `6_name` folder, or the trigger."""
-        if self.caption is not None:
-            return self.caption
-        named = re.fullmatch(r"\d+_(.+)", PurePath(self.path).parent.name)
-        return named[1] if named else trigger
+        """What the image is trained with: its caption; without one, its class tokens, or the trigger."""
+        return self.caption if self.caption is not None else self.class_tokens or trigger
 
     def with_tags(self, tags: tuple[str, ...]) -> Sample:
         return replace(self, caption=", ".join(tags))

@@ -1,0 +1,24 @@
+"""Notes for the reader of a dataset: lists that stay short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_NUM_OF_A_KIND = 20
+_NUM_NAMES = 5
+
+
+def capped(notes: Sequence[str], kind: str) -> list[str]:
+    """The first twenty of `notes` and how many more of that kind there are."""
+    more = len(notes) - _NUM_OF_A_KIND
+    return list(notes) if more <= 0 else [*notes[:_NUM_OF_A_KIND], f"… and {more} more {kind}."]
+
+
+def listed(names: Sequence[str], num_names: int = _NUM_NAMES) -> str:
+    """The first few names and how many more there are: "a, b, c, d, e and 3 more"."""
+    more = len(names) - num_names
+    return ", ".join(names[:num_names]) + (f" and {more} more" if more > 0 else "")
+
+
+def several(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

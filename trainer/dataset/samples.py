@@ -1,0 +1,111 @@
+"""From image files to samples: their headers and captions read, and what cannot be used left out with a word why."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..types import Sample
+from .captions import DEFAULT_EXTENSIONS, read_caption
+from .found import Found
+from .header import IMAGE_EXTENSIONS, UnusableImageError, read_header
+from .notes import capped
+
+_MAX_PNG_BYTES_CHECKED = 1 << 30
+
+
+@dataclass(frozen=True)
+class CaptionSource:
+    """Where captions come from, and what is put around them."""
+
+    extensions: tuple[str, ...] = DEFAULT_EXTENSIONS
+    prefix: str = ""
+    suffix: str = ""
+
+    def completed(self, caption: str) -> str:
+        """With prefix and suffix, a blank between."""
+        return " ".join(part for part in (self.prefix, caption, self.suffix) if part)
+
+
+def read_samples(found: Sequence[Found], captions: CaptionSource) -> tuple[dict[str, Sample], list[str]]:
+    """The usable ones by name, in order, and the notes on all.
+
+    Headers only are read wherever that is enough to find broken files.
+    """
+    png_bytes = sum(_size_bytes(each.path) for each in found if each.path.suffix.lower() == ".png")
+    is_thorough = png_bytes <= _MAX_PNG_BYTES_CHECKED
+    with ThreadPoolExecutor(max_workers=min(16, 4 + (os.cpu_count() or 1)), thread_name_prefix="athanor-scan") as pool:
+        results = list(pool.map(lambda each: _read_image(each, captions, is_thorough), found))
+    samples: dict[str, Sample] = {}
+    left_out, kinds, on_captions = [], [], []
+    for each, (sample, kind_note, caption_notes) in zip(found, results, strict=True):
+        if isinstance(sample, str):
+            left_out.append(sample)
+            continue
+        samples[each.name] = sample
+        kinds += [kind_note] if kind_note else []
+        on_captions += caption_notes
+    notes = [*capped(left_out, "images that were left out"), *capped(kinds, "files with a wrong ending")]
+    shared = _same_stems(samples) if captions.extensions else []
+    notes += [*capped(shared, "such names"), *capped(on_captions, "remarks on caption files")]
+    if not is_thorough:
+        notes.append(
+            f"The PNG files are large together ({png_bytes / 2**30:.1f} GiB), so their checksums were not read; a damaged one shows when it is used."
+        )
+    return samples, notes
+
+
+def _read_image(found: Found, captions: CaptionSource, is_thorough: bool) -> tuple[Sample | str, str, tuple[str, ...]]:
+    """The sample or why it is left out, a note on its kind, and notes on its caption."""
+    try:
+        stat = found.path.stat()
+        header = read_header(found.path, check_png_content=is_thorough)
+    except UnusableImageError as problem:
+        return f"{found.name} {problem.what} and was left out; {problem.advice}", "", ()
+    except OSError as error:
+        return f"{found.name} cannot be opened ({error.strerror or error}) and was left out; look whether another program holds it.", "", ()
+    caption, caption_notes = found.caption, ()
+    if caption is None and captions.extensions:
+        caption, caption_notes = read_caption(found.path, captions.extensions, listed=found.listed)
+    sample = Sample(
+        path=str(found.path),
+        width_px=header.width_px,
+        height_px=header.height_px,
+        fingerprint=f"{stat.st_size}-{stat.st_mtime_ns}",
+        caption=caption,
+        repeats=found.repeats,
+        concept=found.concept,
+        class_tokens=found.class_tokens,
+    )
+    is_misnamed = header.kind != IMAGE_EXTENSIONS.get(found.path.suffix.lower())
+    kind_note = f"{found.name} is in truth a {header.kind} file; it is used as such." if is_misnamed else ""
+    return _completed(sample, captions), kind_note, caption_notes
+
+
+def _completed(sample: Sample, captions: CaptionSource) -> Sample:
+    if not captions.prefix and not captions.suffix:
+        return sample
+    caption = None if sample.caption is None else captions.completed(sample.caption)
+    return replace(sample, caption=caption, class_tokens=sample.class_tokens and captions.completed(sample.class_tokens))
+
+
+def _same_stems(samples: dict[str, Sample]) -> list[str]:
+    by_stem: defaultdict[str, list[str]] = defaultdict(list)
+    for name, sample in samples.items():
+        by_stem[name.removesuffix(Path(sample.path).suffix)].append(name)
+    return [
+        f"{' and '.join(names)} share one name, and so one caption file; rename one of them if they differ."
+        for names in by_stem.values()
+        if len(names) > 1
+    ]
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
