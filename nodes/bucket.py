@@ -22,7 +22,7 @@ class Bucket(io.ComfyNode):
             description="Sorts the images into sizes of like area, so that portraits and landscapes are trained without cutting much off. The sizes are kohya's.",
             search_aliases=["resolution", "aspect ratio", "crop", "resize"],
             inputs=[
-                DatasetWire.Input("dataset"),
+                DatasetWire.Input("dataset", tooltip="The images to sort."),
                 BaseModelWire.Input("base_model", optional=True, tooltip="Where it is connected, every 0 below takes what suits this model."),
                 io.Int.Input(
                     "resolution",

@@ -34,8 +34,8 @@ class XYPlotCompare(io.ComfyNode):
             search_aliases=["XYZ plot", "grid", "compare", "epoch", "lora strength"],
             is_output_node=True,
             inputs=[
-                RunWire.Input("run"),
-                BaseModelWire.Input("base_model"),
+                RunWire.Input("run", tooltip="The run whose epochs are compared, from Train LoRA."),
+                BaseModelWire.Input("base_model", tooltip="The model to draw with, from Load Base Model; another one of the same family works too."),
                 io.String.Input(
                     "prompts",
                     default="",

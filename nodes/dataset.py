@@ -31,12 +31,12 @@ class LoadDataset(io.ComfyNode):
                 io.Combo.Input(
                     "folder",
                     options=host.dataset_names(),
-                    tooltip="A folder below ComfyUI's input folder, below models/datasets, or below one registered as athanor_datasets in extra_model_paths.yaml.",
+                    tooltip="A folder below ComfyUI's input folder, below its datasets folder, or below one registered as athanor_datasets in extra_model_paths.yaml.",
                 ),
                 io.String.Input(
                     "trigger",
                     default="",
-                    tooltip="The word that will call what is learned. Images without a caption are trained with it alone; Edit Tags can put it in front of the others.",
+                    tooltip="The word that will call what is learned. Images without a caption are trained with it alone (those in a 6_name folder with that name); Edit Tags can put it in front of the others.",
                 ),
                 io.Float.Input(
                     "validation_percent",
@@ -115,7 +115,7 @@ class SaveCaptions(io.ComfyNode):
             search_aliases=["caption", "txt", "tags"],
             is_output_node=True,
             inputs=[
-                DatasetWire.Input("dataset"),
+                DatasetWire.Input("dataset", tooltip="The images whose captions are written."),
                 io.Combo.Input("extension", options=[".txt", ".caption"], default=".txt", tooltip="Ending of the caption files."),
                 io.Boolean.Input("backup", default=True, tooltip="Keep what a caption file held before under another name."),
             ],

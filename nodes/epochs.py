@@ -23,7 +23,7 @@ class SaveEpoch(io.ComfyNode):
             search_aliases=["lora", "save", "checkpoint", "best"],
             is_output_node=True,
             inputs=[
-                RunWire.Input("run"),
+                RunWire.Input("run", tooltip="A run, from a training node."),
                 io.String.Input("epochs", default="best", tooltip="last, best (lowest loss on the held-out images), all, or numbers such as 2,4."),
                 io.String.Input(
                     "filename",
@@ -59,7 +59,7 @@ class PlotLoss(io.ComfyNode):
             search_aliases=["loss", "graph", "curve"],
             is_output_node=True,
             inputs=[
-                RunWire.Input("run"),
+                RunWire.Input("run", tooltip="A run, from a training node."),
                 io.Boolean.Input("log_scale", default=False, display_name="log scale", tooltip="Makes small differences at a low loss visible."),
             ],
             outputs=[io.Image.Output("plot", display_name="plot")],

@@ -38,7 +38,7 @@ class AutoTag(io.ComfyNode):
             description="Writes tags for each image with a WD14-style tagger (model.onnx and selected_tags.csv in a folder of models/wd_taggers).",
             search_aliases=["WD14", "tagger", "caption", "danbooru"],
             inputs=[
-                DatasetWire.Input("dataset"),
+                DatasetWire.Input("dataset", tooltip="The images to tag."),
                 io.Combo.Input(
                     "tagger",
                     options=[*find_taggers(host.tagger_roots()), host.MINIATURE],
@@ -139,7 +139,7 @@ class EditTags(io.ComfyNode):
             description="Changes the captions of all images by rules, one a line, and shows the result as a contact sheet. Nothing is written to disk.",
             search_aliases=["caption", "prune", "trigger"],
             inputs=[
-                DatasetWire.Input("dataset"),
+                DatasetWire.Input("dataset", tooltip="The images whose captions are edited."),
                 io.String.Input(
                     "rules",
                     default=_DEFAULT_RULES,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import make_locales
 import pytest
 from comfyui_server import ComfyUI
 
@@ -19,22 +20,7 @@ Texts = dict[str, Any]
 def declared(comfyui: ComfyUI) -> Texts:
     """What the schemas say, in the form of nodeDefs.json."""
     infos = comfyui.object_info()
-    return {node_id: _texts(info) for node_id, info in infos.items() if info["python_module"] == "custom_nodes.athanor"}
-
-
-def _texts(info: dict[str, Any]) -> Texts:
-    described = {name: spec[1] if len(spec) > 1 else {} for part in ("required", "optional") for name, spec in info["input"].get(part, {}).items()}
-    outputs = zip(info["output_name"], info["output_tooltips"], strict=True)
-    return {
-        "display_name": info["display_name"],
-        "description": info["description"],
-        "inputs": {name: _entry(options.get("display_name") or name, options.get("tooltip")) for name, options in described.items()},
-        "outputs": {str(index): _entry(name, tooltip) for index, (name, tooltip) in enumerate(outputs)},
-    }
-
-
-def _entry(name: str, tooltip: str | None) -> dict[str, str]:
-    return {"name": name, "tooltip": tooltip} if tooltip else {"name": name}
+    return {node_id: make_locales.node_texts(info) for node_id, info in infos.items() if info["python_module"] == "custom_nodes.athanor"}
 
 
 def node_texts(language: str) -> Texts:
