@@ -22,7 +22,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACK_NAME = "athanor"
 LOG_FILE = "comfyui.log"
-START_LIMIT_SEC = 300.0
+START_LIMIT_SEC = 600.0
 _POLL_SEC = 0.25
 _GPU_PROBE = (
     "import torch; xpu = getattr(torch, 'xpu', None); "
@@ -166,8 +166,8 @@ class ComfyUI:
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
-    def log_tail(self, num_lines: int = 30) -> str:
-        return "\n".join(self.log().splitlines()[-num_lines:])
+    def log_tail(self, num_lines: int = 20) -> str:
+        return "\n".join(line[:200] for line in self.log().splitlines()[-num_lines:])
 
     def stop(self) -> None:
         """Ends the server as Ctrl+C would, after 20 seconds by force."""
