@@ -203,6 +203,8 @@ def run_comfyui(options: argparse.Namespace) -> int:
     say(
         f"ComfyUI with Athanor: http://127.0.0.1:{options.port} in about half a minute{' (no GPU found: on the CPU)' if cpu else ''}. Ctrl+C ends it."
     )
+    if options.comfyui is None:
+        say("(It will complain that comfyui-workflow-templates is not installed: large pictures of stock workflows, left out here.)")
     process = subprocess.Popen(command, cwd=comfyui, env=comfyui_server.server_environment())
     try:
         return process.wait()
