@@ -1,19 +1,27 @@
-"""Taggers on disk: where their files are, and which tag each output stands for."""
+"""Taggers on disk: where their files are, and of which kind each is."""
 
 from __future__ import annotations
 
-import csv
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .categories import CHARACTER, GENERAL, RATING
 from .errors import TaggerError
+from .formats import CAMIE_V1, CAMIE_V2, CL, DEEPGHS_OUTPUTS, JOYTAG, WD, TaggerFormat
+from .known import KnownTagger, known_tagger
+from .labels import CAMIE_LABELS, CL_LABELS, JOYTAG_LABELS, WD_LABELS, Z3D_LABELS, Labels, read_labels
+from .stages import PREPROCESS_FILE, read_preprocessing
+from .thresholds import Thresholds, read_thresholds
 
-GENERAL, CHARACTER, RATING = 0, 4, 9
-"""Danbooru's category numbers, as `selected_tags.csv` has them; 9 is the WD taggers' own."""
+__all__ = ["CHARACTER", "GENERAL", "RATING", "Labels", "TaggerFiles", "find_taggers", "load_labels", "pick_tagger", "tagger_files", "tagger_format"]
 
-MODEL_FILE, LABEL_FILE = "model.onnx", "selected_tags.csv"
+MODEL_FILE, LABEL_FILE = "model.onnx", WD_LABELS
+_LABEL_FILES = (CL_LABELS, JOYTAG_LABELS, Z3D_LABELS, WD_LABELS)
+"""In the order in which they are looked for; Camie's, which has no fixed name, comes first."""
+_OPTIMIZED = "model_optimized.onnx"
 _MAX_DEPTH = 4
 
 
@@ -26,27 +34,11 @@ class TaggerFiles:
     labels: Path
 
 
-@dataclass(frozen=True)
-class Labels:
-    """One tag for each output of a model, in the order of the outputs."""
-
-    names: tuple[str, ...]
-    """As the file has them, with underscores."""
-    categories: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def rows(self, category: int) -> tuple[int, ...]:
-        """The outputs of one category, in ascending order. Files do not always keep categories in blocks."""
-        return tuple(i for i, own in enumerate(self.categories) if own == category)
-
-
 def find_taggers(roots: Sequence[Path]) -> dict[str, Path]:
     """All taggers below `roots` by name, sorted; of two with one name the one in the earlier root.
 
-    A tagger is a folder with `model.onnx` and `selected_tags.csv` (the value is the folder), or two files `NAME.onnx` and
-    `NAME.csv` (the value is the onnx file). The name is the path below its root, with `/`. Those that lack one of the two
+    A tagger is a folder with `model.onnx` or a label file that we know (the value is the folder), or two files such as `NAME.onnx`
+    and `NAME.csv` (the value is the onnx file). The name is the path below its root, with `/`. Those that lack one of the two
     files are listed too: opening one says what is missing.
     """
     found: dict[str, Path] = {}
@@ -62,72 +54,122 @@ def _taggers_below(root: Path) -> Iterator[Path]:
         path = Path(folder)
         deep = len(path.relative_to(root).parts) >= _MAX_DEPTH
         subfolders[:] = [] if deep else sorted(name for name in subfolders if not name.startswith("."))
-        is_tagger = MODEL_FILE in files or LABEL_FILE in files
+        models = [name for name in sorted(files) if name.lower().endswith(".onnx") and not name.startswith(".")]
+        is_tagger = MODEL_FILE in files or any(name in files for name in _LABEL_FILES) or _lone_camie(models, files)
         if is_tagger:
             yield path
-        for name in sorted(files):
-            onnx = path / name
-            if onnx.suffix.lower() == ".onnx" and not name.startswith(".") and (not is_tagger or f"{onnx.stem}.csv" in files):
-                yield onnx
+        for name in models:
+            if not is_tagger or f"{Path(name).stem}.csv" in files:
+                yield path / name
+
+
+def _lone_camie(models: Sequence[str], files: Sequence[str]) -> bool:
+    """A folder that holds `camie-tagger-v2.onnx` and its metadata and no other model."""
+    return len(models) == 1 and [name for name in files if name.endswith(CAMIE_LABELS)] == [f"{Path(models[0]).stem}-{CAMIE_LABELS}"]
 
 
 def pick_tagger(name: str, roots: Sequence[Path]) -> Path:
     """The tagger called `name`.
 
-    Raises TaggerError that lists the known ones, or says where to put one when there is none.
+    Raises TaggerError that lists the ones there are, or says where to put one when there is none.
     """
     taggers = find_taggers(roots)
     if name in taggers:
         return taggers[name]
+    folder = roots[0] if roots else Path("wd_taggers")
+    if known := known_tagger(name):
+        raise TaggerError(f"The tagger {name!r} is not on this machine. {how_to_get(known, folder)}")
     if taggers:
         raise TaggerError(f"There is no tagger {name!r}; choose one of: {', '.join(taggers)}.")
-    folder = roots[0] if roots else Path("wd_taggers")
     raise TaggerError(
         f"There is no tagger {name!r} and no other one either. Put {MODEL_FILE} and {LABEL_FILE} of a WD tagger, for example of"
         f" SmilingWolf/wd-swinv2-tagger-v3 on Hugging Face, into {folder / 'wd-swinv2-tagger-v3'}."
     )
 
 
+def how_to_get(known: KnownTagger, folder: Path) -> str:
+    """Sentences on which file of which repository goes where, for an error. `folder` is the one for all taggers."""
+    places = ", ".join(f"{file.path} as {folder / known.name / file.name}" for file in known.files)
+    return f"Its files come from {known.repository} on Hugging Face: put {places}."
+
+
 def tagger_files(path: Path) -> TaggerFiles:
-    """The files of the tagger at `path`: a folder, or an onnx file with its csv beside it.
+    """The files of the tagger at `path`: a folder, or an onnx file with its labels beside it.
 
     Raises TaggerError that names every missing file and where to put it.
     """
     if path.suffix.lower() == ".onnx" and not path.is_dir():
-        files = TaggerFiles(path.stem, path, path.with_suffix(".csv"))
+        files = TaggerFiles(path.stem, path, _flat_labels(path))
     else:
-        files = TaggerFiles(path.name, path / MODEL_FILE, path / LABEL_FILE)
+        files = TaggerFiles(path.name, _model_in(path), _labels_in(path))
     missing = [file for file in (files.model, files.labels) if not file.is_file()]
     if missing:
+        known = known_tagger(files.name)
+        source = f"from {known.repository} on Hugging Face" if known else "from where the model comes from"
         raise TaggerError(
             f"The tagger {files.name!r} is not complete: {' and '.join(file.name for file in missing)} is missing."
-            f" Download it from where the model comes from and put it there: {', '.join(str(file) for file in missing)}"
+            f" Download it {source} and put it there: {', '.join(str(file) for file in missing)}"
         )
     return files
 
 
-def load_labels(path: Path) -> Labels:
-    """Labels of the tagger at `path`: its folder, its onnx file, or the csv itself.
+def _flat_labels(model: Path) -> Path:
+    """Of `NAME.onnx`: `NAME.csv`, or a label file whose name starts with `NAME_` or `NAME-`."""
+    usual = model.with_suffix(".csv")
+    others = [model.with_name(f"{model.stem}{joint}{name}") for name in (*_LABEL_FILES, CAMIE_LABELS) for joint in "_-"]
+    return next((file for file in (usual, *others) if file.is_file()), usual)
 
-    The csv has a header with at least `name` and `category`, one row for each output, in UTF-8.
-    Raises TaggerError if it is missing or something else.
-    """
-    file = path if path.suffix.lower() == ".csv" and path.is_file() else tagger_files(path).labels
+
+def _model_in(folder: Path) -> Path:
+    usual = folder / MODEL_FILE
+    if usual.is_file():
+        return usual
+    if (folder / _OPTIMIZED).is_file():
+        return folder / _OPTIMIZED
+    others = sorted(folder.glob("*.onnx"))
+    return others[0] if len(others) == 1 else usual
+
+
+def _labels_in(folder: Path) -> Path:
+    camie = sorted(folder.glob(f"*{CAMIE_LABELS}"))
+    candidates = [*(folder / name for name in _LABEL_FILES), *camie]
+    known = known_tagger(folder.name)
+    usual = next((name for name in _LABEL_FILES if known and name in [file.name for file in known.files]), LABEL_FILE)
+    return next((file for file in candidates if file.is_file()), folder / usual)
+
+
+def load_labels(path: Path) -> Labels:
+    """Labels of the tagger at `path`: its folder, its onnx file, or the label file itself. Raises TaggerError."""
+    is_label_file = path.suffix.lower() in (".csv", ".json", ".txt") and path.is_file()
+    return read_labels(path if is_label_file else tagger_files(path).labels)
+
+
+def tagger_format(files: TaggerFiles) -> TaggerFormat:
+    """What the model wants and gives: told by the files beside it, else by its name, else as the WD taggers. Raises TaggerError."""
+    stages = files.labels.with_name(PREPROCESS_FILE)
+    if stages.is_file():
+        return TaggerFormat(stages.name, read_preprocessing(stages), "probabilities", DEEPGHS_OUTPUTS)
+    name = files.labels.name.lower()
+    if name.endswith(CL_LABELS):
+        return CL
+    if name.endswith(JOYTAG_LABELS):
+        return JOYTAG
+    if name.endswith(".json"):
+        return CAMIE_V2 if _is_second_camie(files.labels) else CAMIE_V1
+    known = known_tagger(files.name)
+    return known.format if known else WD
+
+
+def own_thresholds(files: TaggerFiles) -> Thresholds | None:
+    """What the makers of the model take tags from on; None if nobody says. Raises TaggerError for a broken file."""
+    known = known_tagger(files.name)
+    fallback = known.own_thresholds if known else Thresholds()
+    found = read_thresholds(files.labels.parent, fallback)
+    return found if known or found != fallback else None
+
+
+def _is_second_camie(labels: Path) -> bool:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.DictReader(lines)
-            if not {"name", "category"} <= set(rows.fieldnames or ()):
-                raise TaggerError(
-                    f"{file} is not the label file of a WD tagger: its first line should be tag_id,name,category,count"
-                    f" but is {','.join(rows.fieldnames or ())[:80]!r}. Download it again from where the model comes from."
-                )
-            labels = [(row["name"], int(row["category"])) for row in rows]
-    except OSError as error:
-        raise TaggerError(f"Cannot read {file}: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise TaggerError(f"{file} is not UTF-8 text (byte {error.start}). Download it again from where the model comes from.") from error
-    except (ValueError, TypeError, csv.Error) as error:
-        raise TaggerError(f"{file}, line {rows.line_num}: {error}. Every row needs a name and a number as its category.") from error
-    if not labels:
-        raise TaggerError(f"{file} has no tags below its header. Download it again from where the model comes from.")
-    return Labels(tuple(name for name, _ in labels), tuple(category for _, category in labels))
+        return "dataset_info" in json.loads(labels.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise TaggerError(f"{labels} cannot be read: {error}. Download it again from where the model comes from.") from error

@@ -1,12 +1,14 @@
-"""From an image file to what a WD tagger was trained on, step by step as its authors do it.
+"""From an image file to what a tagger was trained on, step by step as its authors do it.
 
-Reference: `prepare_image` of the space SmilingWolf/wd-tagger on Hugging Face. The order and the filters are part of the model:
-other ones move scores across thresholds.
+Reference for WD: `prepare_image` of the space SmilingWolf/wd-tagger on Hugging Face. The order and the filters are part of the
+model: other ones move scores across thresholds.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,13 +22,35 @@ _WHITE = (255, 255, 255)
 _16_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
+Fit = Literal["pad", "resize-then-pad", "stretch"]
+Resample = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model wants to be done to an upright RGB image. The defaults are those of the WD taggers."""
+
+    side_px: int = 448
+    fit: Fit = "pad"
+    """How it becomes a square: padded at its own size and then resized, resized and then padded, or stretched."""
+    pad_colour: tuple[int, int, int] = _WHITE
+    resample: Resample = "bicubic"
+    channels: Literal["BGR", "RGB"] = "BGR"
+    scale: float = 1.0
+    """Values from 0 to 255 are multiplied by it."""
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    """Of red, green and blue, after scaling: what a model gets is (value - mean) / std."""
+
+
 class UnreadableImageError(TaggerError):
     """An image file that cannot be decoded."""
 
 
-def prepare_file(path: Path, side_px: int) -> np.ndarray:
+def prepare_file(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     """float32 [side_px, side_px, 3]: the image at `path` as the model wants it. Raises UnreadableImageError."""
-    return prepare(open_upright(path), side_px)
+    return prepare(open_upright(path), preprocessing)
 
 
 def open_upright(path: Path) -> Image.Image:
@@ -43,16 +67,31 @@ def open_upright(path: Path) -> Image.Image:
         raise UnreadableImageError(f"{path} cannot be read as an image: {reason}.") from error
 
 
-def prepare(image: Image.Image, side_px: int) -> np.ndarray:
-    """float32 [side_px, side_px, 3] of an RGB image: centred on a white square, resized bicubically if the size differs,
-    channels blue, green, red, values 0 to 255.
-    """
-    longer_px = max(image.size)
-    square = Image.new("RGB", (longer_px, longer_px), _WHITE)
-    square.paste(image, ((longer_px - image.width) // 2, (longer_px - image.height) // 2))
-    if longer_px != side_px:
-        square = square.resize((side_px, side_px), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(square, dtype=np.float32)[:, :, ::-1])
+def prepare(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """float32 [side_px, side_px, 3] of an RGB image. Height comes first whatever the model's layout: `Tagger` turns whole batches."""
+    values = np.asarray(_square(image, preprocessing), dtype=np.float32)
+    if preprocessing.scale != 1:
+        values = values * np.float32(preprocessing.scale)
+    if preprocessing.mean != (0, 0, 0) or preprocessing.std != (1, 1, 1):
+        values = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    return np.ascontiguousarray(values[:, :, ::-1] if preprocessing.channels == "BGR" else values)
+
+
+def _square(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    side_px, resample = preprocessing.side_px, Image.Resampling[preprocessing.resample.upper()]
+    if preprocessing.fit == "pad":
+        image = _padded(image, max(image.size), preprocessing.pad_colour)
+    elif preprocessing.fit == "resize-then-pad":
+        longer_px = max(image.size)
+        size = tuple(max(1, int(side_px * own_px / longer_px)) for own_px in image.size)
+        image = _padded(image.resize(size, resample) if image.size != size else image, side_px, preprocessing.pad_colour)
+    return image if image.size == (side_px, side_px) else image.resize((side_px, side_px), resample)
+
+
+def _padded(image: Image.Image, side_px: int, colour: tuple[int, int, int]) -> Image.Image:
+    square = Image.new("RGB", (side_px, side_px), colour)
+    square.paste(image, ((side_px - image.width) // 2, (side_px - image.height) // 2))
+    return square
 
 
 def _on_white(image: Image.Image) -> Image.Image:

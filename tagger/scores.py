@@ -146,7 +146,7 @@ def _load(tagger: Tagger, path: Path, cache: ScoreCache | None) -> _Loaded:
         key = cache.key(path) if cache else ""
         if cache and (scores := cache.read(key)) is not None:
             return _Loaded(path, key, scores=scores)
-        return _Loaded(path, key, pixels=prepare_file(path, tagger.side_px))
+        return _Loaded(path, key, pixels=prepare_file(path, tagger.preprocessing))
     except OSError as error:
         return _Loaded(path, problem=f"{path} cannot be read: {error.strerror or error}.")
     except UnreadableImageError as error:

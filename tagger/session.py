@@ -6,7 +6,8 @@ import hashlib
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .errors import TaggerError
-from .models import Labels, load_labels, tagger_files
-from .preprocess import PREPROCESSING_VERSION
+from .formats import Output, TaggerFormat
+from .labels import Labels, read_labels
+from .models import tagger_files, tagger_format
+from .preprocess import PREPROCESSING_VERSION, Preprocessing
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -33,7 +36,6 @@ PROVIDERS = (
 """In the order in which they are tried. TensorRT is left out: it compiles for minutes before the first image."""
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_USUAL_SIDE_PX = 448
 _BLOCK_BYTES = 1 << 16
 _NUM_BLOCKS = 64
 
@@ -44,7 +46,7 @@ class _Engine:
 
     session: onnxruntime.InferenceSession
     input_name: str
-    output_name: str
+    output: Output
     dtype: type[np.floating]
     side_px: int
     layout: Literal["NHWC", "NCHW"]
@@ -62,7 +64,8 @@ class Tagger:
         Raises TaggerError if a file is missing or the labels cannot be read.
         """
         self.files = tagger_files(path)
-        self.labels: Labels = load_labels(self.files.labels)
+        self.labels: Labels = read_labels(self.files.labels)
+        self.format: TaggerFormat = tagger_format(self.files)
         self._wanted = None if providers is None else tuple(providers)
         self._engine: _Engine | None = None
         self._lock = threading.Lock()
@@ -74,7 +77,8 @@ class Tagger:
     @cached_property
     def fingerprint(self) -> str:
         """Of the model file and of the preprocessing: scores of equal fingerprints may be shared. Reads 4 MiB, loads nothing."""
-        digest = hashlib.sha256(f"preprocessing {PREPROCESSING_VERSION};".encode())
+        wanted = f"preprocessing {PREPROCESSING_VERSION}; {self.format.preprocessing}; {self.format.kind} {self.format.outputs};"
+        digest = hashlib.sha256(wanted.encode())
         size = self.files.model.stat().st_size
         digest.update(str(size).encode())
         with self.files.model.open("rb") as file:
@@ -84,9 +88,9 @@ class Tagger:
         return digest.hexdigest()
 
     @property
-    def side_px(self) -> int:
-        """The side of the square that the model takes."""
-        return self._opened().side_px
+    def preprocessing(self) -> Preprocessing:
+        """What is to be done to a picture, with the side of the square that the model takes."""
+        return replace(self.format.preprocessing, side_px=self._opened().side_px)
 
     @property
     def fixed_batch(self) -> int | None:
@@ -119,9 +123,9 @@ class Tagger:
             self._engine = None
 
     def scores(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [n, labels] of images float32 [n, side_px, side_px, 3] as `preprocess.prepare` makes them.
+        """Probabilities float32 [n, labels] of images float32 [n, side, side, 3] as `preprocess.prepare` makes them.
 
-        All at once if the model allows it, else in its own batch size, the last one filled up.
+        Logits are turned into probabilities. All at once if the model allows it, else in its own batch size, the last one filled up.
         Raises TaggerError if the model fails or gives something else than probabilities.
         """
         engine = self._opened()
@@ -136,17 +140,19 @@ class Tagger:
         if engine.layout == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         try:
-            (scores,) = engine.session.run([engine.output_name], {engine.input_name: np.ascontiguousarray(pixels, dtype=engine.dtype)})
+            (scores,) = engine.session.run([engine.output.name], {engine.input_name: np.ascontiguousarray(pixels, dtype=engine.dtype)})
         except Exception as error:  # onnxruntime's exceptions share no base class
             hint = " Use a smaller batch size." if num_images > 1 else ""
             raise TaggerError(f"The tagger {self.name} failed on {_short(engine.providers[0])}: {error}.{hint}") from error
         scores = np.asarray(scores, dtype=np.float32).reshape(len(pixels), -1)[:num_images]
         if scores.shape[1] != len(self.labels):
             raise _wrong_count(self, scores.shape[1])
+        if engine.output.kind == "logits":
+            return _sigmoid(scores)
         if not (scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
             raise TaggerError(
                 f"The tagger {self.name} gave values from {scores.min():.3g} to {scores.max():.3g} where probabilities from 0 to 1 are"
-                " expected: it is not a model in the WD format, or its provider computes nonsense."
+                f" expected: it is not a model in the {self.format.name} format, or its provider computes nonsense."
             )
         return scores
 
@@ -175,18 +181,14 @@ def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
             f"{model} ({model.stat().st_size:,} bytes) cannot be loaded: {error}. If the download was cut off, download it again;"
             " if the message speaks of an opset or IR version, update onnxruntime."
         ) from error
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+    inputs = session.get_inputs()
     fixed_batch, side_px, layout = _input_form(tagger, inputs[0].shape)
     if inputs[0].type not in _DTYPES or len(inputs) != 1:
-        raise TaggerError(f"{model} is not a WD tagger: it takes {', '.join(i.type for i in inputs)} where one tensor(float) is expected.")
-    counts = [output.shape[-1] if output.shape else None for output in outputs]
-    fitting = [output.name for output, count in zip(outputs, counts, strict=True) if count == len(tagger.labels) or isinstance(count, str)]
-    if not fitting and isinstance(counts[0], int):
-        raise _wrong_count(tagger, counts[0])
+        raise TaggerError(f"{model} is not a tagger: it takes {', '.join(i.type for i in inputs)} where one tensor(float) is expected.")
     return _Engine(
         session=session,
         input_name=inputs[0].name,
-        output_name=fitting[0] if fitting else outputs[0].name,
+        output=_pick_output(tagger, [(output.name, output.shape[-1] if output.shape else None) for output in session.get_outputs()]),
         dtype=_DTYPES[inputs[0].type],
         side_px=side_px,
         layout=layout,
@@ -197,8 +199,9 @@ def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
 
 
 def _input_form(tagger: Tagger, shape: Sequence[int | str | None]) -> tuple[int | None, int, Literal["NHWC", "NCHW"]]:
-    """Batch size if fixed, side and layout of an input; WD models have [batch, 448, 448, 3]."""
-    problem = TaggerError(f"{tagger.files.model} is not a WD tagger: its input is {list(shape)}, expected is [batch, side, side, 3].")
+    """Batch size if fixed, side and layout of an input; WD models have [batch, 448, 448, 3], others [batch, 3, 448, 448]."""
+    expected = "[batch, side, side, 3] or [batch, 3, side, side]"
+    problem = TaggerError(f"{tagger.files.model} is not a tagger: its input is {list(shape)}, expected is {expected}.")
     if len(shape) != 4 or 3 not in (shape[3], shape[1]):
         raise problem
     layout: Literal["NHWC", "NCHW"] = "NHWC" if shape[3] == 3 else "NCHW"
@@ -206,7 +209,23 @@ def _input_form(tagger: Tagger, shape: Sequence[int | str | None]) -> tuple[int 
     if len(sides) > 1:
         raise problem
     fixed_batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
-    return fixed_batch, sides.pop() if sides else _USUAL_SIDE_PX, layout
+    return fixed_batch, sides.pop() if sides else tagger.format.preprocessing.side_px, layout
+
+
+def _pick_output(tagger: Tagger, outputs: Sequence[tuple[str, int | str | None]]) -> Output:
+    """The scores among a model's outputs (name and length): one that its kind of tagger names, else the first of the right length."""
+    for wanted in tagger.format.outputs:
+        for name, _ in outputs:
+            if fnmatchcase(name, wanted.name):
+                return Output(name, wanted.kind)
+    fitting = [name for name, length in outputs if length == len(tagger.labels) or not isinstance(length, int)]
+    if not fitting:
+        raise _wrong_count(tagger, outputs[0][1])
+    return Output(fitting[0], tagger.format.kind)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
 
 
 def _import_onnxruntime() -> ModuleType:

@@ -89,7 +89,7 @@ def test_a_byte_order_mark_and_quotes_are_understood(tmp_path: Path) -> None:
         (b"1girl,0,5000,\n", "not the label file"),
         (b"", "not the label file"),
         (b"tag_id,name,category,count\n", "no tags"),
-        (b"tag_id,name,category,count\n1,solo,general,3\n", "line 2"),
+        (b"tag_id,name,category,count\n1,solo,nothing,3\n", "line 2"),
         (b"tag_id,name,category,count\n1,solo\n", "line 2"),
         ("tag_id,name,category\n1,初音,4\n".encode("gbk"), "not UTF-8"),
     ],

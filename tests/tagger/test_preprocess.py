@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from athanor.tagger.preprocess import UnreadableImageError, open_upright, prepare, prepare_file
+from athanor.tagger.preprocess import Preprocessing, UnreadableImageError, open_upright, prepare, prepare_file
 from athanor.tagger.session import Tagger
 
 ALL = ("red", "green", "blue")
@@ -18,7 +18,7 @@ def _noise(width_px: int, height_px: int, channels: int = 3) -> Image.Image:
 def _scores(folder: Path, image: Image.Image, file: Path) -> list[float]:
     image.save(file)
     tagger = Tagger(folder)
-    return [float(score) for score in tagger.scores(prepare_file(file, tagger.side_px)[None])[0]]
+    return [float(score) for score in tagger.scores(prepare_file(file, tagger.preprocessing)[None])[0]]
 
 
 def _reference(image: Image.Image, side_px: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def _reference(image: Image.Image, side_px: int) -> np.ndarray:
 def test_equals_the_reference(tmp_path: Path, width_px: int, height_px: int, channels: int) -> None:
     image = _noise(width_px, height_px, channels)
     image.save(tmp_path / "noise.png")
-    prepared = prepare_file(tmp_path / "noise.png", 8)
+    prepared = prepare_file(tmp_path / "noise.png", Preprocessing(8))
     assert prepared.dtype == np.float32 and prepared.shape == (8, 8, 3) and prepared.flags.c_contiguous
     np.testing.assert_array_equal(prepared, _reference(image, 8))
 
@@ -69,7 +69,7 @@ def test_size_comes_from_the_model(make_tagger, tmp_path: Path) -> None:
         image = Image.new("RGB", (64, 64), (0, 0, 0))
         image.paste((255, 0, 0), (64 - 64 // side_px * 3, 0, 64, 64))
         assert _scores(folder, image, tmp_path / f"{side_px}.png") == pytest.approx([1.0], abs=0.02)
-        assert Tagger(folder).side_px == side_px
+        assert Tagger(folder).preprocessing.side_px == side_px
 
 
 def test_resized_bicubically_after_padding(make_tagger, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_resized_bicubically_after_padding(make_tagger, tmp_path: Path) -> None:
 
 def test_an_image_of_the_right_size_is_not_resampled() -> None:
     image = _noise(8, 8)
-    np.testing.assert_array_equal(prepare(image, 8)[:, :, ::-1], np.asarray(image))
+    np.testing.assert_array_equal(prepare(image, Preprocessing(8))[:, :, ::-1], np.asarray(image))
 
 
 def test_exif_orientation_is_applied(make_tagger, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_exif_orientation_is_applied(make_tagger, tmp_path: Path) -> None:
     file = tmp_path / "turned.png"
     upright.transpose(Image.Transpose.ROTATE_90).save(file, exif=exif)
     tagger = Tagger(make_tagger([(1, 1, "red"), (1, 6, "red"), (6, 1, "red")]))
-    np.testing.assert_allclose(tagger.scores(prepare_file(file, 8)[None])[0], [1, 1, 0])
+    np.testing.assert_allclose(tagger.scores(prepare_file(file, Preprocessing(8))[None])[0], [1, 1, 0])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

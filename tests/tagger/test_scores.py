@@ -87,7 +87,7 @@ def test_memory_is_bounded(tagger: Tagger, grey_images: list[Path], monkeypatch)
 
     started: list[Path] = []
     real = module.prepare_file
-    monkeypatch.setattr(module, "prepare_file", lambda path, side_px: started.append(path) or real(path, side_px))
+    monkeypatch.setattr(module, "prepare_file", lambda path, preprocessing: started.append(path) or real(path, preprocessing))
     running = tag_images(tagger, grey_images * 20, batch_size=2, num_threads=2)
     next(running)
     running.close()

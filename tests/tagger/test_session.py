@@ -63,7 +63,7 @@ def test_the_model_is_loaded_once_and_late(make_tagger, monkeypatch) -> None:
 
 
 def test_a_side_that_the_model_leaves_open_is_the_usual_one(make_tagger) -> None:
-    assert Tagger(make_tagger([(0, 0, "red")], side_px="side")).side_px == 448
+    assert Tagger(make_tagger([(0, 0, "red")], side_px="side")).preprocessing.side_px == 448
 
 
 def test_an_open_number_of_outputs_is_checked_by_the_first_scores(make_tagger) -> None:
