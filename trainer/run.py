@@ -172,7 +172,8 @@ def job_hash(job: Job) -> str:
     data = to_json(job)
     data["base"] = data["base"]["fingerprint"]
     if isinstance(job, TrainJob):
-        data["dataset"] = [{**sample, "path": Path(sample["path"]).name} for sample in data["dataset"]["samples"]]
+        samples = [{**sample, "path": Path(sample["path"]).name} for sample in data["dataset"]["samples"]]
+        data["dataset"] = {"trigger": data["dataset"]["trigger"], "samples": samples}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode("utf-8")).hexdigest()
 
 
@@ -194,10 +195,14 @@ def open_run(root: Path, job: TrainJob) -> Run:
             write_job_file(folder, job)
             return Run(folder)
         try:
-            if job_hash(read_job(folder / JOB_FILE)) == wanted:
-                return Run(folder)
+            known = read_job(folder / JOB_FILE)
         except AthanorError:
             continue
+        if job_hash(known) == wanted:
+            if known != job:
+                # The same model or images, at another place by now.
+                write_job_file(folder, job)
+            return Run(folder)
 
 
 def write_job_file(folder: Path, job: Job) -> None:

@@ -25,6 +25,17 @@ def test_a_model_or_picture_that_only_moved_is_the_same_job(job):
     assert job_hash(changed) != job_hash(job)
     captions = dataclasses.replace(job, dataset=job.dataset.with_samples(tuple(dataclasses.replace(s, caption="x") for s in job.dataset.samples)))
     assert job_hash(captions) != job_hash(job)
+    trigger = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, trigger="another"))
+    assert job_hash(trigger) != job_hash(job), "images without a caption are trained with it"
+    noted = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, notes=("a broken image was left out",)))
+    assert job_hash(noted) == job_hash(job)
+
+
+def test_a_run_whose_files_have_moved_reads_them_where_they_are_now(tmp_path, job):
+    run = open_run(tmp_path, job)
+    moved = dataclasses.replace(job, base=dataclasses.replace(job.base, path=str(tmp_path / "elsewhere")))
+    assert open_run(tmp_path, moved) == run
+    assert run.train_job() == moved
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path, job):
