@@ -1,4 +1,5 @@
 import pytest
+
 from athanor.trainer.types import Dataset, Sample
 
 

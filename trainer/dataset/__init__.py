@@ -11,12 +11,16 @@ from .buckets import (
 )
 from .captions import caption_extension, read_caption, write_caption
 from .crop import open_image, place, placed_image
+from .load import load_list, places_of
+from .name_pattern import NamePattern, name_pattern
 from .pictures import bucket_chart, contact_sheet
+from .roles import with_regularization, with_validation
 from .scan import scan_folder
 from .split import held_out
 
 __all__ = [
     "BucketCount",
+    "NamePattern",
     "assign_buckets",
     "bucket_chart",
     "bucket_counts",
@@ -24,13 +28,18 @@ __all__ = [
     "caption_extension",
     "contact_sheet",
     "held_out",
+    "load_list",
     "make_bucket_sizes",
+    "name_pattern",
     "open_image",
     "place",
     "placed_image",
+    "places_of",
     "read_caption",
     "scan_folder",
     "select_bucket",
     "select_bucket_without_upscale",
+    "with_regularization",
+    "with_validation",
     "write_caption",
 ]

@@ -41,6 +41,8 @@ class Header:
     """Size after EXIF orientation."""
     kind: str
     """The format that the content has: a value of `IMAGE_EXTENSIONS`."""
+    has_alpha: bool = False
+    """Whether parts of it may be transparent."""
 
 
 class UnusableImageError(Exception):
@@ -80,6 +82,7 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
             if _orientation(picture, path, tail) in _SIDEWAYS and kind != "TIFF":
                 width_px, height_px = height_px, width_px
             _check_whole(picture, path, tail, kind, check_png_content)
+            has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     except UnusableImageError:
         raise
     except Image.DecompressionBombError:
@@ -93,7 +96,7 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     except Exception as error:
         # The decoders raise all sorts: SyntaxError, struct.error, ValueError, RuntimeError, OSError without a number.
         raise UnusableImageError(f"is broken ({error or type(error).__name__})", _REPLACE) from None
-    return Header(width_px, height_px, kind)
+    return Header(width_px, height_px, kind, has_alpha)
 
 
 def open_picture(file: Path | BinaryIO) -> Image.Image:

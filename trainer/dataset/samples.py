@@ -13,7 +13,9 @@ from ..types import Sample
 from .captions import DEFAULT_EXTENSIONS, read_caption
 from .found import Found
 from .header import IMAGE_EXTENSIONS, UnusableImageError, read_header
-from .notes import capped
+from .masks import Masks, MaskSource
+from .name_pattern import NamePattern
+from .notes import capped, listed
 
 _MAX_PNG_BYTES_CHECKED = 1 << 30
 
@@ -23,6 +25,9 @@ class CaptionSource:
     """Where captions come from, and what is put around them."""
 
     extensions: tuple[str, ...] = DEFAULT_EXTENSIONS
+    """Of the files beside the images; none where the captions come from one file for all."""
+    pattern: NamePattern | None = None
+    """For images without caption: what their names say."""
     prefix: str = ""
     suffix: str = ""
 
@@ -31,27 +36,43 @@ class CaptionSource:
         return " ".join(part for part in (self.prefix, caption, self.suffix) if part)
 
 
-def read_samples(found: Sequence[Found], captions: CaptionSource) -> tuple[dict[str, Sample], list[str]]:
+@dataclass(frozen=True)
+class _Read:
+    """A sample, or why there is none, and notes on it."""
+
+    sample: Sample | None
+    problem: str
+    on_kind: str = ""
+    on_caption: tuple[str, ...] = ()
+    on_mask: str = ""
+
+
+def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: MaskSource = None) -> tuple[dict[str, Sample], list[str]]:
     """The usable ones by name, in order, and the notes on all.
 
     Headers only are read wherever that is enough to find broken files.
     """
     png_bytes = sum(_size_bytes(each.path) for each in found if each.path.suffix.lower() == ".png")
     is_thorough = png_bytes <= _MAX_PNG_BYTES_CHECKED
+    masks = Masks(mask_source)
     with ThreadPoolExecutor(max_workers=min(16, 4 + (os.cpu_count() or 1)), thread_name_prefix="athanor-scan") as pool:
-        results = list(pool.map(lambda each: _read_image(each, captions, is_thorough), found))
+        results = list(pool.map(lambda each: _read_image(each, captions, masks, is_thorough), found))
     samples: dict[str, Sample] = {}
-    left_out, kinds, on_captions = [], [], []
-    for each, (sample, kind_note, caption_notes) in zip(found, results, strict=True):
-        if isinstance(sample, str):
-            left_out.append(sample)
+    left_out, kinds, on_captions, without_mask, unnamed = [], [], [], [], []
+    for each, read in zip(found, results, strict=True):
+        if read.sample is None:
+            left_out.append(read.problem)
             continue
-        samples[each.name] = sample
-        kinds += [kind_note] if kind_note else []
-        on_captions += caption_notes
+        samples[each.name] = read.sample
+        kinds += [read.on_kind] if read.on_kind else []
+        on_captions += read.on_caption
+        without_mask += [f"{each.name} {read.on_mask}; the loss counts everywhere in it."] if read.on_mask else []
+        unnamed += [each.name] if captions.pattern and read.sample.caption is None else []
     notes = [*capped(left_out, "images that were left out"), *capped(kinds, "files with a wrong ending")]
     shared = _same_stems(samples) if captions.extensions else []
-    notes += [*capped(shared, "such names"), *capped(on_captions, "remarks on caption files")]
+    notes += [*capped(shared, "such names"), *capped(on_captions, "remarks on caption files"), *capped(without_mask, "images without mask")]
+    if captions.pattern and unnamed:
+        notes.append(f"The pattern {captions.pattern.text} does not fit the name of {listed(unnamed)}; no caption was taken from it.")
     if not is_thorough:
         notes.append(
             f"The PNG files are large together ({png_bytes / 2**30:.1f} GiB), so their checksums were not read; a damaged one shows when it is used."
@@ -59,31 +80,34 @@ def read_samples(found: Sequence[Found], captions: CaptionSource) -> tuple[dict[
     return samples, notes
 
 
-def _read_image(found: Found, captions: CaptionSource, is_thorough: bool) -> tuple[Sample | str, str, tuple[str, ...]]:
-    """The sample or why it is left out, a note on its kind, and notes on its caption."""
+def _read_image(found: Found, captions: CaptionSource, masks: Masks, is_thorough: bool) -> _Read:
     try:
         stat = found.path.stat()
         header = read_header(found.path, check_png_content=is_thorough)
     except UnusableImageError as problem:
-        return f"{found.name} {problem.what} and was left out; {problem.advice}", "", ()
+        return _Read(None, f"{found.name} {problem.what} and was left out; {problem.advice}")
     except OSError as error:
-        return f"{found.name} cannot be opened ({error.strerror or error}) and was left out; look whether another program holds it.", "", ()
-    caption, caption_notes = found.caption, ()
+        return _Read(None, f"{found.name} cannot be opened ({error.strerror or error}) and was left out; look whether another program holds it.")
+    caption, on_caption = found.caption, ()
     if caption is None and captions.extensions:
-        caption, caption_notes = read_caption(found.path, captions.extensions, listed=found.listed)
+        caption, on_caption = read_caption(found.path, captions.extensions, listed=found.listed)
+    if caption is None and captions.pattern:
+        caption = captions.pattern.caption(found.name)
+    mask, mask_fingerprint, on_mask = masks.find(found, header)
     sample = Sample(
         path=str(found.path),
         width_px=header.width_px,
         height_px=header.height_px,
-        fingerprint=f"{stat.st_size}-{stat.st_mtime_ns}",
+        fingerprint="+".join(filter(None, (f"{stat.st_size}-{stat.st_mtime_ns}", mask_fingerprint))),
         caption=caption,
         repeats=found.repeats,
         concept=found.concept,
         class_tokens=found.class_tokens,
+        mask=mask,
     )
     is_misnamed = header.kind != IMAGE_EXTENSIONS.get(found.path.suffix.lower())
-    kind_note = f"{found.name} is in truth a {header.kind} file; it is used as such." if is_misnamed else ""
-    return _completed(sample, captions), kind_note, caption_notes
+    on_kind = f"{found.name} is in truth a {header.kind} file; it is used as such." if is_misnamed else ""
+    return _Read(_completed(sample, captions), "", on_kind, on_caption, on_mask)
 
 
 def _completed(sample: Sample, captions: CaptionSource) -> Sample:

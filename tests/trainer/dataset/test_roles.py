@@ -1,0 +1,73 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from athanor.trainer.dataset import scan_folder, with_regularization, with_validation
+from athanor.trainer.dataset.roles import counted_regularization
+from athanor.trainer.types import Dataset, Sample
+
+
+def samples(*repeats, role="train"):
+    return tuple(Sample(f"/set/{i}.png", 8, 8, str(i), repeats=each, role=role) for i, each in enumerate(repeats))
+
+
+def kohyas_count(repeats, num_train):
+    """sd-scripts' loop, written down."""
+    counted, total, is_first = [], 0, True
+    while total < num_train:
+        for i, each in enumerate(repeats):
+            if is_first:
+                counted.append(each)
+                total += each
+            else:
+                counted[i] += 1
+                total += 1
+            if total >= num_train:
+                break
+        is_first = False
+    return counted
+
+
+@pytest.mark.parametrize("num_train", [1, 3, 7, 8, 20, 101])
+@pytest.mark.parametrize("repeats", [(1,), (1, 1, 1), (2, 1, 5), (4, 4)])
+def test_regularization_is_counted_as_in_sd_scripts(repeats, num_train):
+    counted = counted_regularization(samples(*repeats), num_train)
+    assert [sample.repeats for sample in counted] == kohyas_count(repeats, num_train)
+    assert all(sample.role == "regularization" for sample in counted)
+
+
+def test_held_out_images_do_not_count_and_surplus_is_told():
+    dataset = Dataset(samples(2, 1) + samples(50, role="validation"))
+    regularization = Dataset(samples(1, 1, 1, 1, 1), notes=("of the folder",))
+    merged = with_regularization(dataset, regularization)
+    assert [(s.role, s.repeats) for s in merged.samples[3:]] == [("regularization", 1)] * 3
+    assert merged.notes[0] == "of the folder"
+    assert "2 regularization images beyond the number of training images left out" in merged.notes[1] and "3.png, 4.png" in merged.notes[1]
+    assert "does not use them yet" in merged.notes[2]
+    assert with_regularization(dataset, Dataset(())).samples == dataset.samples
+
+
+def picture(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.linear_gradient("L").rotate(seed).resize((16, 16)).save(path)
+    return path
+
+
+def test_no_file_is_trained_on_and_held_out(tmp_path):
+    for i in range(4):
+        picture(tmp_path / "set" / f"{i}.png", 20 * i)
+    held = tmp_path / "set" / "held"
+    shutil.copy(tmp_path / "set" / "1.png", picture(held / "copy.png", 0))
+    picture(held / "new.png", 123)
+    dataset = scan_folder(tmp_path / "set", recursive=True, without=[held])
+    assert len(dataset.samples) == 4 and dataset.notes == ()
+    merged = with_validation(dataset, scan_folder(held))
+    assert [Path(s.path).name for s in merged.with_role("train")] == ["0.png", "2.png", "3.png"]
+    assert [Path(s.path).name for s in merged.with_role("validation")] == ["copy.png", "new.png"]
+    assert [note for note in merged.notes if "1 image not trained on" in note and "1.png" in note] == list(merged.notes)
+
+    same = with_validation(scan_folder(tmp_path / "set", recursive=True), scan_folder(held))
+    assert {s.role for s in same.samples if "held" in s.path} == {"validation"}
+    assert len({s.path for s in same.samples}) == len(same.samples)
