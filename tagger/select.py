@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from .categories import ARTIST, CHARACTER, COPYRIGHT, GENERAL, META, MODEL, QUALITY, RATING, YEAR
 from .errors import TaggerError
-from .models import CHARACTER, GENERAL, RATING, Labels
+from .labels import Labels
 from .tags import escaped, spaced, tag_matcher, without_duplicates
+from .thresholds import Thresholds
 
 Sort = Literal["score", "model"]
-RatingPlace = Literal["off", "first", "last"]
+Place = Literal["off", "first", "last"]
+PLACES: tuple[Place, ...] = ("off", "first", "last")
+MCut = Literal["off", "general", "character", "both"]
+MCUTS: tuple[MCut, ...] = ("off", "general", "character", "both")
 Mode = Literal["fill-empty", "overwrite", "prepend", "append"]
 MODES: tuple[Mode, ...] = ("fill-empty", "overwrite", "prepend", "append")
+
+_LEAST_CHARACTER_CUT = 0.15
+"""As in SmilingWolf/wd-tagger: without it a picture of nobody known gets the likeliest of the unlikely characters."""
+_BEHIND_CHARACTERS = (COPYRIGHT, ARTIST)
+_OTHERS = (GENERAL, META, YEAR, MODEL)
 
 
 def select_tags(
@@ -23,36 +34,75 @@ def select_tags(
     *,
     general_threshold: float = 0.35,
     character_threshold: float = 0.85,
+    copyright_threshold: float = 1.0,
+    artist_threshold: float = 1.0,
+    meta_threshold: float = 1.0,
+    model_threshold: float = 1.0,
+    mcut: MCut = "off",
     replace_underscores: bool = True,
     exclude: Sequence[str] = (),
     sort: Sort = "score",
     character_first: bool = True,
-    rating: RatingPlace = "off",
+    expand_characters: bool = False,
+    rating: Place = "off",
+    quality: Place = "off",
+    max_tags: int | None = None,
     escape_parentheses: bool = False,
 ) -> tuple[str, ...]:
     """The tags whose score is above the threshold of their category; a threshold of 1 leaves a category out.
 
-    `scores` is float32 [labels]. Categories other than general and character (artist, copyright, meta) are left out. `exclude`
-    takes whole tags, with `*` and `?` as in rules. Sorted by score, best first, or as the model has them. The rating is the
-    likeliest one, not a matter of thresholds. Parentheses are escaped for prompts only: training reads them as they are.
+    `scores` is float32 [labels]. `mcut` finds the threshold of a category in the widest gap between its scores instead, if the
+    category is not left out. `exclude` takes whole tags, with `*` and `?` as in rules. Sorted by score, best first, or as the model
+    has them; characters with their series and artists first, if wanted. Rating and quality are the likeliest one of their kind, not a
+    matter of thresholds, and do not count for `max_tags`, which keeps the best ones. `expand_characters` writes the series in a
+    character's name as a tag of its own, as well. Parentheses are escaped for prompts only: training reads them as they are.
     """
     is_excluded = tag_matcher(exclude)
+    thresholds = Thresholds(general_threshold, character_threshold, copyright_threshold, artist_threshold, meta_threshold, model_threshold)
 
-    def above(category: int, threshold: float) -> list[int]:
-        return [i for i in labels.rows(category) if scores[i] > threshold and not is_excluded(labels.names[i])]
+    def above(category: int) -> list[int]:
+        threshold = thresholds.of(category)
+        if threshold < 1 and (mcut == "both" or (mcut, category) in (("general", GENERAL), ("character", CHARACTER))):
+            threshold = _cut(scores, labels, category)
+        return [i for i in labels.rows(category) if scores[i] > threshold and not is_excluded(labels.names[i])] if threshold < 1 else []
 
     def ordered(rows: list[int]) -> list[int]:
         return sorted(rows, key=lambda i: (-scores[i], i)) if sort == "score" else sorted(rows)
 
-    general, characters = above(GENERAL, general_threshold), above(CHARACTER, character_threshold)
-    chosen = ordered(characters) + ordered(general) if character_first else ordered(characters + general)
-    ratings = [] if rating == "off" else labels.rows(RATING)
-    if ratings:
-        likeliest = max(ratings, key=lambda i: scores[i])
-        if not is_excluded(labels.names[likeliest]):
-            chosen = [likeliest, *chosen] if rating == "first" else [*chosen, likeliest]
-    names = [spaced(labels.names[i]) if replace_underscores else labels.names[i] for i in chosen]
+    front = [above(CHARACTER), [i for category in _BEHIND_CHARACTERS for i in above(category)]]
+    others = [i for category in _OTHERS for i in above(category)]
+    if max_tags is not None:
+        best = set(sorted([*front[0], *front[1], *others], key=lambda i: (-scores[i], i))[:max_tags])
+        front, others = [[i for i in rows if i in best] for rows in front], [i for i in others if i in best]
+    parts = [*map(ordered, front), ordered(others)] if character_first else [ordered([*front[0], *front[1], *others])]
+    chosen = [i for part in parts for i in part]
+    for category, place in ((QUALITY, quality), (RATING, rating)):
+        rows = [] if place == "off" else labels.rows(category)
+        if rows and not is_excluded(labels.names[likeliest := max(rows, key=lambda i: scores[i])]):
+            chosen = [likeliest, *chosen] if place == "first" else [*chosen, likeliest]
+    names: list[str] = []
+    for i in chosen:
+        names += _with_series(labels.names[i]) if expand_characters and labels.categories[i] == CHARACTER else [labels.names[i]]
+    if replace_underscores:
+        names = [spaced(name) for name in names]
     return without_duplicates(escaped(name) if escape_parentheses else name for name in names)
+
+
+def _cut(scores: np.ndarray, labels: Labels, category: int) -> float:
+    """Maximum cut (Largeron et al., 2012): the middle of the widest gap between the sorted scores of a category."""
+    rows = labels.rows(category)
+    if len(rows) < 2:
+        return 0.5
+    falling = np.sort(scores[list(rows)])[::-1]
+    widest = int(np.argmax(falling[:-1] - falling[1:]))
+    cut = float(falling[widest] + falling[widest + 1]) / 2
+    return max(cut, _LEAST_CHARACTER_CUT) if category == CHARACTER else cut
+
+
+def _with_series(name: str) -> list[str]:
+    """`miku_(2019)_(vocaloid)` as `miku_(2019)` and `vocaloid`: only the last parentheses hold a series."""
+    match = re.fullmatch(r"(.+?)[_ ]\(([^()]+)\)", name)
+    return [match[1], match[2]] if match else [name]
 
 
 def combine(existing: Sequence[str], new: Sequence[str], mode: Mode) -> tuple[str, ...]:

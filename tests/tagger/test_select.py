@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from athanor.tagger.errors import TaggerError
-from athanor.tagger.models import Labels, load_labels
+from athanor.tagger.labels import Labels
+from athanor.tagger.models import load_labels
 from athanor.tagger.select import MODES, combine, select_tags
 from athanor.tagger.tags import KAOMOJI
 
@@ -58,6 +59,61 @@ def test_the_rating_is_the_likeliest_one() -> None:
     assert select_tags(SCORES, LABELS, general_threshold=0.9, character_threshold=1, rating="first") == ("explicit", "solo")
     assert select_tags(SCORES * 0.1, LABELS, rating="last") == ("explicit",)
     assert select_tags(SCORES, LABELS, general_threshold=0.9, character_threshold=1, rating="last", exclude=["explicit"]) == ("solo",)
+
+
+# cl_tagger's categories: copyright 3, artist 1, meta 5, model 12, quality 11, year 10
+MANY = Labels(
+    ("vocaloid", "someone", "highres", "sdxl", "best_quality", "worst_quality", "2019", "hatsune_miku", "solo", "general", "sky", "hat"),
+    (3, 1, 5, 12, 11, 11, 10, 4, 0, 9, 0, 0),
+)
+LIKELY = np.array([0.7, 0.6, 0.55, 0.52, 0.4, 0.1, 0.51, 0.95, 0.9, 0.8, 0.3, 0.65], np.float32)
+
+
+def test_every_category_has_a_threshold() -> None:
+    assert select_tags(LIKELY, MANY) == ("hatsune miku", "solo", "hat")
+    for name, tag in (("copyright", "vocaloid"), ("artist", "someone"), ("model", "sdxl")):
+        assert set(select_tags(LIKELY, MANY, **{f"{name}_threshold": 0.5})) == {"hatsune miku", "solo", "hat", tag}
+        assert tag not in select_tags(LIKELY, MANY, **{f"{name}_threshold": 0.75})
+    assert set(select_tags(LIKELY, MANY, meta_threshold=0.5)) == {"hatsune miku", "solo", "hat", "highres", "2019"}
+
+
+def test_series_and_artist_stand_behind_the_character() -> None:
+    taken = {"copyright_threshold": 0.5, "artist_threshold": 0.5, "meta_threshold": 0.54}
+    assert select_tags(LIKELY, MANY, **taken) == ("hatsune miku", "vocaloid", "someone", "solo", "hat", "highres")
+    assert select_tags(LIKELY, MANY, **taken, character_first=False) == ("hatsune miku", "solo", "vocaloid", "hat", "someone", "highres")
+
+
+def test_quality_and_rating_are_the_likeliest_ones() -> None:
+    assert select_tags(LIKELY, MANY, general_threshold=0.8, quality="first", rating="first") == ("general", "best quality", "hatsune miku", "solo")
+    assert select_tags(LIKELY, MANY, general_threshold=0.8, quality="last", rating="last") == ("hatsune miku", "solo", "best quality", "general")
+    assert select_tags(SCORES, LABELS, general_threshold=0.9, character_threshold=1, quality="last") == ("solo",)
+
+
+def test_max_tags_keeps_the_best_of_all_and_the_rating() -> None:
+    taken = {"copyright_threshold": 0.5, "general_threshold": 0.2, "rating": "last"}
+    assert select_tags(LIKELY, MANY, **taken, max_tags=3) == ("hatsune miku", "vocaloid", "solo", "general")
+    assert select_tags(LIKELY, MANY, **taken, max_tags=2, sort="model", character_first=False) == ("hatsune miku", "solo", "general")
+    assert len(select_tags(LIKELY, MANY, **taken, max_tags=100)) == 6
+
+
+def test_mcut_cuts_at_the_widest_gap() -> None:
+    labels = Labels(tuple("abcdef"), (0, 0, 0, 0, 4, 4))
+    scores = np.array([0.9, 0.8, 0.3, 0.2, 0.12, 0.05], np.float32)
+    assert select_tags(scores, labels, mcut="general", general_threshold=0.1) == ("a", "b")
+    assert select_tags(scores, labels, mcut="both", character_threshold=0.9) == ("a", "b")  # the best character is not above 0.15
+    assert select_tags(scores * 2, labels, mcut="character", general_threshold=1) == ("e",)
+    assert select_tags(scores, labels, mcut="both", general_threshold=1, character_threshold=1) == ()
+    one = Labels(("a",), (0,))
+    assert [select_tags(np.float32([score]), one, mcut="general") for score in (0.4, 0.6)] == [(), ("a",)]
+
+
+def test_characters_are_expanded_by_their_last_parentheses() -> None:
+    names = ("miku_(2019)_(vocaloid)", "saber_(fate)", "zero_two", "poster_(object)", ";)")
+    labels = Labels(names, (4, 4, 4, 0, 4))
+    scores = np.array([0.99, 0.98, 0.97, 0.9, 0.96], np.float32)
+    expected = ("miku (2019)", "vocaloid", "saber", "fate", "zero two", ";)", "poster (object)")
+    assert select_tags(scores, labels, expand_characters=True) == expected
+    assert select_tags(scores, labels, expand_characters=True, escape_parentheses=True)[0] == r"miku \(2019\)"
 
 
 def test_excluded_tags_in_any_spelling() -> None:
