@@ -1,0 +1,126 @@
+"""Fetches a known tagger from Hugging Face when someone asks for it. Nothing else in the tagger touches the network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .errors import TaggerError
+from .known import KnownTagger, RemoteFile
+from .models import how_to_get
+
+_UNFINISHED = ".downloading"
+"""Beside the taggers; hidden, so that it is not taken for one. What a cut-off download left there is carried on."""
+
+_POLL_SEC = 0.25
+_CHILD = """
+import sys
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+repository, path, folder = sys.argv[1:]
+print(get_hf_file_metadata(hf_hub_url(repository, path)).size or 0, flush=True)
+print(hf_hub_download(repository, path, local_dir=folder), flush=True)
+"""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes in all; what it raises ends the download."""
+
+
+class Fetch(Protocol):
+    def __call__(self, repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Path:
+        """The file `path` of a repository, put somewhere below `folder`. Raises whatever goes wrong."""
+        ...
+
+
+def download_tagger(known: KnownTagger, folder: Path, *, fetch: Fetch | None = None, on_progress: OnProgress | None = None) -> Path:
+    """The folder of `known` below `folder`, with all its files; those that are there already are left alone.
+
+    A file comes to its place only when it is whole. `on_progress` raises to cancel; the next download goes on from there.
+    `fetch` replaces huggingface_hub, which heeds HF_ENDPOINT for mirrors and HF_TOKEN.
+    Raises TaggerError that says which file of which repository to put where by hand.
+    """
+    target = folder / known.name
+    missing = [file for file in known.files if not (target / file.name).is_file()]
+    report = _Progress(missing, on_progress)
+    for file in missing:
+        try:
+            fetched = (fetch or _fetch)(known.repository, file.path, folder / _UNFINISHED / known.name, report.of_file)
+            report.finish(file, fetched.stat().st_size)
+            target.mkdir(parents=True, exist_ok=True)
+            fetched.replace(target / file.name)
+        except TaggerError:
+            raise
+        except Exception as error:  # the library raises those of its HTTP client, of the system and its own
+            reason = " ".join(str(error).split())[:300]
+            raise TaggerError(
+                f"{file.path} of {known.repository} could not be downloaded ({type(error).__name__}: {reason}). Try again, set HF_ENDPOINT to a"
+                f" mirror before ComfyUI starts, or get the files in another way. {how_to_get(known, folder)}"
+            ) from error
+    _remove_unfinished(folder / _UNFINISHED / known.name)
+    return target
+
+
+class _Progress:
+    """Bytes over all files. Sizes that the table lacks are learnt when their file begins."""
+
+    def __init__(self, files: list[RemoteFile], tell: OnProgress | None):
+        self._tell = tell
+        self._coming_bytes = sum(file.size_bytes or 0 for file in files)
+        self._done_bytes = 0
+
+    def of_file(self, num_bytes: int, of_bytes: int) -> None:
+        if self._tell is not None:
+            self._tell(self._done_bytes + num_bytes, max(self._coming_bytes, self._done_bytes + max(num_bytes, of_bytes)))
+
+    def finish(self, file: RemoteFile, size_bytes: int) -> None:
+        self._coming_bytes += size_bytes - (file.size_bytes or 0)
+        self._done_bytes += size_bytes
+        self.of_file(0, 0)
+
+
+def _fetch(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Path:
+    """By huggingface_hub in a process of its own, which can be ended at any moment, even while the network hangs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said, complained = folder / "said.log", folder / "complained.log"
+    with said.open("wb") as out, complained.open("wb") as err:
+        child = subprocess.Popen([sys.executable, "-c", _CHILD, repository, path, str(folder)], stdout=out, stderr=err, cwd=folder)
+    try:
+        while child.poll() is None:
+            time.sleep(_POLL_SEC)
+            sizes = said.read_text(encoding="utf-8", errors="replace").split("\n")
+            on_bytes(_growing_bytes(folder), int(sizes[0]) if len(sizes) > 1 and sizes[0].isdecimal() else 0)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    if child.returncode:
+        lines = [line for line in complained.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        raise ConnectionError(lines[-1].strip() if lines else f"the download ended with code {child.returncode}")
+    return folder / path
+
+
+def _growing_bytes(folder: Path) -> int:
+    """Of the file that huggingface_hub is writing at the moment."""
+    sizes = []
+    for path in folder.glob(".cache/huggingface/download/**/*.incomplete"):
+        try:
+            sizes.append(path.stat().st_size)
+        except OSError:
+            continue  # renamed since it was listed
+    return max(sizes, default=0)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """All that the library keeps beside the files it has fetched."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    if folder.is_dir():
+        folder.rmdir()
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
