@@ -8,21 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .categories import CHARACTER, GENERAL, RATING
 from .errors import TaggerError
 from .formats import CAMIE_V1, CAMIE_V2, CL, DEEPGHS_OUTPUTS, JOYTAG, WD, TaggerFormat
-from .known import KnownTagger, known_tagger
+from .known import KNOWN_TAGGERS, KnownTagger, known_tagger
 from .labels import CAMIE_LABELS, CL_LABELS, JOYTAG_LABELS, WD_LABELS, Z3D_LABELS, Labels, read_labels
 from .stages import PREPROCESS_FILE, read_preprocessing
 from .thresholds import Thresholds, read_thresholds
-
-__all__ = ["CHARACTER", "GENERAL", "RATING", "Labels", "TaggerFiles", "find_taggers", "load_labels", "pick_tagger", "tagger_files", "tagger_format"]
 
 MODEL_FILE, LABEL_FILE = "model.onnx", WD_LABELS
 _LABEL_FILES = (CL_LABELS, JOYTAG_LABELS, Z3D_LABELS, WD_LABELS)
 """In the order in which they are looked for; Camie's, which has no fixed name, comes first."""
 _OPTIMIZED = "model_optimized.onnx"
 _MAX_DEPTH = 4
+_NOT_DOWNLOADED = " (not downloaded)"
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,26 @@ def _lone_camie(models: Sequence[str], files: Sequence[str]) -> bool:
     return len(models) == 1 and [name for name in files if name.endswith(CAMIE_LABELS)] == [f"{Path(models[0]).stem}-{CAMIE_LABELS}"]
 
 
-def pick_tagger(name: str, roots: Sequence[Path]) -> Path:
-    """The tagger called `name`.
-
-    Raises TaggerError that lists the ones there are, or says where to put one when there is none.
-    """
+def tagger_choices(roots: Sequence[Path]) -> tuple[str, ...]:
+    """For a drop-down: the taggers that are on this machine, then the known ones that are not, marked so."""
     taggers = find_taggers(roots)
+    here = {known.name for name in taggers if (known := known_tagger(name))}
+    return (*taggers, *(f"{known.name}{_NOT_DOWNLOADED}" for known in KNOWN_TAGGERS if known.name not in here))
+
+
+def pick_tagger(name: str, roots: Sequence[Path]) -> Path:
+    """The tagger called `name`, which is one of `tagger_choices`, with or without its mark, or another name of a known one.
+
+    Raises TaggerError that lists the ones there are, or says which files to put where.
+    """
+    taggers, name = find_taggers(roots), name.removesuffix(_NOT_DOWNLOADED)
     if name in taggers:
         return taggers[name]
     folder = roots[0] if roots else Path("wd_taggers")
     if known := known_tagger(name):
+        same = next((path for other, path in taggers.items() if known_tagger(other) is known), None)
+        if same:
+            return same
         raise TaggerError(f"The tagger {name!r} is not on this machine. {how_to_get(known, folder)}")
     if taggers:
         raise TaggerError(f"There is no tagger {name!r}; choose one of: {', '.join(taggers)}.")
@@ -85,6 +93,18 @@ def pick_tagger(name: str, roots: Sequence[Path]) -> Path:
         f"There is no tagger {name!r} and no other one either. Put {MODEL_FILE} and {LABEL_FILE} of a WD tagger, for example of"
         f" SmilingWolf/wd-swinv2-tagger-v3 on Hugging Face, into {folder / 'wd-swinv2-tagger-v3'}."
     )
+
+
+def missing_tagger(name: str, roots: Sequence[Path]) -> KnownTagger | None:
+    """The known tagger called `name` (as in `pick_tagger`) if it is not here, or not whole; None for all others."""
+    known = known_tagger(name.removesuffix(_NOT_DOWNLOADED))
+    if known is None:
+        return None
+    try:
+        tagger_files(pick_tagger(name, roots))
+    except TaggerError:
+        return known
+    return None
 
 
 def how_to_get(known: KnownTagger, folder: Path) -> str:

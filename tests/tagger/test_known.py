@@ -4,7 +4,7 @@ import pytest
 
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.known import KNOWN_TAGGERS, known_tagger
-from athanor.tagger.models import find_taggers, own_thresholds, pick_tagger, tagger_files, tagger_format
+from athanor.tagger.models import find_taggers, missing_tagger, own_thresholds, pick_tagger, tagger_choices, tagger_files, tagger_format
 from athanor.tagger.thresholds import Thresholds
 
 
@@ -66,3 +66,25 @@ def test_thresholds_beside_an_unknown_model_count(tmp_path: Path) -> None:
     assert own_thresholds(tagger_files(folder)) is None
     (folder / "thresholds.csv").write_text("category,threshold\n0,0.4\n", encoding="utf-8")
     assert own_thresholds(tagger_files(folder)) == Thresholds(0.4)
+
+
+def test_the_choices_are_local_ones_first_then_known_ones_marked(tmp_path: Path) -> None:
+    folders = [tmp_path / "zzz mine", tmp_path / "SmilingWolf" / "wd_vit_tagger_v3"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").touch()
+    choices = tagger_choices([tmp_path])
+    assert choices[:3] == ("SmilingWolf/wd_vit_tagger_v3", "zzz mine", "wd-swinv2-tagger-v3 (not downloaded)")
+    assert len(choices) == 2 + len(KNOWN_TAGGERS) - 1 and "wd-vit-tagger-v3 (not downloaded)" not in choices
+    assert pick_tagger("wd-vit-tagger-v3 (not downloaded)", [tmp_path]) == pick_tagger("wd-vit-tagger-v3", [tmp_path]) == folders[1]
+
+
+def test_a_known_tagger_is_missing_until_it_is_whole(tmp_path: Path) -> None:
+    name = "wd-vit-tagger-v3 (not downloaded)"
+    assert missing_tagger(name, [tmp_path]) is known_tagger("wd-vit-tagger-v3")
+    (tmp_path / "wd-vit-tagger-v3").mkdir()
+    (tmp_path / "wd-vit-tagger-v3" / "selected_tags.csv").touch()
+    assert missing_tagger("wd-vit-tagger-v3", [tmp_path]) is not None
+    (tmp_path / "wd-vit-tagger-v3" / "model.onnx").touch()
+    assert missing_tagger(name, [tmp_path]) is None
+    assert missing_tagger("my own", [tmp_path]) is None

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from athanor.tagger.categories import CHARACTER, GENERAL, RATING
 from athanor.tagger.errors import TaggerError
-from athanor.tagger.models import CHARACTER, GENERAL, RATING, find_taggers, load_labels, pick_tagger, tagger_files
+from athanor.tagger.models import find_taggers, load_labels, pick_tagger, tagger_files
 
 
 def _touch(*files: Path) -> None:

@@ -12,7 +12,8 @@ from miniature import labels, make_concept, measure_concept, world
 from miniature.judge import judge
 from PIL import Image, ImageFilter
 
-from athanor.tagger.models import CHARACTER, GENERAL, RATING, load_labels
+from athanor.tagger.categories import CHARACTER, GENERAL, RATING
+from athanor.tagger.models import load_labels
 from athanor.tagger.scores import tag_images
 from athanor.tagger.select import select_tags
 from athanor.tagger.session import Tagger
