@@ -1,0 +1,51 @@
+"""Workflows in API format in which only what matters is written: every other widget has its default."""
+
+from __future__ import annotations
+
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from comfyui_server import ComfyUI
+from tiny import make_base
+
+from athanor.trainer.run import Run
+
+BASE = "tiny base"
+Prompt = dict[str, Any]
+
+
+def node(server: ComfyUI, class_type: str, **inputs: Any) -> dict[str, Any]:
+    """A node of a prompt; `inputs` are values or links such as ["data", 0]."""
+    info = server.get(f"/object_info/{urllib.parse.quote(class_type)}")[class_type]
+    values = {name: _default(spec) for name, spec in info["input"].get("required", {}).items() if name not in inputs}
+    return {"class_type": class_type, "inputs": {**{name: value for name, value in values.items() if value is not None}, **inputs}}
+
+
+def _default(spec: list[Any]) -> Any:
+    options = spec[1] if len(spec) > 1 else {}
+    choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
+    return options.get("default", choices[0] if choices else None)
+
+
+def training(server: ComfyUI, folder: str, name: str, **settings: Any) -> Prompt:
+    """Tiny base, `folder`, buckets and a LoRA in fp32: nodes `base`, `data`, `bucket`, `train`."""
+    if not (server.models_folder / "diffusers" / BASE).exists():
+        make_base(server.models_folder / "diffusers" / BASE)
+    chosen = {"rank": 2, "alpha": 2.0, "batch_size": 2, "rate": 1e-2, "text_encoder_rate": 1e-3, "precision": "fp32", "sample_steps": 2, **settings}
+    return {
+        "base": node(server, "AthanorLoadBaseModel", model=BASE),
+        "data": node(server, "AthanorLoadDataset", folder=folder, trigger="subject", validation_percent=20.0),
+        "bucket": node(server, "AthanorBucket", dataset=["data", 0], base_model=["base", 0]),
+        "train": node(server, "AthanorTrainLora", base_model=["base", 0], dataset=["bucket", 0], name=name, **chosen),
+    }
+
+
+def run_of(server: ComfyUI, folder_name: str) -> Run:
+    return Run(server.output_folder / "athanor" / folder_name)
+
+
+def user_files(server: ComfyUI) -> dict[Path, int]:
+    """Every file of the server's folders but its own log and database, with the time of its last change."""
+    parts = (server.input_folder, server.output_folder, server.models_folder)
+    return {path: path.stat().st_mtime_ns for part in parts for path in part.rglob("*") if path.is_file()}
