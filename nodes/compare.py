@@ -21,6 +21,7 @@ from .types import BaseModelWire, RunWire
 from .worker import run_worker
 
 _MAX_CELLS = 2000
+_MIN_CELL_PX = 160
 
 
 class XYPlotCompare(io.ComfyNode):
@@ -142,11 +143,17 @@ def _write_grids(sheet: Sheet, run: Run, seed: int) -> list[Path]:
             ),
             pictures=pictures,
         )
-        image = draw_grid(page, known[0].size if known else (256, 256))
+        image = draw_grid(page, _cell_px(known[0].size if known else (256, 256)))
         path = sheet.folder / f"grid-{i:02d}.png"
         replace_atomically(path, lambda temporary, image=image: image.save(temporary, format="PNG"))
         paths.append(path)
     return paths
+
+
+def _cell_px(picture_px: tuple[int, int]) -> tuple[int, int]:
+    """Small pictures are shown enlarged by a whole number, so that the labels have room."""
+    times = max(1, -(-_MIN_CELL_PX // max(picture_px)))
+    return picture_px[0] * times, picture_px[1] * times
 
 
 def _if_there(path: Path):
