@@ -16,8 +16,9 @@ class AthanorExtension(ComfyExtension):
         from .bucket import Bucket
         from .compare import XYPlotCompare
         from .dataset import LoadDataset, SaveCaptions
+        from .editing import EditTags
         from .epochs import PlotLoss, SaveEpoch
-        from .tagging import AutoTag, EditTags
+        from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
 
         return [LoadBaseModel, LoadDataset, AutoTag, EditTags, SaveCaptions, Bucket, TrainLora, TrainEmbedding, SaveEpoch, PlotLoss, XYPlotCompare]

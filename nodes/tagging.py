@@ -1,31 +1,39 @@
-"""Auto Tag and Edit Tags: from images to captions worth training on."""
+"""Auto Tag: from images to tags."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from comfy_api.latest import io, ui
 
-from ..tagger.models import find_taggers, pick_tagger
-from ..tagger.rules import apply_rules, parse_rules, report
-from ..tagger.scores import tag_images
-from ..tagger.select import MODES, combine, select_tags
+from ..tagger.errors import TaggerError
+from ..tagger.merge import MERGINGS
+from ..tagger.models import missing_tagger, own_thresholds
+from ..tagger.select import MCUTS, MODES, PLACES, combine, select_tags
 from ..tagger.session import Tagger
-from ..trainer.dataset import contact_sheet
+from ..tagger.thresholds import Thresholds
 from ..trainer.types import Dataset
 from . import host
-from .images import to_comfy
+from .taggers import choices, place_of, providers_used, score_images, tagger_path, usual_choice
 from .types import DatasetWire
 
-_DEFAULT_RULES = """# One rule a line, from top to bottom.
-deduplicate
-"""
 _MAX_REPORTED = 20
+_AS_SET, _OWN = "as set here", "the tagger's own"
+_NO_SECOND = "none"
+_ORDERS = {"by score": "score", "as the tagger lists them": "model"}
 
 
-def _tagger_path(name: str) -> Path:
-    return host.PACK / "tagger" / "miniature" if name == host.MINIATURE else pick_tagger(name, host.tagger_roots())
+def _threshold(kind: str, tooltip: str, *, default: float, optional: bool = False) -> io.Float.Input:
+    return io.Float.Input(
+        f"{kind}_threshold",
+        default=default,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=optional,
+        display_name=f"{kind} threshold",
+        tooltip=f"{tooltip} Those with a higher score are taken. 1 takes none.",
+    )
 
 
 class AutoTag(io.ComfyNode):
@@ -35,14 +43,15 @@ class AutoTag(io.ComfyNode):
             node_id="AthanorAutoTag",
             display_name="Auto Tag",
             category="Athanor/dataset",
-            description="Writes tags for each image with a WD14-style tagger (model.onnx and selected_tags.csv in a folder of models/wd_taggers).",
+            description="Writes tags for each image with a tagger: WD14 (v2, v3), cl_tagger, PixAI, Camie, JoyTag or Z3D, from a folder of models/wd_taggers.",
             search_aliases=["WD14", "tagger", "caption", "danbooru"],
             inputs=[
                 DatasetWire.Input("dataset", tooltip="The images to tag."),
                 io.Combo.Input(
                     "tagger",
-                    options=[*find_taggers(host.tagger_roots()), host.MINIATURE],
-                    tooltip="A folder of models/wd_taggers that holds model.onnx and selected_tags.csv, or the miniature's tagger.",
+                    options=choices(),
+                    default=usual_choice(),
+                    tooltip="A folder of models/wd_taggers that holds a model and its tags, a known tagger that can be downloaded, or the miniature's tagger.",
                 ),
                 io.Float.Input(
                     "general_threshold",
@@ -78,10 +87,99 @@ class AutoTag(io.ComfyNode):
                 io.Int.Input(
                     "batch_size", default=4, min=1, max=64, display_name="batch size", tooltip="Images at once, where the tagger allows it."
                 ),
+                _threshold("copyright", "Names of series and games, from taggers that know them.", default=1.0, optional=True),
+                _threshold("artist", "Names of artists, from taggers that know them.", default=1.0, optional=True),
+                _threshold(
+                    "meta", "Tags about the file, such as highres, years and models, from taggers that know them.", default=1.0, optional=True
+                ),
+                io.Combo.Input(
+                    "thresholds",
+                    options=[_AS_SET, _OWN],
+                    default=_AS_SET,
+                    optional=True,
+                    tooltip="The tagger's own: the thresholds that its makers recommend, for each kind of tag that is not left out with 1.",
+                ),
+                io.Combo.Input(
+                    "mcut",
+                    options=list(MCUTS),
+                    default="off",
+                    optional=True,
+                    display_name="MCut",
+                    tooltip="Finds the threshold of each picture in the widest gap between its scores.",
+                ),
+                io.Combo.Input(
+                    "rating",
+                    options=list(PLACES),
+                    default="off",
+                    optional=True,
+                    tooltip="Write the likeliest rating (general, sensitive, …) in front or at the end.",
+                ),
+                io.Combo.Input(
+                    "quality",
+                    options=list(PLACES),
+                    default="off",
+                    optional=True,
+                    tooltip="Write the likeliest quality tag in front or at the end, from taggers that know them.",
+                ),
+                io.Int.Input(
+                    "max_tags",
+                    default=0,
+                    min=0,
+                    max=500,
+                    optional=True,
+                    display_name="max tags",
+                    tooltip="Only the best ones of each picture. 0 takes all.",
+                ),
+                io.Combo.Input("order", options=list(_ORDERS), default="by score", optional=True, tooltip="In which order the tags are written."),
+                io.Boolean.Input(
+                    "expand_characters",
+                    default=False,
+                    optional=True,
+                    display_name="expand characters",
+                    tooltip="saber (fate) becomes saber, fate.",
+                ),
+                io.Boolean.Input(
+                    "escape_parentheses",
+                    default=False,
+                    optional=True,
+                    display_name="escape parentheses",
+                    tooltip="saber \\(fate\\), as prompts want it. Training wants it plain.",
+                ),
+                io.Combo.Input(
+                    "second_tagger",
+                    options=[_NO_SECOND, *choices()],
+                    default=_NO_SECOND,
+                    optional=True,
+                    display_name="second tagger",
+                    tooltip="Looks at the same pictures; its scores are merged with those of the first.",
+                ),
+                io.Combo.Input(
+                    "merging",
+                    options=list(MERGINGS),
+                    default="union",
+                    optional=True,
+                    tooltip="With a second tagger: tags of either (union), of both (intersection), or by the mean of their scores.",
+                ),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    optional=True,
+                    tooltip="Fetch a tagger that is marked as not downloaded from Hugging Face, once, into models/wd_taggers.",
+                ),
             ],
             outputs=[DatasetWire.Output("dataset", display_name="dataset"), io.String.Output("report", display_name="report")],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, tagger: str = host.MINIATURE, second_tagger: str = _NO_SECOND, download: bool = False) -> bool | str:
+        try:
+            for name in (tagger, second_tagger):
+                if name not in (host.MINIATURE, _NO_SECOND) and not (download and missing_tagger(name, host.tagger_roots())):
+                    place_of(name)
+        except TaggerError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(
@@ -94,88 +192,63 @@ class AutoTag(io.ComfyNode):
         exclude: str,
         replace_underscores: bool,
         batch_size: int,
+        copyright_threshold: float = 1.0,
+        artist_threshold: float = 1.0,
+        meta_threshold: float = 1.0,
+        thresholds: str = _AS_SET,
+        mcut: str = "off",
+        rating: str = "off",
+        quality: str = "off",
+        max_tags: int = 0,
+        order: str = "by score",
+        expand_characters: bool = False,
+        escape_parentheses: bool = False,
+        second_tagger: str = _NO_SECOND,
+        merging: str = "union",
+        download: bool = False,
     ) -> io.NodeOutput:
         progress = host.Progress(cls.hidden.unique_id)
         wanted = [sample for sample in dataset.samples if mode != "fill-empty" or not sample.tags]
         excluded = tuple(part.strip() for part in exclude.split(",") if part.strip())
-        model = Tagger(_tagger_path(tagger))
-        tagged, problems = {}, []
+        names = [name for name in (tagger, second_tagger) if name != _NO_SECOND]
+        models = [Tagger(tagger_path(name, download, progress)) for name in names]
+        limits = Thresholds(general_threshold, character_threshold, copyright_threshold, artist_threshold, meta_threshold, meta_threshold)
+        if thresholds == _OWN and (own := own_thresholds(models[0].files)):
+            limits = limits.or_own(own)
+        tagged, problems, notes = {}, [], []
         try:
-            scored = tag_images(
-                model,
-                [Path(sample.path) for sample in wanted],
-                batch_size=batch_size,
-                cache_folder=host.cache_folder() / "tags",
-                on_progress=progress.show,
-            )
+            labels, scored = score_images(models, [Path(sample.path) for sample in wanted], merging, batch_size, progress)
             for sample, result in zip(wanted, scored, strict=True):
                 if result.scores is None:
                     problems.append(f"{Path(sample.path).name}: {result.problem}")
                     continue
                 new = select_tags(
                     result.scores,
-                    model.labels,
-                    general_threshold=general_threshold,
-                    character_threshold=character_threshold,
+                    labels,
+                    general_threshold=limits.general,
+                    character_threshold=limits.character,
+                    copyright_threshold=limits.copyright,
+                    artist_threshold=limits.artist,
+                    meta_threshold=limits.meta,
+                    model_threshold=limits.model,
+                    mcut=mcut,
                     replace_underscores=replace_underscores,
                     exclude=excluded,
+                    sort=_ORDERS[order],
+                    expand_characters=expand_characters,
+                    rating=rating,
+                    quality=quality,
+                    max_tags=max_tags or None,
+                    escape_parentheses=escape_parentheses,
                 )
                 tagged[sample.path] = sample.with_tags(combine(sample.tags, new, mode))
+            notes = [note for model in models for note in (*providers_used(model), *model.notes)]
         finally:
-            model.close()
+            for model in models:
+                model.close()
         samples = tuple(tagged.get(sample.path, sample) for sample in dataset.samples)
-        head = f"{len(tagged)} of {len(dataset.samples)} images were tagged by {tagger}"
-        text = "\n".join([head, *model.notes, *problems[:_MAX_REPORTED]])
+        head = f"{len(tagged)} of {len(dataset.samples)} images were tagged by {' and '.join(names)}"
+        if thresholds == _OWN:
+            notes.insert(0, f"thresholds: general {limits.general:.4g}, character {limits.character:.4g}")
+        text = "\n".join([head, *notes, *problems[:_MAX_REPORTED]])
         return io.NodeOutput(dataset.with_samples(samples, *problems), text, ui=ui.PreviewText(text))
-
-
-class EditTags(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AthanorEditTags",
-            display_name="Edit Tags",
-            category="Athanor/dataset",
-            description="Changes the captions of all images by rules, one a line, and shows the result as a contact sheet. Nothing is written to disk.",
-            search_aliases=["caption", "prune", "trigger"],
-            inputs=[
-                DatasetWire.Input("dataset", tooltip="The images whose captions are edited."),
-                io.String.Input(
-                    "rules",
-                    default=_DEFAULT_RULES,
-                    multiline=True,
-                    tooltip="trigger: my_word · remove: a, *_hair · keep: a, b · replace: old -> new · regex: pattern -> text · deduplicate · first: a, b · prepend: a · append: a · sort: frequency · max: 30 · prune: character",
-                ),
-                io.Int.Input("columns", default=5, min=1, max=12, tooltip="Pictures in a row of the contact sheet."),
-                io.Int.Input(
-                    "max_images", default=40, min=1, max=400, display_name="max images", tooltip="How many pictures the contact sheet shows."
-                ),
-            ],
-            outputs=[
-                DatasetWire.Output("dataset", display_name="dataset"),
-                io.Image.Output("contact_sheet", display_name="contact_sheet"),
-                io.String.Output("report", display_name="report"),
-            ],
-        )
-
-    @classmethod
-    def validate_inputs(cls, rules: str = "") -> bool | str:
-        from ..tagger.errors import RuleError
-
-        try:
-            parse_rules(rules)
-        except RuleError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def execute(cls, dataset: Dataset, rules: str, columns: int, max_images: int) -> io.NodeOutput:
-        captions, counts = apply_rules(parse_rules(rules), [sample.tags for sample in dataset.samples])
-        samples = tuple(
-            sample if sample.caption is None and not tags else replace(sample, caption=", ".join(tags)) if tags != sample.tags else sample
-            for sample, tags in zip(dataset.samples, captions, strict=True)
-        )
-        edited = dataset.with_samples(samples)
-        sheet = to_comfy([contact_sheet(edited, columns=columns, max_images=max_images)])
-        text = report(counts)
-        return io.NodeOutput(edited, sheet, text, ui=ui.PreviewImage(sheet, cls=cls))
