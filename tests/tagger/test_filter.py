@@ -1,0 +1,132 @@
+import pytest
+
+from athanor.tagger.filter import FilterError, Item, parse_filter
+
+
+def _item(caption: str, path: str = "set/pic.png") -> Item:
+    return Item(path, tuple(tag.strip() for tag in caption.split(",") if tag.strip()), caption)
+
+
+SOLO = _item("1girl, solo, Long_Hair, poster (object)", "my set/IMG_001.PNG")
+PAIR = _item("2girls, hat, hatsune miku, ;d", "other/deep/图 2.jpg")
+EMPTY = _item("", "other/none.webp")
+ITEMS = (SOLO, PAIR, EMPTY)
+
+
+def _found(text: str, **options) -> str:
+    test = parse_filter(text, **options)
+    return "".join(name for name, item in zip("spe", ITEMS, strict=True) if test(item))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tag:solo", "s"),
+        ("tag:hat", "p"),
+        ("tag:*hat*", "p"),
+        ("tag:hats", ""),
+        ("tag:long_hair", "s"),
+        ('tag:"long hair"', "s"),
+        ("TAG:LONG*", "s"),
+        ("tag:?girl?", "p"),
+        ("tag:?girl*", "sp"),
+        ("tag:;d", "p"),
+        ("tag:poster_(object)", "s"),
+        ('tag:"poster (object)"', "s"),
+        (r"tag:poster_\(object\)", "s"),
+        ("(tag:poster_(object))", "s"),
+        ("tag: solo", "s"),
+        ("tag：“long hair”", "s"),
+        ('caption:"girls, hat"', "p"),
+        ("caption:girl", "sp"),
+        ("caption:1*solo", "s"),
+        ("name:IMG", "s"),
+        ("name:img_0?1", "s"),
+        ("name:set", ""),
+        ("path:set", "s"),
+        ('path:"my set/*png"', "s"),
+        ("path:other/", "pe"),
+        ("图", "p"),
+        ("girl", "sp"),
+        ('"my set"', "s"),
+        ("tags:4", "sp"),
+        ("tags:=0", "e"),
+        ("tags:==4 tag:hat", "p"),
+        ("tags:!=4", "e"),
+        ("tags:>3", "sp"),
+        ("tags: >= 5", ""),
+        ("tags:<4", "e"),
+        ("chars:<=30", "pe"),
+        ("chars:>30", "s"),
+        # NOT binds closest, then AND; OR last
+        ("NOT tag:solo", "pe"),
+        ("not not tag:solo", "s"),
+        ("NOT tag:solo AND tag:hat", "p"),
+        ("NOT (tag:solo OR tag:hat)", "e"),
+        ("NOT(tag:solo)", "pe"),
+        ("tag:hat OR tag:solo AND tags:0", "p"),
+        ("(tag:hat OR tag:solo) AND tags:0", ""),
+        ("tag:solo or tag:hat", "sp"),
+        ("girl NOT solo", "p"),
+        ("tag:solo tag:1girl", "s"),
+        ("（tag:solo OR tags:0）", "se"),
+        ("((tag:solo))", "s"),
+        ("notebook", ""),
+        ("*", "spe"),
+    ],
+)
+def test_which_pictures_are_meant(text: str, expected: str) -> None:
+    assert _found(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n"])
+def test_an_empty_filter_means_all(text: str) -> None:
+    assert parse_filter(text) is None
+
+
+def test_words_of_the_language_in_quotes_are_text() -> None:
+    test = parse_filter('"and"')
+    assert test(_item("sand")) and not test(_item("solo"))
+    assert parse_filter('tag:"not"')(_item("not, solo"))
+
+
+def test_tokens_need_someone_to_count_them() -> None:
+    assert _found("tokens:>4", count_tokens=lambda caption: len(caption.split())) == "sp"
+    with pytest.raises(FilterError, match="cannot be counted here; use `chars:`"):
+        parse_filter("tokens:>5")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tag:hat AND", "missing before the end"),
+        ("AND tag:hat", "missing before 'AND'"),
+        ("tag:a OR OR tag:b", "missing before 'OR'"),
+        ("NOT", "missing before the end"),
+        ("()", r"missing before '\)'"),
+        ("(tag:hat", "lacks a closing parenthesis"),
+        ("tag:hat)", "closing parenthesis too many"),
+        ("colour:red", r"`colour:`, which is not one of tag:, caption:.*stands in quotes"),
+        ("tag:", "behind `tag:`; write something like tag:hat"),
+        ("tag: (a)", "behind `tag:`"),
+        ("tags:many", "`tags:` needs a comparison and a number, like tags:>5, instead of 'many'"),
+        ("chars:>", "needs a comparison"),
+        ("tags:>-1", "needs a comparison"),
+        ('tag:"long hair', "behind `tag:`"),
+        ('"long hair', "is a quote not closed"),
+        ("(" * 5000, "nested too deeply"),
+    ],
+)
+def test_problems_say_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(FilterError, match=message):
+        parse_filter(text)
+
+
+def test_twenty_thousand_pictures_are_quick() -> None:
+    import time
+
+    items = [_item(", ".join(f"tag {(i * j) % 3000}" for j in range(1, 31)), f"set/{i}.png") for i in range(20_000)]
+    test = parse_filter("(tag:tag_1* OR caption:99) AND NOT name:7 AND tags:>20")
+    started_sec = time.process_time()
+    assert 0 < sum(map(test, items)) < len(items)
+    assert time.process_time() - started_sec < 10
