@@ -11,11 +11,13 @@ from .buckets import (
 )
 from .captions import caption_extension, read_caption, write_caption
 from .crop import open_image, place, placed_image
+from .duplicates import duplicate_notes, near_duplicates
 from .load import load_list, places_of
 from .name_pattern import NamePattern, name_pattern
 from .pictures import bucket_chart, contact_sheet
 from .roles import with_regularization, with_validation
 from .scan import scan_folder
+from .shapes import shape_notes
 from .split import held_out
 
 __all__ = [
@@ -27,10 +29,12 @@ __all__ = [
     "bucket_report",
     "caption_extension",
     "contact_sheet",
+    "duplicate_notes",
     "held_out",
     "load_list",
     "make_bucket_sizes",
     "name_pattern",
+    "near_duplicates",
     "open_image",
     "place",
     "placed_image",
@@ -39,6 +43,7 @@ __all__ = [
     "scan_folder",
     "select_bucket",
     "select_bucket_without_upscale",
+    "shape_notes",
     "with_regularization",
     "with_validation",
     "write_caption",
