@@ -19,6 +19,7 @@ from .roles import with_regularization, with_validation
 from .scan import scan_folder
 from .shapes import shape_notes
 from .split import held_out
+from .store import store_images
 
 __all__ = [
     "BucketCount",
@@ -44,6 +45,7 @@ __all__ = [
     "select_bucket",
     "select_bucket_without_upscale",
     "shape_notes",
+    "store_images",
     "with_regularization",
     "with_validation",
     "write_caption",
