@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from .prune import character_traits
+from .consolidate import general_tags
+from .lexicon import Lexicon
+from .prune import Pruned, Subject, prunable
 from .tags import match_key, spaced, tag_matcher, unescaped, without_duplicates
 
 Caption = tuple[str, ...]
@@ -165,14 +167,51 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class PruneCharacter:
-    """The character's own traits go: see `prune.character_traits`."""
+class Prune:
+    """What the pictures have in common because of their subject goes: see `prune.prunable`."""
 
+    subject: Subject
     min_share: float
+    lexicon: Lexicon | None = None
 
     def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
-        traits = character_traits(captions, self.min_share) - pinned
-        return tuple(_without(caption, traits) for caption in captions)
+        keys = frozenset(pruned.key for pruned in self.pruned(captions, pinned))
+        return tuple(_without(caption, keys) for caption in captions)
+
+    def pruned(self, captions: Captions, pinned: frozenset[str]) -> tuple[Pruned, ...]:
+        """What goes, and why."""
+        return tuple(pruned for pruned in prunable(captions, self.subject, self.min_share, self.lexicon) if pruned.key not in pinned)
+
+
+@dataclass(frozen=True)
+class Consolidate:
+    """Tags that a more specific one of the same caption says already go: see `consolidate.general_tags`."""
+
+    def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
+        return tuple(_without(caption, general_tags(caption) - pinned) for caption in captions)
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Other names become the tag that they mean, unless they mean several; spelled with blanks unless they had underscores."""
+
+    lexicon: Lexicon
+
+    def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
+        known: dict[str, str] = {}
+
+        def canonical(tag: str) -> str:
+            if tag not in known:
+                meant = self.lexicon.meant_by(tag)
+                is_meant = len(meant) == 1 and match_key(tag) not in pinned
+                known[tag] = (meant[0].name if "_" in tag else spaced(meant[0].name)) if is_meant else tag
+            return known[tag]
+
+        def renamed(caption: Caption) -> Caption:
+            new = tuple(map(canonical, caption))
+            return caption if new == caption else without_duplicates(new)
+
+        return tuple(map(renamed, captions))
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,15 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     append: outdoors                 at the end, where it is missing; `add:` is the same
     max: 30                          only the first 30 tags stay
     prune: character 40%             hair, eyes, ears and the like that 40 % of the solo pictures have: the trigger learns them
+    prune: style                     or outfit, or concept: what belongs to it and most pictures have (`prune` tells the kinds)
+    consolidate                      shirt goes where white shirt stands, smile where grin stands
     spaces                           long_hair becomes long hair; kaomoji such as ^_^ stay
     unescape                         poster \(object\) becomes poster (object)
 
 Tags are compared blind to case, to underscore or blank, and to escaped parentheses, and always as a whole: `hat` is not in
 `hatsune miku`. Tags are written into captions as the rule spells them. A comma separates tags, so `;d` is one; `\*` and `\?`
 stand for themselves. A pattern or replacement of `regex` in double quotes keeps its outer blanks. With nothing behind its
-arrow `replace` or `regex` removes. The full-width comma, colon and arrow of Chinese and Japanese keyboards do as well.
+arrow `replace` or `regex` removes. `alias`, with a lexicon only, turns other names of tags into the tags. The full-width comma, colon and arrow of Chinese and Japanese keyboards do as well.
 """
 
 from __future__ import annotations
@@ -30,14 +32,33 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .edits import Add, Caption, Captions, Deduplicate, Edit, Keep, Limit, Move, PruneCharacter, Remove, Replace, Respell, Sort, Substitute, Trigger
+from .edits import (
+    Add,
+    Alias,
+    Caption,
+    Captions,
+    Consolidate,
+    Deduplicate,
+    Edit,
+    Keep,
+    Limit,
+    Move,
+    Prune,
+    Remove,
+    Replace,
+    Respell,
+    Sort,
+    Substitute,
+    Trigger,
+)
 from .errors import RuleError
-from .tags import split_tags, without_duplicates
+from .lexicon import Lexicon
+from .prune import SUBJECTS, Pruned, usual_percent
+from .tags import match_key, split_tags, without_duplicates
 
 _NUM_NAMED = 8
-_USUAL_PRUNED_PERCENT = 40
 _SORTS = ("alphabetical", "frequency", "length")
 
 
@@ -63,10 +84,15 @@ class RuleCount:
     """Tags over all captions; a replaced tag counts in both."""
     removed: tuple[tuple[str, int], ...]
     """The tags that went and how often, the most frequent first."""
+    reasons: tuple[Pruned, ...] = ()
+    """Of `prune`: why they went."""
 
 
-def parse_rules(text: str) -> tuple[Rule, ...]:
-    """The rules of `text`, in their order. Raises RuleError with all problems and their line numbers."""
+def parse_rules(text: str, lexicon: Lexicon | None = None) -> tuple[Rule, ...]:
+    """The rules of `text`, in their order. `alias` needs the `lexicon`, `prune` finds names with it.
+
+    Raises RuleError with all problems and their line numbers.
+    """
     rules: list[Rule] = []
     problems: list[str] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
@@ -74,7 +100,7 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
         if not line or line.startswith("#"):
             continue
         try:
-            rules.append(Rule(number, line, _parse_line(line)))
+            rules.append(Rule(number, line, _parse_line(line, lexicon)))
         except ValueError as error:
             problems.append(f"Line {number}, `{line if len(line) <= 80 else line[:79] + '…'}`: {error}")
     if problems:
@@ -89,7 +115,8 @@ def apply_rules(rules: Sequence[Rule], captions: Sequence[Sequence[str]]) -> tup
     pinned: frozenset[str] = frozenset()
     for rule in rules:
         edited = rule.edit.edited(current, pinned)
-        counts.append(_count(rule, current, edited))
+        reasons = rule.edit.pruned(current, pinned) if isinstance(rule.edit, Prune) else ()
+        counts.append(replace(_count(rule, current, edited), reasons=reasons))
         if isinstance(rule.edit, Trigger):
             pinned |= rule.edit.keys
         current = edited
@@ -106,7 +133,8 @@ def _outcome(count: RuleCount) -> str:
         return "changed nothing"
     parts = [f"{count.num_captions} {'caption' if count.num_captions == 1 else 'captions'} changed"]
     if count.num_removed:
-        named = [tag if number == 1 else f"{tag} ×{number}" for tag, number in count.removed[:_NUM_NAMED]]
+        reasons = {pruned.key: f" ({pruned.kind}, in {pruned.share:.0%})" for pruned in count.reasons}
+        named = [f"{tag}{'' if number == 1 else f' ×{number}'}{reasons.get(match_key(tag), '')}" for tag, number in count.removed[:_NUM_NAMED]]
         more = ", …" if len(count.removed) > _NUM_NAMED else ""
         parts.append(f"{count.num_removed} {'tag' if count.num_removed == 1 else 'tags'} out ({', '.join(named)}{more})")
     if count.num_added:
@@ -125,20 +153,21 @@ def _count(rule: Rule, before: Captions, after: Captions) -> RuleCount:
     return RuleCount(rule, len(changed), removed.total(), num_added, tuple(by_number))
 
 
-def _parse_line(line: str) -> Edit:
+def _parse_line(line: str, lexicon: Lexicon | None) -> Edit:
     name, colon, body = (part.strip() for part in re.match(r"([^:：]*)([:：]?)(.*)", line, re.DOTALL).groups())
     word = name.casefold()
     if word in _WITHOUT_BODY:
         if body:
             raise ValueError(f"`{word}` takes nothing behind it; delete {body!r}.")
-        return _WITHOUT_BODY[word]
+        return _WITHOUT_BODY[word](lexicon)
     if word not in _WITH_BODY:
         near = difflib.get_close_matches(word, known := [*_WITH_BODY, *_WITHOUT_BODY], n=1)
         hint = f"Did you mean `{near[0]}`?" if near else f"A rule is one of {', '.join(known)}, then a colon and tags, like `remove: hat`."
         raise ValueError(f"there is no rule {name!r}. {hint}")
     if not colon or not body:
         raise ValueError(f"`{word}` needs {'a colon and ' if not colon else ''}something behind it, like `{_EXAMPLES[word]}`.")
-    return _WITH_BODY[word](body)
+    edit = _WITH_BODY[word](body)
+    return replace(edit, lexicon=lexicon) if isinstance(edit, Prune) else edit
 
 
 def _tags(body: str) -> Caption:
@@ -188,12 +217,20 @@ def _sort(body: str) -> Sort:
     return Sort(by, reverse=bool(rest))
 
 
-def _prune(body: str) -> PruneCharacter:
-    words = re.fullmatch(r"character(?:\s+(\d{1,3})\s*%)?", body.casefold())
-    percent = int(words[1] or _USUAL_PRUNED_PERCENT) if words else 0
+def _prune(body: str) -> Prune:
+    words = re.fullmatch(rf"({'|'.join(SUBJECTS)})(?:\s+(\d{{1,3}})\s*%)?", body.casefold())
+    percent = int(words[2] or usual_percent(words[1])) if words else 0
     if not 1 <= percent <= 100:
-        raise ValueError(f"write `character` and, if you like, a share from 1% to 100%, like `prune: character 40%`, instead of {body!r}.")
-    return PruneCharacter(percent / 100)
+        raise ValueError(
+            f"write one of {', '.join(SUBJECTS)} and, if you like, a share from 1% to 100%, like `prune: character 40%`, instead of {body!r}."
+        )
+    return Prune(words[1], percent / 100)
+
+
+def _alias(lexicon: Lexicon | None) -> Alias:
+    if lexicon is None:
+        raise ValueError("`alias` needs a lexicon that knows other names of tags; choose one.")
+    return Alias(lexicon)
 
 
 def _max(body: str) -> Limit:
@@ -217,7 +254,13 @@ _WITH_BODY: dict[str, Callable[[str], Edit]] = {
     "max": _max,
     "prune": _prune,
 }
-_WITHOUT_BODY: dict[str, Edit] = {"deduplicate": Deduplicate(), "spaces": Respell("spaces"), "unescape": Respell("unescaped")}
+_WITHOUT_BODY: dict[str, Callable[[Lexicon | None], Edit]] = {
+    "deduplicate": lambda _: Deduplicate(),
+    "consolidate": lambda _: Consolidate(),
+    "alias": _alias,
+    "spaces": lambda _: Respell("spaces"),
+    "unescape": lambda _: Respell("unescaped"),
+}
 _EXAMPLES = {
     **{name: f"{name}: 1girl, solo" for name in _WITH_BODY},
     "trigger": "trigger: mychar",

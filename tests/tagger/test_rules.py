@@ -4,6 +4,7 @@ import pytest
 
 from athanor.tagger import rules as language
 from athanor.tagger.errors import RuleError, TaggerError
+from athanor.tagger.lexicon import read_lexicon
 from athanor.tagger.rules import apply_rules, parse_rules, report
 
 
@@ -70,6 +71,9 @@ def _apply(text: str, *captions: str) -> list[str]:
         ("append: a, b", "x, A", "x, A, b"),
         ("add: b", "x", "x, b"),
         ("max: 2", "a, b, c", "a, b"),
+        # consolidate
+        ("consolidate", "1girl, shirt, white shirt, solo, hat, hatsune miku", "1girl, white shirt, solo, hat, hatsune miku"),
+        ("trigger: shirt\nconsolidate", "white shirt", "shirt, white shirt"),
         # a trigger stays in front
         ("trigger: zzz\nsort: alphabetical", "b, a", "zzz, a, b"),
         ("trigger: zzz\nfirst: 1girl\nprepend: photo", "a, 1girl", "zzz, photo, 1girl, a"),
@@ -154,6 +158,31 @@ def test_pruning_goes_before_or_after_other_rules() -> None:
     assert _apply("replace: chair -> cat ears\nprune: character 50%", *captions)[1] == "1girl, solo"
 
 
+def test_a_pruned_tag_is_told_with_its_reason() -> None:
+    captions = [("1girl", "Red_Hair", "tail"), ("1girl", "red hair"), ("1girl", "red hair", "hat")]
+    _, counts = apply_rules(parse_rules("prune: character"), captions)
+    assert report(counts) == "prune: character: 3 captions changed, 3 tags out (red hair ×2 (a trait, in 100%), Red_Hair (a trait, in 100%))"
+
+
+@pytest.mark.parametrize(
+    ("subject", "gone"), [("character", "red hair"), ("style", "sketch"), ("outfit", "hat"), ("concept", "red hair, sketch, hat")]
+)
+def test_prune_has_a_preset_for_each_subject(subject: str, gone: str) -> None:
+    (left,) = _apply(f"prune: {subject}", "1girl, red hair, sketch, hat")
+    assert set(left.split(", ")) == {"1girl", "red hair", "sketch", "hat"} - set(gone.split(", "))
+
+
+def test_aliases_become_their_tags(tmp_path) -> None:
+    file = tmp_path / "danbooru.csv"
+    file.write_text('hatsune_miku,4,9,"miku,初音"\nmiku_(other),4,9,"miku"\n1girl,0,9,"sole_female"\n^_^,0,9,"happy_face"\n', encoding="utf-8")
+    rules = parse_rules("trigger: 初音\nalias", read_lexicon(file))
+    captions = (("sole female", "a", "1girl"), ("Sole_Female", "初音", "miku"), ("happy face",), ("a", "a"))
+    edited, counts = apply_rules(rules, captions)
+    assert edited == (("初音", "1girl", "a"), ("初音", "1girl", "miku"), ("初音", "^_^"), ("初音", "a", "a"))
+    assert counts[1].num_captions == 3
+    assert apply_rules(parse_rules("alias", read_lexicon(file)), [("初音",), ("初_音", "x")])[0] == (("hatsune miku",), ("初_音", "x"))
+
+
 def test_all_problems_are_told_at_once() -> None:
     text = "trigger: fine\nremoev: a\n\n# ok\n1girl\nregex: (a -> b\nmax: many\nsort: colour\nremove:\ntrigger"
     with pytest.raises(RuleError) as error:
@@ -182,9 +211,11 @@ def test_all_problems_are_told_at_once() -> None:
         ("sort: length backwards", "sort by alphabetical, frequency, length"),
         ("deduplicate: a", "takes nothing behind it; delete 'a'"),
         (": a", "there is no rule ''"),
-        ("prune: style", "write `character`"),
+        ("prune: colour", "write one of character, style, outfit, concept"),
         ("prune: character 0%", "a share from 1% to 100%"),
         ("prune: character 40", "a share from 1% to 100%"),
+        ("alias", "`alias` needs a lexicon"),
+        ("consolidate: a", "takes nothing behind it"),
         ("delete everything", "A rule is one of trigger, remove"),
     ],
 )
@@ -196,7 +227,7 @@ def test_problems_name_the_value_and_the_way_out(line: str, message: str) -> Non
 def test_the_examples_of_the_description_are_rules() -> None:
     lines = [line.strip() for line in language.__doc__.split("\n\n")[1].splitlines()]
     rules = parse_rules("\n".join(re.split(r"\s{2,}", line)[0] for line in lines))
-    assert len(rules) == len(lines) - 1 == 16
+    assert len(rules) == len(lines) - 1 == 18
 
 
 def test_twenty_thousand_captions_are_quick() -> None:

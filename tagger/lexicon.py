@@ -1,0 +1,122 @@
+"""A list of the tags that a site knows, with their kinds, counts and other names: the one of the tagcomplete extension, or a WD tagger's.
+
+Tagcomplete's csv has no header: `name,type,count,"alias,alias"`, the last two optional. The one of a tagger begins with
+`tag_id,name,category,count`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import TaggerError
+from .tags import match_key
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tag of a lexicon."""
+
+    name: str
+    """As the file has it, mostly with underscores."""
+    category: int
+    """Danbooru's number (`categories`), or the site's own."""
+    count: int
+    """Of pictures on the site; 0 where the file does not say."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """Made by `read_lexicon`. Look-ups are blind to case, underscores and escaped parentheses."""
+
+    name: str
+    _tags: dict[str, Entry] = field(repr=False)
+    _aliases: dict[str, tuple[Entry, ...]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._tags)
+
+    def tag(self, text: str) -> Entry | None:
+        """The tag of that name; aliases do not count."""
+        return self._tags.get(match_key(text))
+
+    def meant_by(self, alias: str) -> tuple[Entry, ...]:
+        """The tags that `alias` is another name of; none if it is a tag itself or unknown."""
+        key = match_key(alias)
+        return () if key in self._tags else self._aliases.get(key, ())
+
+    def warning(self, trigger: str) -> str:
+        """Why `trigger` is a bad one, as a sentence; empty if it is a word that the lexicon does not know."""
+        entry, meant = self.tag(trigger), self.meant_by(trigger)
+        if entry is None and not meant:
+            return ""
+        what = f"is a tag of {self.name}" if entry else f"is another name of {', '.join(each.name for each in meant)} in {self.name}"
+        count = max(each.count for each in (*meant, *([entry] if entry else [])))
+        known = f" ({count:,} pictures)" if count else ""
+        return f"The trigger {trigger!r} {what}{known}: a model that knows it mixes both up. A word that nobody uses is better."
+
+
+def read_lexicon(file: Path) -> Lexicon:
+    """The lexicon in a csv of one of the two kinds, told apart by the first line.
+
+    Raises TaggerError if it cannot be read, with the line that is wrong.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = csv.reader(lines)
+            try:
+                first = next(rows, [])
+                columns = [name.strip().casefold() for name in first]
+                entries = _of_tagger(columns, rows) if {"name", "category"} <= set(columns) else _of_tagcomplete([first, *rows])
+                return _lexicon(file.stem, entries)
+            except (ValueError, IndexError, csv.Error) as error:
+                if isinstance(error, UnicodeDecodeError):
+                    raise
+                raise TaggerError(
+                    f'{file}, about line {rows.line_num}: {error}. Expected is name,type,count,"aliases" or, with that first line, tag_id,name,category,count.'
+                ) from error
+    except OSError as error:
+        raise TaggerError(f"Cannot read {file}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise TaggerError(f"{file} is not UTF-8 text (byte {error.start}). Open it in an editor and save it as UTF-8.") from error
+
+
+_Row = tuple[Entry, tuple[str, ...]]
+
+
+def _of_tagger(columns: Sequence[str], rows: Iterable[list[str]]) -> list[_Row]:
+    name, category = columns.index("name"), columns.index("category")
+    count = columns.index("count") if "count" in columns else None
+    return [(Entry(row[name], int(row[category]), _number(row[count]) if count is not None else 0), ()) for row in rows if row]
+
+
+def _of_tagcomplete(rows: Iterable[list[str]]) -> list[_Row]:
+    found: list[_Row] = []
+    for row in rows:
+        if not row or not row[0].strip():
+            continue
+        if len(row) < 2:
+            raise ValueError(f"{row[0][:40]!r} has no type")
+        aliases = tuple(alias.strip() for alias in row[3].split(",") if alias.strip()) if len(row) > 3 else ()
+        found.append((Entry(row[0].strip(), int(row[1] or 0), _number(row[2]) if len(row) > 2 else 0), aliases))
+    return found
+
+
+def _number(text: str) -> int:
+    """Extra files have a remark where the count belongs."""
+    return int(text) if text.strip().isdecimal() else 0
+
+
+def _lexicon(name: str, rows: Sequence[_Row]) -> Lexicon:
+    if not rows:
+        raise ValueError("there is no tag in it")
+    tags: dict[str, Entry] = {}
+    aliases: dict[str, tuple[Entry, ...]] = {}
+    for entry, others in rows:
+        tags.setdefault(match_key(entry.name), entry)
+        for other in others:
+            known = aliases.get(key := match_key(other), ())
+            aliases[key] = known if entry in known else (*known, entry)
+    return Lexicon(name, tags, aliases)

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from athanor.tagger.errors import TaggerError
+from athanor.tagger.lexicon import Entry, Lexicon, read_lexicon
+
+TAGCOMPLETE = """1girl,0,5000000,"1girls,sole_female"
+hatsune_miku,4,100000,"miku,初音ミク"
+miku_(other),4,10,"miku"
+hat,0,900000,"hats,head_wear"
+cap,0,500,"hat,caps"
+"quoted, name",0,5,
+someone,1
+^_^,0,1000,"^^,happy_eyes"
+"""
+
+
+def _read(folder: Path, text: str, name: str = "danbooru 标签.csv") -> Lexicon:
+    (folder / name).write_text(text, encoding="utf-8")
+    return read_lexicon(folder / name)
+
+
+def test_tagcomplete_s_csv_has_no_header(tmp_path: Path) -> None:
+    lexicon = _read(tmp_path, "\ufeff" + TAGCOMPLETE)
+    assert lexicon.name == "danbooru 标签" and len(lexicon) == 8
+    assert lexicon.tag("Hatsune Miku") == lexicon.tag("hatsune_miku") == Entry("hatsune_miku", 4, 100_000)
+    assert lexicon.tag("someone") == Entry("someone", 1, 0)
+    assert lexicon.tag(r"miku \(other\)").count == 10
+    assert lexicon.tag("nothing") is None and lexicon.tag("sole female") is None
+
+
+def test_aliases_lead_to_their_tags(tmp_path: Path) -> None:
+    lexicon = _read(tmp_path, TAGCOMPLETE)
+    assert [entry.name for entry in lexicon.meant_by("Sole Female")] == ["1girl"]
+    assert [entry.name for entry in lexicon.meant_by("miku")] == ["hatsune_miku", "miku_(other)"]
+    assert [entry.name for entry in lexicon.meant_by("初音ミク")] == ["hatsune_miku"]
+    assert lexicon.meant_by("hat") == (), "a tag means itself, whatever else it is an alias of"
+    assert lexicon.meant_by("nothing") == ()
+
+
+def test_a_tagger_s_csv_is_told_by_its_first_line(tmp_path: Path) -> None:
+    lexicon = _read(tmp_path, "tag_id,name,category,count\n1,general,9,5\n2,long_hair,0,7\n")
+    assert len(lexicon) == 2 and lexicon.tag("long hair") == Entry("long_hair", 0, 7)
+    assert _read(tmp_path, "name,category\nlong_hair,0\n").tag("long hair") == Entry("long_hair", 0, 0)
+    assert _read(tmp_path, "name,0,5,\ncategory,0,4,\n").tag("category") == Entry("category", 0, 4)
+
+
+def test_a_remark_in_place_of_the_count_is_no_count(tmp_path: Path) -> None:
+    assert _read(tmp_path, "masterpiece,5,Quality tag,\nbest_quality,5,,\n").tag("masterpiece") == Entry("masterpiece", 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no tag"),
+        (b"1girl\n", "'1girl' has no type"),
+        (b"1girl,0,5,\nhat,colour,3,\n", "line 2.*colour"),
+        (b"tag_id,name,category,count\n1,hat\n", "line 2"),
+        ("帽子,0,5,\n".encode("gbk"), "save it as UTF-8"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(TaggerError, match=message) as error:
+        read_lexicon(tmp_path / "x.csv")
+    assert str(tmp_path / "x.csv") in str(error.value)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TaggerError, match="Cannot read"):
+        read_lexicon(tmp_path / "absent.csv")
+
+
+def test_triggers_that_mean_something_already(tmp_path: Path) -> None:
+    lexicon = _read(tmp_path, TAGCOMPLETE, "danbooru.csv")
+    assert lexicon.warning("mychar") == ""
+    assert lexicon.warning("Hat").startswith("The trigger 'Hat' is a tag of danbooru (900,000 pictures)")
+    assert "another name of hatsune_miku, miku_(other) in danbooru (100,000 pictures)" in lexicon.warning("miku")
+    assert "pictures)" not in lexicon.warning("someone")
+
+
+def test_a_large_lexicon_is_read_in_little_time(tmp_path: Path) -> None:
+    import time
+
+    text = "\n".join(f'tag_{i}_(series),{i % 6},{200_000 - i},"other_{i},alias_{i}"' for i in range(140_000))
+    started_sec = time.process_time()
+    lexicon = _read(tmp_path, text)
+    assert time.process_time() - started_sec < 20
+    assert len(lexicon) == 140_000 and lexicon.meant_by("alias 99")[0].name == "tag_99_(series)"
