@@ -33,7 +33,7 @@ from .labels import ATTRIBUTES, CHARACTERS, LABELS, labels_of, write_labels
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "tagger" / "miniature"
 SEED = 5
 NUM_PICTURES, CHARACTER_SHARE = 4000, 0.15
-STEPS, BATCH, PEAK_RATE = 1500, 32, 2e-3
+STEPS, BATCH, PEAK_RATE = 2400, 32, 2e-3
 NUM_CHECKED, LEAST_RIGHT = 400, 0.97
 
 
@@ -84,11 +84,11 @@ def roughened(pixels: torch.Tensor, rng: random.Random, draw: torch.Generator) -
     images = pixels.permute(0, 3, 1, 2)
     if rng.random() < 0.3:
         # A wider or higher picture, in the white square that every tagger puts one into.
-        more = rng.randint(2, side // 6)
+        more = rng.randint(1, side // 12)
         wider, white = ((more, more, 0, 0), (0, 0, more, more)) if rng.random() < 0.5 else ((0, 0, more, more), (more, more, 0, 0))
         images = functional.pad(functional.pad(images, wider, mode="replicate"), white, value=255.0)
     if rng.random() < 0.5:
-        size = rng.randint(side // 3, side)
+        size = rng.randint(side // 2, side)
         images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
     images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
     if rng.random() < 0.3:
