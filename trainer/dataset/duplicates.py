@@ -28,7 +28,7 @@ _MAX_RATIO = 1.1
 """Between the aspect ratios."""
 _THUMBNAIL_SIDE_PX = 16
 _DRAFT_PX = 64
-_NUM_PAIRS_AT_ONCE = 1 << 20
+_NUM_ROWS_AT_ONCE = 256
 _NUM_DECODED_AT_ONCE = 64
 
 
@@ -52,10 +52,12 @@ def near_duplicates(
     thumbnails = numpy.frombuffer(b"".join(look[HASH_BYTES:] for look in looks), numpy.uint8).reshape(-1, THUMBNAIL_BYTES)
     ratios = numpy.array([sample.width_px / sample.height_px for sample in samples], numpy.float32)
     groups = numpy.arange(len(samples))
+    brightness = thumbnails.mean(axis=1, dtype=numpy.float32)
+    by_brightness = numpy.argsort(brightness)
     for band in range(HASH_BYTES):
-        order = numpy.argsort(hashes[:, band], kind="stable")
+        order = by_brightness[numpy.argsort(hashes[by_brightness, band], kind="stable")]
         for members in numpy.split(order, numpy.flatnonzero(numpy.diff(hashes[order, band])) + 1):
-            _join(members, band, hashes, thumbnails, ratios, groups)
+            _join(members, band, hashes, thumbnails, brightness, ratios, groups)
     members_of: defaultdict[int, list[Sample]] = defaultdict(list)
     for sample, group in zip(samples, groups.tolist(), strict=True):
         members_of[group].append(sample)
@@ -68,27 +70,42 @@ def duplicate_notes(groups: Sequence[Sequence[Sample]]) -> list[str]:
     return capped([sentence.format(" and ".join(Path(sample.path).name for sample in group)) for group in groups], "groups of images that look alike")
 
 
-def _join(members: numpy.ndarray, band: int, hashes: numpy.ndarray, thumbnails: numpy.ndarray, ratios: numpy.ndarray, groups: numpy.ndarray) -> None:
-    """Gives one number in `groups` to those of `members` (alike in byte `band` of the hash) that look alike.
+def _join(
+    members: numpy.ndarray,
+    band: int,
+    hashes: numpy.ndarray,
+    thumbnails: numpy.ndarray,
+    brightness: numpy.ndarray,
+    ratios: numpy.ndarray,
+    groups: numpy.ndarray,
+) -> None:
+    """Gives one number in `groups` to those of `members` (alike in byte `band` of the hash, from dark to bright) that look alike.
 
     Pairs that are alike in an earlier byte were compared there. Where many hashes are equal, as in plain pictures, the mean
-    colours leave few thumbnails to compare.
+    brightness and colours leave few thumbnails to compare.
     """
     import numpy
 
+    if (hashes[members, :band] == hashes[members[0], :band]).all(axis=0).any():
+        return
+    limit = _MAX_DIFFERENCE * 255
     numbers = numpy.ascontiguousarray(hashes[members]).view("<u8")[:, 0]
+    earlier = [numpy.uint64(0xFF << (8 * each)) for each in range(band)]
     colours = thumbnails[members].reshape(len(members), -1, 3).mean(axis=1, dtype=numpy.float32)
-    logs = numpy.log(ratios[members])
-    rows_at_once = max(1, _NUM_PAIRS_AT_ONCE // len(members))
-    for start in range(1, len(members), rows_at_once):
-        stop = min(len(members), start + rows_at_once)
-        is_near = _num_bits(numbers[start:stop, None] ^ numbers[None, :stop]) <= _MAX_DISTANCE
+    lights, logs = brightness[members], numpy.log(ratios[members])
+    for start in range(0, len(members), _NUM_ROWS_AT_ONCE):
+        stop = min(len(members), start + _NUM_ROWS_AT_ONCE)
+        low = int(numpy.searchsorted(lights, lights[start] - limit))
+        different = numbers[start:stop, None] ^ numbers[None, low:stop]
+        is_near = _num_bits(different) <= _MAX_DISTANCE
+        for mask in earlier:
+            is_near &= (different & mask) != 0
         firsts, seconds = numpy.nonzero(is_near)
-        firsts += start
-        firsts, seconds = firsts[seconds < firsts], seconds[seconds < firsts]
+        firsts, seconds = firsts + start, seconds + low
+        is_pair = (seconds < firsts) & (lights[firsts] - lights[seconds] < limit)
+        firsts, seconds = firsts[is_pair], seconds[is_pair]
         wanted = numpy.abs(logs[firsts] - logs[seconds]) < numpy.log(_MAX_RATIO)
-        wanted &= numpy.abs(colours[firsts] - colours[seconds]).mean(axis=1) < _MAX_DIFFERENCE * 255
-        wanted &= (hashes[members[firsts], :band] != hashes[members[seconds], :band]).all(axis=1)
+        wanted &= numpy.abs(colours[firsts] - colours[seconds]).mean(axis=1) < limit
         _join_pairs(members[firsts[wanted]], members[seconds[wanted]], thumbnails, groups)
 
 

@@ -137,7 +137,7 @@ def test_the_groups_are_those_of_comparing_all_pairs(seed, monkeypatch):
         for bit in draw.integers(0, 64, draw.integers(0, 8)):
             code[bit // 8] ^= 1 << (bit % 8)
     thumbnails = numpy.clip(draw.integers(0, 4, (120, 1)) * 9 + draw.integers(0, 8, (120, THUMBNAIL_BYTES)), 0, 255).astype(numpy.uint8)
-    monkeypatch.setattr(module, "_NUM_PAIRS_AT_ONCE", 64)
+    monkeypatch.setattr(module, "_NUM_ROWS_AT_ONCE", 7)
     groups = near_duplicates(looks_of(hashes, thumbnails, monkeypatch))
     found = {frozenset(int(sample.path[1:]) for sample in group) for group in groups}
     assert found == all_pairs(hashes, thumbnails) and found
