@@ -43,6 +43,13 @@ class Header:
     """The format that the content has: a value of `IMAGE_EXTENSIONS`."""
     has_alpha: bool = False
     """Whether parts of it may be transparent."""
+    is_turned: bool = False
+    """Whether it lies on its side, on its head or mirrored until its orientation is applied."""
+    is_cmyk: bool = False
+    is_deep: bool = False
+    """Whether it has more than 8 bits a channel."""
+    has_profile: bool = False
+    """Whether its colours are those of another profile than sRGB."""
 
 
 class UnusableImageError(Exception):
@@ -79,8 +86,10 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
             here = file.tell()
             tail = _tail(file)
             file.seek(here)
-            if _orientation(picture, path, tail) in _SIDEWAYS and kind != "TIFF":
+            orientation = _orientation(picture, path, tail)
+            if orientation in _SIDEWAYS and kind != "TIFF":
                 width_px, height_px = height_px, width_px
+            is_deep = picture.mode[0] in "IF" or any(";16" in str(tile[-1]) for tile in picture.tile)
             _check_whole(picture, path, tail, kind, check_png_content)
             has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     except UnusableImageError:
@@ -96,7 +105,16 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     except Exception as error:
         # The decoders raise all sorts: SyntaxError, struct.error, ValueError, RuntimeError, OSError without a number.
         raise UnusableImageError(f"is broken ({error or type(error).__name__})", _REPLACE) from None
-    return Header(width_px, height_px, kind, has_alpha)
+    return Header(
+        width_px,
+        height_px,
+        kind,
+        has_alpha,
+        is_turned=orientation in range(2, 9),
+        is_cmyk=picture.mode == "CMYK",
+        is_deep=is_deep,
+        has_profile=_is_foreign(picture.info.get("icc_profile")),
+    )
 
 
 def open_picture(file: Path | BinaryIO) -> Image.Image:
@@ -113,6 +131,11 @@ def _orientation(picture: Image.Image, path: Path, tail: bytes) -> int:
         return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
     with open_picture(path) as fresh:
         return int(fresh.getexif().get(_ORIENTATION, 1))
+
+
+def _is_foreign(icc_profile: bytes | None) -> bool:
+    """By the name in the profile, in Latin letters or UTF-16."""
+    return bool(icc_profile) and b"sRGB" not in icc_profile and b"\0s\0R\0G\0B" not in icc_profile
 
 
 def _check_whole(picture: Image.Image, path: Path, tail: bytes, kind: str, check_png_content: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +12,10 @@ from pathlib import Path
 from ..types import Sample
 from .captions import DEFAULT_EXTENSIONS, read_caption
 from .found import Found
-from .header import IMAGE_EXTENSIONS, UnusableImageError, read_header
+from .header import IMAGE_EXTENSIONS, Header, UnusableImageError, read_header
 from .masks import Masks, MaskSource
 from .name_pattern import NamePattern
-from .notes import capped, listed
+from .notes import capped, listed, several
 
 _MAX_PNG_BYTES_CHECKED = 1 << 30
 
@@ -45,6 +45,7 @@ class _Read:
     on_kind: str = ""
     on_caption: tuple[str, ...] = ()
     on_mask: str = ""
+    header: Header | None = None
 
 
 def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: MaskSource = None) -> tuple[dict[str, Sample], list[str]]:
@@ -69,6 +70,8 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
         without_mask += [f"{each.name} {read.on_mask}; the loss counts everywhere in it."] if read.on_mask else []
         unnamed += [each.name] if captions.pattern and read.sample.caption is None else []
     notes = [*capped(left_out, "images that were left out"), *capped(kinds, "files with a wrong ending")]
+    headers = {each.name: read.header for each, read in zip(found, results, strict=True) if read.header is not None}
+    notes += _conversions(headers, is_alpha_wanted=mask_source == "alpha")
     shared = _same_stems(samples) if captions.extensions else []
     notes += [*capped(shared, "such names"), *capped(on_captions, "remarks on caption files"), *capped(without_mask, "images without mask")]
     if captions.pattern and unnamed:
@@ -107,7 +110,7 @@ def _read_image(found: Found, captions: CaptionSource, masks: Masks, is_thorough
     )
     is_misnamed = header.kind != IMAGE_EXTENSIONS.get(found.path.suffix.lower())
     on_kind = f"{found.name} is in truth a {header.kind} file; it is used as such." if is_misnamed else ""
-    return _Read(_completed(sample, captions), "", on_kind, on_caption, on_mask)
+    return _Read(_completed(sample, captions), "", on_kind, on_caption, on_mask, header)
 
 
 def _completed(sample: Sample, captions: CaptionSource) -> Sample:
@@ -115,6 +118,22 @@ def _completed(sample: Sample, captions: CaptionSource) -> Sample:
         return sample
     caption = None if sample.caption is None else captions.completed(sample.caption)
     return replace(sample, caption=caption, class_tokens=sample.class_tokens and captions.completed(sample.class_tokens))
+
+
+def _conversions(headers: Mapping[str, Header], is_alpha_wanted: bool) -> list[str]:
+    """What is done to the pixels of images that are not plain RGB, and upright, already."""
+    kinds = {
+        "{} turned as the camera noted: {}.": lambda header: header.is_turned,
+        "{} in CMYK, converted to RGB: {}.": lambda header: header.is_cmyk,
+        "{} with 16 bits a channel or more, reduced to 8: {}.": lambda header: header.is_deep,
+        "{} with a colour profile, converted to sRGB: {}.": lambda header: header.has_profile,
+        "{} with transparent parts, put on white: {}.": lambda header: header.has_alpha and not is_alpha_wanted,
+    }
+    notes = []
+    for sentence, is_one in kinds.items():
+        if names := [name for name, header in headers.items() if is_one(header)]:
+            notes.append(sentence.format(several(len(names), "image"), listed(names)))
+    return notes
 
 
 def _same_stems(samples: dict[str, Sample]) -> list[str]:
