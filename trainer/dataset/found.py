@@ -98,7 +98,8 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
     except OSError as error:
         walk.notes.append(f"The subfolder {_name(walk, folder)} cannot be read ({error.strerror or error}) and was left out.")
         return
-    listed = frozenset(entry.name for entry in entries)
+    strange = {entry.name for entry in entries if entry.is_symlink() and not _inside(walk, folder / entry.name)}
+    listed = frozenset(entry.name for entry in entries if entry.name not in strange)
     class_tokens = class_tokens_of(folder)
     for entry in entries:
         path = folder / entry.name
@@ -106,9 +107,9 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
             continue
         if entry.is_dir():
             _read_subfolder(walk, path, repeats, concept, inside_numbered)
-        elif path.suffix.lower() not in IMAGE_EXTENSIONS:
+        elif path.suffix.lower() not in IMAGE_EXTENSIONS and entry.name not in strange:
             walk.others[path.suffix.lower() or "without an ending"] += 1
-        elif entry.is_symlink() and not _inside(walk, path):
+        elif entry.name in strange:
             walk.notes.append(
                 f"{_name(walk, path)} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it."
             )

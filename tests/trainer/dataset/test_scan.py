@@ -224,6 +224,21 @@ def test_links_out_of_the_folder_are_left_out(tmp_path):
     assert any(note.startswith("link.png is a link") for note in dataset.notes)
 
 
+def test_a_caption_that_is_a_link_out_of_the_folder_is_not_read(tmp_path):
+    save(tmp_path / "set" / "a.png")
+    save(tmp_path / "set" / "b.png")
+    (tmp_path / "secret").write_text("password", encoding="utf-8")
+    (tmp_path / "set" / "shared.text").write_text("both", encoding="utf-8")
+    try:
+        (tmp_path / "set" / "a.txt").symlink_to(tmp_path / "secret")
+        (tmp_path / "set" / "b.txt").symlink_to(tmp_path / "set" / "shared.text")
+    except OSError:
+        pytest.skip("this system makes no links")
+    dataset = scan_folder(tmp_path / "set")
+    assert [s.caption for s in dataset.samples] == [None, "both"]
+    assert "leads out of the folder" in note_on(dataset, "a.txt")
+
+
 def test_the_held_out_share_follows_the_relative_name(tmp_path):
     for i in range(12):
         save(tmp_path / "1_a" / f"{i}.png")
