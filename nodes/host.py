@@ -26,6 +26,7 @@ def register_folders() -> None:
     """Tells ComfyUI of the folders that the nodes use, and of the epochs of earlier runs. Never fails: a pack that does is dropped."""
     models = Path(folder_paths.models_dir)
     folder_paths.add_model_folder_path("wd_taggers", str(models / "wd_taggers"))
+    folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
     for kind, folder in _epoch_folders(runs_root()):
         folder_paths.add_model_folder_path(kind, str(folder))
 
@@ -69,6 +70,15 @@ def cache_folder() -> Path:
 def tagger_roots() -> list[Path]:
     """Where taggers lie: models/wd_taggers, the folder of the WD14 Tagger pack, and the pack's own."""
     return [*map(Path, folder_paths.get_folder_paths("wd_taggers")), Path(folder_paths.models_dir) / "wd14_tagger"]
+
+
+def lexicon_files() -> dict[str, Path]:
+    """The lists of tags in models/tag_lexicons, by name; of two with one name the one in the earlier folder."""
+    found: dict[str, Path] = {}
+    for root in map(Path, folder_paths.get_folder_paths("tag_lexicons")):
+        for file in sorted(root.rglob("*.csv")):
+            found.setdefault(file.relative_to(root).as_posix(), file)
+    return found
 
 
 def save_folder(kind: str) -> Path:

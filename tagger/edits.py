@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -138,6 +139,22 @@ class Move:
             return -1 if found is None else found
 
         return _behind_pinned(captions, pinned, lambda tags: tuple(sorted(tags, key=rank)))
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """All but the first `num_kept` in an order by chance, which is the same every time for the same tags and `seed`."""
+
+    num_kept: int
+    seed: int = 0
+
+    def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
+        def shuffled(tags: Caption) -> Caption:
+            rest = sorted(tags[self.num_kept :], key=match_key)
+            random.Random(f"{self.seed} {' '.join(map(match_key, rest))}").shuffle(rest)
+            return (*tags[: self.num_kept], *rest)
+
+        return _behind_pinned(captions, pinned, shuffled)
 
 
 @dataclass(frozen=True)

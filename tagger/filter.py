@@ -15,6 +15,7 @@ anywhere. The full-width colon, parentheses and quotes of Chinese and Japanese k
 from __future__ import annotations
 
 import operator
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,16 @@ def parse_filter(text: str, count_tokens: CountTokens | None = None) -> Test | N
     if not reader.is_at_end():
         raise FilterError(f"The filter {text!r} has a closing parenthesis too many.")
     return test
+
+
+def filter_items(paths: Sequence[str], captions: Sequence[tuple[tuple[str, ...], str]]) -> tuple[Item, ...]:
+    """Pictures for a filter, from their full paths and their (tags, caption): each path is told from the folder that holds them all."""
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    except ValueError:  # none at all, or on several drives
+        root = ""
+    shown = [os.path.relpath(path, root) if root else path for path in paths]
+    return tuple(Item(path, tags, caption) for path, (tags, caption) in zip(shown, captions, strict=True))
 
 
 class _Reader:

@@ -13,6 +13,7 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     first: 1girl, solo               those that are there come first, in this order; `last:` likewise
     prepend: photo                   in front, where it is missing
     append: outdoors                 at the end, where it is missing; `add:` is the same
+    shuffle: 2                       by chance, but the first 2 stay in front; the same every time; `seed 7` behind it gives another order
     max: 30                          only the first 30 tags stay
     prune: character 40%             hair, eyes, ears and the like that 40 % of the solo pictures have: the trigger learns them
     prune: style                     or outfit, or concept: what belongs to it and most pictures have (`prune` tells the kinds)
@@ -49,6 +50,7 @@ from .edits import (
     Remove,
     Replace,
     Respell,
+    Shuffle,
     Sort,
     Substitute,
     Trigger,
@@ -233,6 +235,15 @@ def _alias(lexicon: Lexicon | None) -> Alias:
     return Alias(lexicon)
 
 
+def _shuffle(body: str) -> Shuffle:
+    match = re.fullmatch(r"(\d{1,4})(?:\s+seed\s+(\d{1,9}))?", body.casefold())
+    if not match:
+        raise ValueError(
+            f"write how many tags stay in front, from 0, and a seed if you like, like `shuffle: 1` or `shuffle: 1 seed 7`, not {body!r}."
+        )
+    return Shuffle(int(match[1]), int(match[2] or 0))
+
+
 def _max(body: str) -> Limit:
     if not body.isdecimal() or int(body) < 1:
         raise ValueError(f"{body!r} is not a number of tags; write a whole number from 1, like `max: 30`.")
@@ -251,6 +262,7 @@ _WITH_BODY: dict[str, Callable[[str], Edit]] = {
     "prepend": lambda body: Add(_tags(body), "front"),
     "append": lambda body: Add(_tags(body), "end"),
     "add": lambda body: Add(_tags(body), "end"),
+    "shuffle": _shuffle,
     "max": _max,
     "prune": _prune,
 }
@@ -267,6 +279,7 @@ _EXAMPLES = {
     "replace": "replace: old tag -> new tag",
     "regex": r"regex: ^(\w+) eyes$ -> \1 iris",
     "sort": "sort: frequency",
+    "shuffle": "shuffle: 1",
     "max": "max: 30",
     "prune": "prune: character 40%",
 }

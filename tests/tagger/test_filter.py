@@ -1,6 +1,6 @@
 import pytest
 
-from athanor.tagger.filter import FilterError, Item, parse_filter
+from athanor.tagger.filter import FilterError, Item, filter_items, parse_filter
 
 
 def _item(caption: str, path: str = "set/pic.png") -> Item:
@@ -130,3 +130,13 @@ def test_twenty_thousand_pictures_are_quick() -> None:
     started_sec = time.process_time()
     assert 0 < sum(map(test, items)) < len(items)
     assert time.process_time() - started_sec < 10
+
+
+def test_paths_begin_at_the_folder_of_all_pictures(tmp_path) -> None:
+    paths = [tmp_path / "girls" / "a" / "1.png", tmp_path / "girls" / "b" / "2.png", tmp_path / "girls" / "3.png"]
+    items = filter_items([str(path) for path in paths], [(("x",), "x")] * 3)
+    assert [item.path.replace("\\", "/") for item in items] == ["a/1.png", "b/2.png", "3.png"]
+    assert [parse_filter("path:a/")(item) for item in items] == [True, False, False]
+    assert not any(map(parse_filter("girls"), items)), "the folder itself is no reason to be found"
+    assert filter_items([], []) == ()
+    assert filter_items([str(paths[0])], [((), "")])[0].path == "1.png"

@@ -158,6 +158,19 @@ def test_pruning_goes_before_or_after_other_rules() -> None:
     assert _apply("replace: chair -> cat ears\nprune: character 50%", *captions)[1] == "1girl, solo"
 
 
+def test_shuffling_keeps_the_front_and_repeats_itself() -> None:
+    tags = [f"tag {i}" for i in range(20)]
+    (first,) = _apply("shuffle: 3", ", ".join(tags))
+    (again,) = _apply("shuffle: 3", ", ".join(tags[:3] + tags[:2:-1]))
+    (other,) = _apply("shuffle: 3 seed 7", ", ".join(tags))
+    assert first == again != other
+    for text in (first, other):
+        assert text.split(", ")[:3] == tags[:3] and sorted(text.split(", ")) == sorted(tags) and text.split(", ") != tags
+    assert _apply("trigger: me\nshuffle: 0", "a")[0] == "me, a"
+    (pinned,) = _apply("trigger: me\nshuffle: 1", ", ".join(tags))
+    assert pinned.startswith("me, tag 0, ") and _apply("shuffle: 9", "b, a") == ["b, a"]
+
+
 def test_a_pruned_tag_is_told_with_its_reason() -> None:
     captions = [("1girl", "Red_Hair", "tail"), ("1girl", "red hair"), ("1girl", "red hair", "hat")]
     _, counts = apply_rules(parse_rules("prune: character"), captions)
@@ -214,6 +227,8 @@ def test_all_problems_are_told_at_once() -> None:
         ("prune: colour", "write one of character, style, outfit, concept"),
         ("prune: character 0%", "a share from 1% to 100%"),
         ("prune: character 40", "a share from 1% to 100%"),
+        ("shuffle: all", "how many tags stay in front"),
+        ("shuffle: 1 seed x", "how many tags stay in front"),
         ("alias", "`alias` needs a lexicon"),
         ("consolidate: a", "takes nothing behind it"),
         ("delete everything", "A rule is one of trigger, remove"),
@@ -227,7 +242,7 @@ def test_problems_name_the_value_and_the_way_out(line: str, message: str) -> Non
 def test_the_examples_of_the_description_are_rules() -> None:
     lines = [line.strip() for line in language.__doc__.split("\n\n")[1].splitlines()]
     rules = parse_rules("\n".join(re.split(r"\s{2,}", line)[0] for line in lines))
-    assert len(rules) == len(lines) - 1 == 18
+    assert len(rules) == len(lines) - 1 == 19
 
 
 def test_twenty_thousand_captions_are_quick() -> None:
