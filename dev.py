@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -208,7 +209,8 @@ def run_comfyui(options: argparse.Namespace) -> int:
     process = subprocess.Popen(command, cwd=comfyui, env=comfyui_server.server_environment())
     try:
         return process.wait()
-    except KeyboardInterrupt:  # the terminal sent it to ComfyUI as well
+    except KeyboardInterrupt as reason:
+        _pass_on(reason, process)
         try:
             process.wait(timeout=20)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -227,7 +229,8 @@ def run_tests(options: argparse.Namespace) -> int:
     process = subprocess.Popen([str(PYTHON), "-m", "pytest", *options.arguments], cwd=ROOT, env=environment)
     try:
         return process.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as reason:
+        _pass_on(reason, process)
         return process.wait()
 
 
@@ -253,8 +256,22 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which came to this process alone; Ctrl+C comes to the children as well."""
+
+
+def _interrupt(*_: object) -> None:
+    raise _Terminated
+
+
+def _pass_on(reason: KeyboardInterrupt, process: subprocess.Popen[bytes]) -> None:
+    if isinstance(reason, _Terminated):
+        process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
+
+
 def main(words: Sequence[str]) -> int:
     options = parse(words)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that a server is stopped then, too
     try:
         install()
         return {"demo": run_demo, "test": run_tests, "comfyui": run_comfyui, "install": lambda _: 0}[options.command](options)

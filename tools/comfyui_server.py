@@ -5,6 +5,7 @@ Standard library only, because dev.py runs before anything is installed.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -138,7 +139,7 @@ class ComfyUI:
             try:
                 self.get("/system_stats", timeout_sec=5)
                 return
-            except (OSError, ServerError):
+            except (OSError, http.client.HTTPException, ServerError):
                 time.sleep(_POLL_SEC)
         raise ServerError(f"ComfyUI did not answer within {START_LIMIT_SEC:.0f} seconds. The end of its log:\n{self.log_tail()}")
 
@@ -218,7 +219,10 @@ class ComfyUI:
         while time.monotonic() < end:
             if not self.is_running():
                 raise ServerError(f"ComfyUI ended with code {self.process.returncode}. The end of its log:\n{self.log_tail()}")
-            entry = self.history(prompt_id)
+            try:
+                entry = self.history(prompt_id)
+            except (OSError, http.client.HTTPException):  # it is busy, or it has just died: the next round tells
+                entry = None
             if entry is not None:
                 return entry
             if meanwhile is not None:
