@@ -24,7 +24,7 @@ from .judge import judge
 
 SEED = 77
 NUM_PROMPTS = 32
-STEPS, GUIDANCE = 20, 4.5
+STEPS, GUIDANCE = 16, 4.5
 
 
 def fixed_prompts(num: int = NUM_PROMPTS) -> list[str]:
