@@ -14,11 +14,14 @@ class AthanorExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .base_model import LoadBaseModel
         from .bucket import Bucket
+        from .captions import SaveCaptions
         from .compare import XYPlotCompare
-        from .dataset import LoadDataset, SaveCaptions
+        from .dataset import LoadDataset
         from .editing import EditTags
         from .epochs import PlotLoss, SaveEpoch
+        from .exchange import DatasetToImages, ImagesToDataset
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
 
-        return [LoadBaseModel, LoadDataset, AutoTag, EditTags, SaveCaptions, Bucket, TrainLora, TrainEmbedding, SaveEpoch, PlotLoss, XYPlotCompare]
+        dataset = [LoadDataset, ImagesToDataset, AutoTag, EditTags, SaveCaptions, Bucket, DatasetToImages]
+        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, SaveEpoch, PlotLoss, XYPlotCompare]

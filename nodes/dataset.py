@@ -1,4 +1,4 @@
-"""Load Dataset and Save Captions: images and their captions in and out of the graph."""
+"""Load Dataset: images and their captions into the graph."""
 
 from __future__ import annotations
 
@@ -9,18 +9,31 @@ from pathlib import Path
 
 from comfy_api.latest import io, ui
 
-from ..trainer.dataset import scan_folder, write_caption
+from ..trainer.dataset import (
+    NamePattern,
+    duplicate_notes,
+    load_list,
+    name_pattern,
+    near_duplicates,
+    places_of,
+    scan_folder,
+    shape_notes,
+    with_regularization,
+    with_validation,
+)
 from ..trainer.errors import AthanorError
 from ..trainer.types import Dataset
 from . import host
 from .types import DatasetWire
 
 _EXTENSIONS = {".txt, then .caption": (".txt", ".caption"), ".caption, then .txt": (".caption", ".txt"), ".txt": (".txt",), ".caption": (".caption",)}
+_NONE, _ALPHA = "none", "alpha channel"
 
 
 class LoadDataset(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        folders = host.dataset_names()
         return io.Schema(
             node_id="AthanorLoadDataset",
             display_name="Load Dataset",
@@ -30,7 +43,7 @@ class LoadDataset(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "folder",
-                    options=host.dataset_names(),
+                    options=folders,
                     tooltip="A folder below ComfyUI's input folder, below its datasets folder, or below one registered as athanor_datasets in extra_model_paths.yaml.",
                 ),
                 io.String.Input(
@@ -51,33 +64,182 @@ class LoadDataset(io.ComfyNode):
                 io.Combo.Input(
                     "captions", options=list(_EXTENSIONS), default=".txt, then .caption", tooltip="Which text file beside an image holds its caption."
                 ),
+                io.String.Input(
+                    "dataset_file",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    display_name="dataset file",
+                    tooltip="A file in the folder that says which images there are: a dataset .toml of sd-scripts, a metadata .json of kohya, or captions in a .jsonl. Empty: all images of the folder.",
+                ),
+                io.String.Input(
+                    "name_pattern",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    display_name="captions from names",
+                    tooltip='For images without a caption file: {words}_{number} finds "red cat" in red_cat_012.png. {caption} takes the text as it stands, {words} with spaces for underscores; {number} is digits and * anything.',
+                ),
+                io.Combo.Input(
+                    "masks",
+                    options=[_NONE, _ALPHA, *folders],
+                    default=_NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Where the loss counts: the images' own alpha channel, or a folder of pictures with their names and sizes, white where it counts.",
+                ),
+                io.Combo.Input(
+                    "regularization",
+                    options=[_NONE, *folders],
+                    default=_NONE,
+                    optional=True,
+                    advanced=True,
+                    display_name="regularization folder",
+                    tooltip="Images of the class, such as other cats, repeated as kohya's trainers do until there are as many as training images.",
+                ),
+                io.Combo.Input(
+                    "validation",
+                    options=[_NONE, *folders],
+                    default=_NONE,
+                    optional=True,
+                    advanced=True,
+                    display_name="validation folder",
+                    tooltip="Images that are held out, instead of a share of the others. None of them is trained on.",
+                ),
+                io.Int.Input(
+                    "min_resolution",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    optional=True,
+                    advanced=True,
+                    display_name="report smaller than",
+                    tooltip="Names images with fewer pixels than a square of this side in the report; they stay in. 0: none.",
+                ),
+                io.Boolean.Input(
+                    "near_duplicates",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    display_name="find look-alikes",
+                    tooltip="Names groups of images that look alike in the report; they stay in. Every image is opened for it, the first time.",
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[DatasetWire.Output("dataset", display_name="dataset"), io.String.Output("report", display_name="report")],
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str = host.MINIATURE) -> bool | str:
+    def validate_inputs(
+        cls,
+        folder: str = host.MINIATURE,
+        dataset_file: str = "",
+        name_pattern: str = "",
+        masks: str = _NONE,
+        regularization: str = _NONE,
+        validation: str = _NONE,
+    ) -> bool | str:
         try:
-            host.dataset_folder(folder)
+            place = host.dataset_folder(folder)
+            for name in (masks, regularization, validation):
+                _optional_folder(name)
+            _list_file(dataset_file or "", place)
+            _pattern(name_pattern or "")
         except AthanorError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
-        return _folder_state(host.dataset_folder(folder))
+    def fingerprint_inputs(
+        cls,
+        folder: str,
+        dataset_file: str = "",
+        masks: str = _NONE,
+        regularization: str = _NONE,
+        validation: str = _NONE,
+        **_: object,
+    ) -> str:
+        place = host.dataset_folder(folder)
+        listed = _list_file(dataset_file, place)
+        others = [other for name in (masks, regularization, validation) if (other := _optional_folder(name))]
+        if listed is not None:
+            others += [listed, *_registered(places_of(listed))]
+        return "".join(_state(path) for path in (place, *others))
 
     @classmethod
-    def execute(cls, folder: str, trigger: str, validation_percent: float, recursive: bool, captions: str) -> io.NodeOutput:
-        dataset = scan_folder(
-            host.dataset_folder(folder),
-            trigger=trigger.strip(),
-            caption_extensions=_EXTENSIONS[captions],
-            recursive=recursive,
-            validation_percent=validation_percent,
-        )
+    def execute(
+        cls,
+        folder: str,
+        trigger: str,
+        validation_percent: float,
+        recursive: bool,
+        captions: str,
+        dataset_file: str = "",
+        name_pattern: str = "",
+        masks: str = _NONE,
+        regularization: str = _NONE,
+        validation: str = _NONE,
+        min_resolution: int = 0,
+        near_duplicates: bool = False,
+    ) -> io.NodeOutput:
+        place, held_out, regular = host.dataset_folder(folder), _optional_folder(validation), _optional_folder(regularization)
+        listed, pattern, extensions = _list_file(dataset_file, place), _pattern(name_pattern), _EXTENSIONS[captions]
+        source = "alpha" if masks == _ALPHA else _optional_folder(masks)
+        percent = 0.0 if held_out else validation_percent
+        if listed is not None:
+            dataset = load_list(
+                listed,
+                place,
+                is_allowed=host.is_registered,
+                trigger=trigger,
+                caption_extensions=extensions,
+                validation_percent=percent,
+                pattern=pattern,
+                masks=source,
+            )
+        else:
+            dataset = scan_folder(
+                place,
+                trigger=trigger,
+                caption_extensions=extensions,
+                recursive=recursive,
+                validation_percent=percent,
+                pattern=pattern,
+                masks=source,
+                without=[other for other in (held_out, regular) if other is not None and other != place],
+            )
+        if held_out is not None:
+            dataset = with_validation(
+                dataset, scan_folder(held_out, caption_extensions=extensions, recursive=recursive, pattern=pattern, masks=source)
+            )
+        if regular is not None:
+            dataset = with_regularization(dataset, scan_folder(regular, caption_extensions=extensions, recursive=recursive, pattern=pattern))
+        notes = [*shape_notes(dataset, min_resolution), *(cls._look_alikes(dataset) if near_duplicates else [])]
+        dataset = dataset.with_samples(dataset.samples, *notes)
         report = describe(dataset)
         return io.NodeOutput(dataset, report, ui=ui.PreviewText(report))
+
+    @classmethod
+    def _look_alikes(cls, dataset: Dataset) -> list[str]:
+        progress = host.Progress(cls.hidden.unique_id)
+        groups = near_duplicates(dataset, cache_folder=host.cache_folder() / "looks", on_progress=progress.show)
+        return duplicate_notes(groups) or ["No two images look alike."]
+
+
+def _optional_folder(name: str | None) -> Path | None:
+    return None if not name or name in (_NONE, _ALPHA) else host.dataset_folder(name)
+
+
+def _list_file(name: str, folder: Path) -> Path | None:
+    return host.dataset_file(name, folder) if name.strip() else None
+
+
+def _pattern(text: str) -> NamePattern | None:
+    return name_pattern(text) if text.strip() else None
+
+
+def _registered(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if host.is_registered(path)]
 
 
 def describe(dataset: Dataset) -> str:
@@ -86,13 +248,16 @@ def describe(dataset: Dataset) -> str:
     captioned = sum(sample.caption is not None for sample in dataset.samples)
     seen = sum(sample.repeats for sample in train)
     head = f"{len(train)} images to train on ({seen} with repeats), {len(held_out)} held out, {captioned} with a caption"
+    if regularization := dataset.with_role("regularization"):
+        head += f", {len(regularization)} for regularization ({sum(sample.repeats for sample in regularization)} with repeats)"
     return "\n".join([head, *dataset.notes])
 
 
-def _folder_state(folder: Path) -> str:
-    """Changes when a file is added, removed or written."""
+def _state(place: Path) -> str:
+    """Changes when the file is written, or one in the folder added, removed or written."""
     digest = hashlib.sha256()
-    for where, folders, names in os.walk(folder):
+    walk = [(str(place.parent), [], [place.name])] if place.is_file() else os.walk(place)
+    for where, folders, names in walk:
         folders.sort()
         for name in sorted(names):
             path = Path(where) / name
@@ -102,36 +267,3 @@ def _folder_state(folder: Path) -> str:
                 continue
             digest.update(f"{path}|{state.st_size}|{state.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-class SaveCaptions(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AthanorSaveCaptions",
-            display_name="Save Captions",
-            category="Athanor/dataset",
-            description="Writes the captions beside their images, so that other programs can use them. The only dataset node that changes files; earlier captions are kept as backups.",
-            search_aliases=["caption", "txt", "tags"],
-            is_output_node=True,
-            inputs=[
-                DatasetWire.Input("dataset", tooltip="The images whose captions are written."),
-                io.Combo.Input("extension", options=[".txt", ".caption"], default=".txt", tooltip="Ending of the caption files."),
-                io.Boolean.Input("backup", default=True, tooltip="Keep what a caption file held before under another name."),
-            ],
-            outputs=[DatasetWire.Output("dataset", display_name="dataset")],
-        )
-
-    @classmethod
-    def execute(cls, dataset: Dataset, extension: str, backup: bool) -> io.NodeOutput:
-        _check_within_roots([Path(sample.path) for sample in dataset.samples])
-        written = [write_caption(Path(sample.path), sample.caption, extension, backup) for sample in dataset.samples if sample.caption is not None]
-        report = f"{len(written)} captions stand beside their images now, as {extension} files"
-        return io.NodeOutput(dataset, ui=ui.PreviewText(report))
-
-
-def _check_within_roots(paths: Sequence[Path]) -> None:
-    roots = host.dataset_roots()
-    for path in paths:
-        if not any(host.is_within(path, root) for root in roots):
-            raise AthanorError(f"Captions are not written beside {path}: it does not lie in a registered dataset folder.")

@@ -142,6 +142,25 @@ def dataset_folder(name: str) -> Path:
     )
 
 
+def dataset_file(name: str, folder: Path) -> Path:
+    """The list of images of that name in `folder`, or below a dataset root. Raises AthanorError if there is none."""
+    for root in (folder, *dataset_roots()):
+        candidate = (root / name.strip()).resolve()
+        if is_registered(candidate) and candidate.is_file():
+            return candidate
+    raise AthanorError(f"There is no file {name.strip()!r} in {folder} or below the registered dataset folders; give its path from there.")
+
+
+def is_registered(path: Path) -> bool:
+    """Whether `path`, links resolved, lies below a dataset root, so that a workflow may have it read."""
+    return any(is_within(path, root) for root in dataset_roots())
+
+
+def pictures_folder() -> Path:
+    """Where images that come from a graph are kept for the runs that train on them."""
+    return runs_root() / ".pictures"
+
+
 def is_within(path: Path, root: Path) -> bool:
     """True if `path`, links resolved, is `root` or lies below it."""
     return path.resolve().is_relative_to(root.resolve())
@@ -174,6 +193,11 @@ def base_model_path(name: str) -> Path:
         if (folder / "model_index.json").is_file() and is_within(folder, root):
             return folder
     raise AthanorError(f"There is no base model {name!r}; put it into models/checkpoints or models/diffusers and press R to refresh.")
+
+
+def clip_tokenizer_folder() -> Path:
+    """Of CLIP's vocabulary, which ComfyUI brings."""
+    return Path(comfy.__path__[0]) / "sd1_tokenizer"
 
 
 def tokenizer_folders() -> tuple[Path, ...]:

@@ -24,6 +24,15 @@ def to_comfy(images: Sequence[Image.Image]) -> torch.Tensor:
     return torch.from_numpy(numpy.stack([numpy.asarray(image) for image in same])).float() / 255
 
 
+def to_pictures(batches: Sequence[torch.Tensor]) -> list[Image.Image]:
+    """Pictures of 8 bits, in L, RGB or RGBA, of every [B, H, W, C] in 0..1 with 1, 3 or 4 channels."""
+    pictures = []
+    for batch in batches:
+        levels = (batch.detach().cpu().float().clamp(0, 1) * 255).round().byte().numpy()
+        pictures += [Image.fromarray(each[..., 0] if each.shape[-1] == 1 else each) for each in levels]
+    return pictures
+
+
 def open_rgb(path: Path) -> Image.Image:
     with Image.open(path) as image:
         return image.convert("RGB")
