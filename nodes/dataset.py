@@ -44,6 +44,7 @@ class LoadDataset(io.ComfyNode):
                 io.Combo.Input(
                     "folder",
                     options=folders,
+                    default=host.MINIATURE,
                     tooltip="A folder below ComfyUI's input folder, below its datasets folder, or below one registered as athanor_datasets in extra_model_paths.yaml.",
                 ),
                 io.String.Input(

@@ -143,7 +143,7 @@ def build(nodes: dict[str, Node], info: dict[str, Any]) -> dict[str, Any]:
         "links": links,
         "groups": [],
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [40, 60]}},
+        "extra": {"ds": {"scale": 0.45, "offset": [140, 180]}},
         "version": 0.4,
     }
 
