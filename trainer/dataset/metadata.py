@@ -90,8 +90,9 @@ class _Finder:
         for path in dict.fromkeys(map(_shortened, (self._folder / given, self._folder / given.name))):
             names = self._names(path.parent)
             known = names.get(path.name) or names.get(path.name.casefold())
-            if known and self._may_read(path.with_name(known)):
-                return path.with_name(known)
+            file = path.with_name(known) if known else None
+            if file is not None and (not file.is_symlink() or self._may_read(file)):
+                return file
         return None
 
     def images_in(self, folder: Path) -> list[str]:
