@@ -13,6 +13,7 @@ from ..tagger.errors import TaggerError
 from ..tagger.filter import filter_items, parse_filter
 from ..tagger.lexicon import Lexicon, read_lexicon
 from ..tagger.rules import Rule, apply_rules, parse_rules, report
+from ..tagger.tokens import CountTokens, clip_counter
 from ..trainer.dataset import contact_sheet
 from ..trainer.types import Dataset, Sample
 from . import host
@@ -40,7 +41,7 @@ class EditTags(io.ComfyNode):
                     "rules",
                     default=_DEFAULT_RULES,
                     multiline=True,
-                    tooltip="trigger: my_word · remove: a, *_hair · keep: a, b · replace: old -> new · regex: pattern -> text · deduplicate · first: a, b · prepend: a · append: a · sort: frequency · max: 30 · consolidate · prune: character, style, outfit or concept · alias",
+                    tooltip="trigger: my_word · remove: a, *_hair · keep: a, b · replace: old -> new · regex: pattern -> text · deduplicate · first: a, b · prepend: a · append: a · sort: frequency · max: 30 · max tokens: 75 · shuffle: 1 · consolidate · prune: character, style, outfit or concept · alias",
                 ),
                 io.Int.Input("columns", default=5, min=1, max=12, tooltip="Pictures in a row of the contact sheet."),
                 io.Int.Input(
@@ -50,7 +51,7 @@ class EditTags(io.ComfyNode):
                     "filter",
                     default="",
                     optional=True,
-                    tooltip='Only these pictures are edited and shown: tag:hat · caption:"long hair" · name:IMG_* · path:night/ · tags:>5 · chars:<200 · NOT, AND, OR, ( ). Empty: all.',
+                    tooltip='Only these pictures are edited and shown: tag:hat · caption:"long hair" · name:IMG_* · path:night/ · tags:>5 · chars:<200 · tokens:>75 · NOT, AND, OR, ( ). Empty: all.',
                 ),
                 io.Combo.Input(
                     "lexicon",
@@ -70,8 +71,8 @@ class EditTags(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, rules: str = "", filter: str = "", lexicon: str = _NO_LEXICON) -> bool | str:
         try:
-            parse_rules(rules or "", _lexicon(lexicon or _NO_LEXICON))
-            parse_filter(filter or "")
+            parse_rules(rules or "", _lexicon(lexicon or _NO_LEXICON), _count_tokens)
+            parse_filter(filter or "", _count_tokens)
         except TaggerError as error:
             return str(error)
         return True
@@ -84,7 +85,7 @@ class EditTags(io.ComfyNode):
     @classmethod
     def execute(cls, dataset: Dataset, rules: str, columns: int, max_images: int, filter: str = "", lexicon: str = _NO_LEXICON) -> io.NodeOutput:
         known = _lexicon(lexicon)
-        parsed = parse_rules(rules, known)
+        parsed = parse_rules(rules, known, _count_tokens)
         chosen = _chosen(dataset.samples, filter)
         captions, counts = apply_rules(parsed, [dataset.samples[i].tags for i in chosen])
         samples = list(dataset.samples)
@@ -98,7 +99,7 @@ class EditTags(io.ComfyNode):
 
 
 def _chosen(samples: tuple[Sample, ...], text: str) -> list[int]:
-    test = parse_filter(text)
+    test = parse_filter(text, _count_tokens)
     if test is None:
         return list(range(len(samples)))
     items = filter_items([sample.path for sample in samples], [(sample.tags, sample.caption or "") for sample in samples])
@@ -132,3 +133,12 @@ def _lexicon(name: str) -> Lexicon | None:
 @lru_cache(maxsize=2)
 def _read(file: Path, mtime_ns: int, size_bytes: int) -> Lexicon:  # time and size: a changed file is read again
     return read_lexicon(file)
+
+
+def _count_tokens(text: str) -> int:
+    return _counter()(text)
+
+
+@lru_cache(maxsize=1)
+def _counter() -> CountTokens:
+    return clip_counter(host.clip_tokenizer_folder())

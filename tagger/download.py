@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -97,9 +98,15 @@ def _fetch(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Pa
             child.kill()
             child.wait()
     if child.returncode:
-        lines = [line for line in complained.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        raise ConnectionError(lines[-1].strip() if lines else f"the download ended with code {child.returncode}")
+        raise ConnectionError(_reason(complained) or f"the download ended with code {child.returncode}")
     return folder / path
+
+
+def _reason(complained: Path) -> str:
+    """The last exception in what a process has written, with all its lines."""
+    lines = [line.strip() for line in complained.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    starts = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return " ".join(lines[starts[-1] if starts else -1 :])
 
 
 def _growing_bytes(folder: Path) -> int:

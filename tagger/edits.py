@@ -16,6 +16,7 @@ from .consolidate import general_tags
 from .lexicon import Lexicon
 from .prune import Pruned, Subject, prunable
 from .tags import match_key, spaced, tag_matcher, unescaped, without_duplicates
+from .tokens import CountTokens
 
 Caption = tuple[str, ...]
 Captions = tuple[Caption, ...]
@@ -181,6 +182,24 @@ class Limit:
 
     def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
         return tuple(caption[: self.num_tags] for caption in captions)
+
+
+@dataclass(frozen=True)
+class LimitTokens:
+    """Whole tags go from the end until the caption has no more tokens; the first one stays in any case."""
+
+    num_tokens: int
+    count_tokens: CountTokens | None = None
+    """None only while a text of rules is read."""
+
+    def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
+        return tuple(map(self._shortened, captions))
+
+    def _shortened(self, caption: Caption) -> Caption:
+        assert self.count_tokens is not None
+        while len(caption) > 1 and self.count_tokens(", ".join(caption)) > self.num_tokens:
+            caption = caption[:-1]
+        return caption
 
 
 @dataclass(frozen=True)

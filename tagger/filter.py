@@ -23,6 +23,7 @@ from pathlib import PurePath
 
 from .errors import TaggerError
 from .tags import tag_matcher
+from .tokens import CountTokens
 
 
 class FilterError(TaggerError):
@@ -40,8 +41,6 @@ class Item:
 
 
 Test = Callable[[Item], bool]
-CountTokens = Callable[[str], int]
-"""The number of tokens of a caption, for `tokens:`."""
 
 _COMPARISONS = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 _TEXTS, _NUMBERS = ("tag", "caption", "name", "path"), ("tags", "chars", "tokens")

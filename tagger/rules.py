@@ -15,6 +15,7 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     append: outdoors                 at the end, where it is missing; `add:` is the same
     shuffle: 2                       by chance, but the first 2 stay in front; the same every time; `seed 7` behind it gives another order
     max: 30                          only the first 30 tags stay
+    max tokens: 75                   whole tags go from the end until a text encoder reads all of the caption
     prune: character 40%             hair, eyes, ears and the like that 40 % of the solo pictures have: the trigger learns them
     prune: style                     or outfit, or concept: what belongs to it and most pictures have (`prune` tells the kinds)
     consolidate                      shirt goes where white shirt stands, smile where grin stands
@@ -45,6 +46,7 @@ from .edits import (
     Edit,
     Keep,
     Limit,
+    LimitTokens,
     Move,
     Prune,
     Remove,
@@ -59,6 +61,7 @@ from .errors import RuleError
 from .lexicon import Lexicon
 from .prune import SUBJECTS, Pruned, usual_percent
 from .tags import match_key, split_tags, without_duplicates
+from .tokens import CountTokens
 
 _NUM_NAMED = 8
 _SORTS = ("alphabetical", "frequency", "length")
@@ -90,8 +93,8 @@ class RuleCount:
     """Of `prune`: why they went."""
 
 
-def parse_rules(text: str, lexicon: Lexicon | None = None) -> tuple[Rule, ...]:
-    """The rules of `text`, in their order. `alias` needs the `lexicon`, `prune` finds names with it.
+def parse_rules(text: str, lexicon: Lexicon | None = None, count_tokens: CountTokens | None = None) -> tuple[Rule, ...]:
+    """The rules of `text`, in their order. `alias` needs the `lexicon`, `prune` finds names with it; `max tokens` needs `count_tokens`.
 
     Raises RuleError with all problems and their line numbers.
     """
@@ -102,7 +105,7 @@ def parse_rules(text: str, lexicon: Lexicon | None = None) -> tuple[Rule, ...]:
         if not line or line.startswith("#"):
             continue
         try:
-            rules.append(Rule(number, line, _parse_line(line, lexicon)))
+            rules.append(Rule(number, line, _parse_line(line, lexicon, count_tokens)))
         except ValueError as error:
             problems.append(f"Line {number}, `{line if len(line) <= 80 else line[:79] + '…'}`: {error}")
     if problems:
@@ -155,7 +158,7 @@ def _count(rule: Rule, before: Captions, after: Captions) -> RuleCount:
     return RuleCount(rule, len(changed), removed.total(), num_added, tuple(by_number))
 
 
-def _parse_line(line: str, lexicon: Lexicon | None) -> Edit:
+def _parse_line(line: str, lexicon: Lexicon | None, count_tokens: CountTokens | None) -> Edit:
     name, colon, body = (part.strip() for part in re.match(r"([^:：]*)([:：]?)(.*)", line, re.DOTALL).groups())
     word = name.casefold()
     if word in _WITHOUT_BODY:
@@ -169,6 +172,10 @@ def _parse_line(line: str, lexicon: Lexicon | None) -> Edit:
     if not colon or not body:
         raise ValueError(f"`{word}` needs {'a colon and ' if not colon else ''}something behind it, like `{_EXAMPLES[word]}`.")
     edit = _WITH_BODY[word](body)
+    if isinstance(edit, LimitTokens):
+        if count_tokens is None:
+            raise ValueError("tokens cannot be counted here; use `max:` with a number of tags.")
+        return replace(edit, count_tokens=count_tokens)
     return replace(edit, lexicon=lexicon) if isinstance(edit, Prune) else edit
 
 
@@ -244,10 +251,10 @@ def _shuffle(body: str) -> Shuffle:
     return Shuffle(int(match[1]), int(match[2] or 0))
 
 
-def _max(body: str) -> Limit:
+def _number(body: str, what: str, example: str) -> int:
     if not body.isdecimal() or int(body) < 1:
-        raise ValueError(f"{body!r} is not a number of tags; write a whole number from 1, like `max: 30`.")
-    return Limit(int(body))
+        raise ValueError(f"{body!r} is not a number of {what}; write a whole number from 1, like `{example}`.")
+    return int(body)
 
 
 _WITH_BODY: dict[str, Callable[[str], Edit]] = {
@@ -263,7 +270,8 @@ _WITH_BODY: dict[str, Callable[[str], Edit]] = {
     "append": lambda body: Add(_tags(body), "end"),
     "add": lambda body: Add(_tags(body), "end"),
     "shuffle": _shuffle,
-    "max": _max,
+    "max": lambda body: Limit(_number(body, "tags", "max: 30")),
+    "max tokens": lambda body: LimitTokens(_number(body, "tokens", "max tokens: 75")),
     "prune": _prune,
 }
 _WITHOUT_BODY: dict[str, Callable[[Lexicon | None], Edit]] = {
@@ -281,5 +289,6 @@ _EXAMPLES = {
     "sort": "sort: frequency",
     "shuffle": "shuffle: 1",
     "max": "max: 30",
+    "max tokens": "max tokens: 75",
     "prune": "prune: character 40%",
 }

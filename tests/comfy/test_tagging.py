@@ -108,6 +108,11 @@ def test_rules_touch_only_what_the_filter_finds(server: ComfyUI):
     assert said.splitlines()[0] == "filter path:red/ NOT name:2: 1 of 4 images"
 
 
+def test_tokens_are_counted_as_clip_does(server: ComfyUI):
+    captions, _, _ = _run(server, {"character_threshold": 1.0}, {"filter": "tokens:>4", "rules": "max tokens: 2"})
+    assert captions == {"red/1.png": "red thing", "red/2.png": "red thing", "blue/3.png": "blue thing", "grey.png": "red thing"}
+
+
 def test_a_lexicon_resolves_aliases_and_checks_the_trigger(server: ComfyUI):
     captions, _, said = _run(server, {"character_threshold": 0.9}, {"lexicon": "danbooru.csv", "rules": "trigger: scarlet\nprune: character\nalias"})
     assert captions["blue/3.png"] == "scarlet, blue thing" and captions["red/1.png"] == "scarlet"

@@ -85,7 +85,17 @@ def test_a_file_that_is_not_there_is_told_with_its_place(tmp_path: Path, mirror)
     with pytest.raises(TaggerError, match=r"v1/model\.onnx of someone/probe could not be downloaded") as error:
         download_tagger(KNOWN, tmp_path)
     assert f"v1/model.onnx as {tmp_path / 'probe v1' / 'model.onnx'}" in str(error.value) and "HF_ENDPOINT" in str(error.value)
+    assert "404" in str(error.value)
     assert not (tmp_path / "probe v1" / "model.onnx").exists()
+
+
+def test_without_a_network_it_says_so(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(TaggerError, match=r"could not be downloaded.*offline") as error:
+        download_tagger(KNOWN, tmp_path)
+    assert f"v1/selected_tags.csv as {tmp_path / 'probe v1' / 'selected_tags.csv'}" in str(error.value)
 
 
 def _fetching(asked: list[str], content: dict[str, bytes] = CONTENT):

@@ -171,6 +171,17 @@ def test_shuffling_keeps_the_front_and_repeats_itself() -> None:
     assert pinned.startswith("me, tag 0, ") and _apply("shuffle: 9", "b, a") == ["b, a"]
 
 
+def test_tokens_are_limited_by_whole_tags_from_the_end() -> None:
+    rules = parse_rules("trigger: me\nmax tokens: 5", count_tokens=lambda text: len(text.replace(",", " ,").split()))
+    captions = [("a", "b c", "d"), ("a",), (), ("one two three four five six",)]
+    assert apply_rules(rules, captions)[0] == (("me", "a"), ("me", "a"), ("me",), ("me",))
+    assert apply_rules(rules[1:], captions[3:])[0] == (("one two three four five six",),), "a caption never becomes empty"
+    with pytest.raises(RuleError, match="tokens cannot be counted here"):
+        parse_rules("max tokens: 75")
+    with pytest.raises(RuleError, match="'x' is not a number of tokens"):
+        parse_rules("max tokens: x", count_tokens=len)
+
+
 def test_a_pruned_tag_is_told_with_its_reason() -> None:
     captions = [("1girl", "Red_Hair", "tail"), ("1girl", "red hair"), ("1girl", "red hair", "hat")]
     _, counts = apply_rules(parse_rules("prune: character"), captions)
@@ -241,8 +252,8 @@ def test_problems_name_the_value_and_the_way_out(line: str, message: str) -> Non
 
 def test_the_examples_of_the_description_are_rules() -> None:
     lines = [line.strip() for line in language.__doc__.split("\n\n")[1].splitlines()]
-    rules = parse_rules("\n".join(re.split(r"\s{2,}", line)[0] for line in lines))
-    assert len(rules) == len(lines) - 1 == 19
+    rules = parse_rules("\n".join(re.split(r"\s{2,}", line)[0] for line in lines), count_tokens=len)
+    assert len(rules) == len(lines) - 1 == 20
 
 
 def test_twenty_thousand_captions_are_quick() -> None:
