@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from comfyui_server import ComfyUI, ServerError, failure
 from graphs import Prompt, node
+from hub_mirror import serving
 from PIL import Image
 
 pytest.importorskip("onnxruntime")
@@ -144,3 +146,26 @@ def test_taggers_that_are_not_here_are_listed_and_told(server: ComfyUI):
 def test_mistakes_are_told_before_anything_runs(server: ComfyUI, editing: dict, said: str):
     complaint = _complaint(server, {}, editing)
     assert "AthanorEditTags (node edit)" in complaint and said in complaint
+
+
+def test_a_known_tagger_is_downloaded_when_asked(start_comfyui: Callable[..., ComfyUI], tmp_path: Path, monkeypatch):
+    _make_tagger(tmp_path / "hub", [("general", 9), ("red_thing", 0)], ["green", "red"])
+    with serving() as mirror:
+        mirror.files |= {f"SmilingWolf/wd-swinv2-tagger-v3/{file.name}": file.read_bytes() for file in (tmp_path / "hub").iterdir()}
+        for name, value in {"HF_ENDPOINT": mirror.url, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}.items():
+            monkeypatch.setenv(name, value)
+        server = start_comfyui()
+        for name, colour in COLOURS.items():
+            file = server.input_folder / FOLDER / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), colour).save(file)
+        tagging = {"tagger": "wd-swinv2-tagger-v3 (not downloaded)"}
+        assert "SmilingWolf/wd-swinv2-tagger-v3" in _complaint(server, tagging, {}) and mirror.asked == []
+        captions, said, _ = _run(server, {**tagging, "download": True}, {})
+        assert captions["red/1.png"] == "red thing" and captions["blue/3.png"] == "" and "4 of 4" in said
+        folder = server.models_folder / "wd_taggers" / "wd-swinv2-tagger-v3"
+        assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "selected_tags.csv"]
+        num_asked = len(mirror.asked)
+        _run(server, {**tagging, "general_threshold": 0.5}, {})
+        assert len(mirror.asked) == num_asked, "once it is here nothing is asked for, under the old name either"
+    server.stop()

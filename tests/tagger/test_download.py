@@ -1,10 +1,9 @@
 import contextlib
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_mirror import Mirror, serving
 
 from athanor.tagger.download import download_tagger
 from athanor.tagger.errors import TaggerError
@@ -24,51 +23,19 @@ KNOWN = KnownTagger(
 CONTENT = {"v1/selected_tags.csv": LABELS, "v1/model.onnx": MODEL}
 
 
-class _Mirror(http.server.BaseHTTPRequestHandler):
-    """As much of Hugging Face as a download needs."""
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, with_body: bool) -> None:
-        self.server.asked.append((self.command, self.path))
-        content = CONTENT.get(self.path.removeprefix("/someone/probe/resolve/main/"))
-        if content is None or self.path in self.server.refused:
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("ETag", f'"{len(content)}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def mirror(monkeypatch) -> Iterator[http.server.ThreadingHTTPServer]:
+def mirror(monkeypatch) -> Iterator[Mirror]:
     pytest.importorskip("huggingface_hub")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Mirror)
-    server.asked, server.refused = [], set()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving() as mirror:
+        mirror.files |= {f"someone/probe/{path}": content for path, content in CONTENT.items()}
+        monkeypatch.setenv("HF_ENDPOINT", mirror.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield mirror
 
 
-def test_files_come_from_the_mirror_that_is_set(tmp_path: Path, mirror) -> None:
+def test_files_come_from_the_mirror_that_is_set(tmp_path: Path, mirror: Mirror) -> None:
     folder = tmp_path / "wd taggers 模型"
     seen: list[tuple[int, int]] = []
     assert download_tagger(KNOWN, folder, on_progress=lambda done, of: seen.append((done, of))) == folder / "probe v1"
@@ -77,11 +44,11 @@ def test_files_come_from_the_mirror_that_is_set(tmp_path: Path, mirror) -> None:
     assert seen[-1] == (len(LABELS) + len(MODEL),) * 2 and all(done <= of for done, of in seen)
     assert [path.name for path in folder.iterdir()] == ["probe v1"], "nothing is left beside it"
     assert find_taggers([folder]) == {"probe v1": folder / "probe v1"}
-    assert {path for _, path in mirror.asked} == {f"/someone/probe/resolve/main/{path}" for path in CONTENT}
+    assert set(mirror.asked) == mirror.files.keys()
 
 
-def test_a_file_that_is_not_there_is_told_with_its_place(tmp_path: Path, mirror) -> None:
-    mirror.refused.add("/someone/probe/resolve/main/v1/model.onnx")
+def test_a_file_that_is_not_there_is_told_with_its_place(tmp_path: Path, mirror: Mirror) -> None:
+    del mirror.files["someone/probe/v1/model.onnx"]
     with pytest.raises(TaggerError, match=r"v1/model\.onnx of someone/probe could not be downloaded") as error:
         download_tagger(KNOWN, tmp_path)
     assert f"v1/model.onnx as {tmp_path / 'probe v1' / 'model.onnx'}" in str(error.value) and "HF_ENDPOINT" in str(error.value)
@@ -145,7 +112,7 @@ def test_a_cancelled_download_leaves_no_half_file_and_goes_on_later(tmp_path: Pa
     assert (tmp_path / "probe v1" / "model.onnx").read_bytes() == MODEL and not (tmp_path / ".downloading").exists()
 
 
-def test_cancelling_ends_the_process_that_downloads(tmp_path: Path, mirror, monkeypatch) -> None:
+def test_cancelling_ends_the_process_that_downloads(tmp_path: Path, mirror: Mirror, monkeypatch) -> None:
     import subprocess
 
     started: list[subprocess.Popen] = []
