@@ -80,8 +80,10 @@ def write_caption(image: Path, caption: str, extension: str = ".txt", backup: bo
 def _caption_file(image: Path, extension: str, listed: frozenset[str] | None = None) -> Path | None:
     stem = image.name[: len(image.name) - len(image.suffix)]
     for ending in dict.fromkeys((extension, extension.lower(), extension.upper())):
+        if listed is not None and stem + ending not in listed:
+            continue
         file = image.with_name(stem + ending)
-        if file.is_file() if listed is None else file.name in listed:
+        if listed is not None or file.is_file():
             return file
     return None
 

@@ -18,6 +18,7 @@ from .name_pattern import NamePattern
 from .notes import capped, listed, several
 
 _MAX_PNG_BYTES_CHECKED = 1 << 30
+_NUM_A_TASK = 32
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
     is_thorough = png_bytes <= _MAX_PNG_BYTES_CHECKED
     masks = Masks(mask_source)
     with ThreadPoolExecutor(max_workers=min(16, 4 + (os.cpu_count() or 1)), thread_name_prefix="athanor-scan") as pool:
-        results = list(pool.map(lambda each: _read_image(each, captions, masks, is_thorough), found))
+        blocks = [found[start : start + _NUM_A_TASK] for start in range(0, len(found), _NUM_A_TASK)]
+        done = pool.map(lambda block: [_read_image(each, captions, masks, is_thorough) for each in block], blocks)
+        results = [result for block in done for result in block]
     samples: dict[str, Sample] = {}
     left_out, kinds, on_captions, without_mask, unnamed = [], [], [], [], []
     for each, read in zip(found, results, strict=True):
