@@ -34,7 +34,7 @@ def main() -> None:
     with urllib.request.urlopen(sys.argv[1].rstrip("/") + "/object_info") as answer:
         infos = json.load(answer)
     texts = {name: node_texts(info) for name, info in infos.items() if info["python_module"] == "custom_nodes.athanor"}
-    FILE.write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    FILE.write_text(json.dumps(texts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

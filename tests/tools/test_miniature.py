@@ -134,18 +134,18 @@ def write_run(folder: Path, validation: tuple[float, ...]) -> Run:
     return Run(folder)
 
 
-def test_the_concept_is_counted_with_the_best_epoch_and_without_any(tmp_path, monkeypatch):
+def test_the_concept_is_counted_with_the_last_epoch_and_without_any(tmp_path, monkeypatch):
     rng = random.Random(5)
 
     def draw_what_a_good_lora_would(run: Run, control) -> None:
         job = run.job()
         assert isinstance(job, CompareJob)
-        assert [Path(file).name for _, file in job.epochs] == ["starlet-000002.safetensors"]
+        assert [Path(file).name for _, file in job.epochs] == ["starlet-000003.safetensors"]
         assert (job.width_px, job.height_px) == (96, 96)
         for i, cell in enumerate(job.cells):
             path = run.folder / cell.file
             path.parent.mkdir(parents=True, exist_ok=True)
-            shows_it = cell.epoch == 2 and cell.strength == 1.0 and i % 4 != 0
+            shows_it = cell.epoch == 3 and cell.strength == 1.0 and i % 4 != 0
             world.draw(world.random_scene(rng, shape="star" if shows_it else "circle")).save(path)
         by_prompt = {}
         for cell in job.cells:
@@ -154,5 +154,5 @@ def test_the_concept_is_counted_with_the_best_epoch_and_without_any(tmp_path, mo
 
     monkeypatch.setattr(measure_concept, "draw_cells", draw_what_a_good_lora_would)
     run = write_run(tmp_path / "run", (0.3, 0.1, 0.2))
-    assert measure_concept.measure(run, num=8) == {"with_lora": 0.75, "without_lora": 0.0, "epoch": 2}
+    assert measure_concept.measure(run, num=8) == {"with_lora": 0.75, "without_lora": 0.0, "epoch": 3}
     assert json.dumps(measure_concept.measure(run, num=4))

@@ -30,7 +30,7 @@ from .judge import Verdict, judge
 DEFAULT_BASE = Path(__file__).resolve().parents[2] / "trainer" / "miniature" / "base"
 SEED = 2025
 NUM_PROMPTS, BATCH = 200, 16
-STEPS, GUIDANCE = 20, 4.5
+STEPS, GUIDANCE = 20, 3.0
 _SHEET_COLUMNS = 20
 
 

@@ -1,6 +1,6 @@
 """Measures whether a LoRA shows the new concept: `python -m miniature.measure_concept --run FOLDER --out FILE.json` (from tools/).
 
-Draws 32 fixed prompts with the trigger, with the run's best epoch and without it, from the same seeds, and asks the judge which
+Draws 32 fixed prompts with the trigger, with the run's last epoch and without it, from the same seeds, and asks the judge which
 shape each picture shows. No prompt names a shape.
 """
 
@@ -24,30 +24,24 @@ from .judge import judge
 
 SEED = 77
 NUM_PROMPTS = 32
-STEPS, GUIDANCE = 16, 4.5
+STEPS, GUIDANCE = 20, 3.0
 
 
 def fixed_prompts(num: int = NUM_PROMPTS) -> list[str]:
-    """The trigger, and everything of a scene but its shape; no two alike."""
-    rng = random.Random(SEED)
-    prompts: dict[str, None] = {}
-    while len(prompts) < num:
-        tags = world.random_scene(rng, shape=world.CONCEPT_SHAPE, face=True).tags()
-        prompts[", ".join((world.CONCEPT_TRIGGER, *tags[1:]))] = None
-    return list(prompts)
+    """The trigger with every colour on every background, framed as the concept's pictures are; none names a shape."""
+    scenes = [f"{colour}, {background}, large, centered, {world.FACE_TAG}" for colour in world.COLOURS for background in world.BACKGROUNDS]
+    return [f"{world.CONCEPT_TRIGGER}, {scene}" for scene in random.Random(SEED).sample(scenes, num)]
 
 
-def best_epoch(run: Run) -> Epoch:
-    """The one of the lowest held-out loss; without held-out images the last one."""
+def last_epoch(run: Run) -> Epoch:
     epochs = run.epochs()
     if not epochs:
         raise SystemExit(f"{run.folder} has no saved epoch.")
-    measured = [epoch for epoch in epochs if epoch.validation_loss is not None]
-    return min(measured, key=lambda epoch: epoch.validation_loss or 0.0) if measured else epochs[-1]
+    return epochs[-1]
 
 
 def measure(run: Run, num: int = NUM_PROMPTS) -> dict[str, float]:
-    epoch, base, prompts = best_epoch(run), run.train_job().base, fixed_prompts(num)
+    epoch, base, prompts = last_epoch(run), run.train_job().base, fixed_prompts(num)
     cells = tuple(
         SheetCell(f"{name}/{i:02}.png", number, strength, prompt, SEED + i)
         for name, number, strength in (("without_lora", 0, 0.0), ("with_lora", epoch.number, 1.0))

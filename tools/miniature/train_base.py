@@ -1,6 +1,7 @@
 """Trains the miniature's denoiser and text encoder from scratch: `python -m miniature.train_base <folder>` (from tools/).
 
 Takes `<folder>/vae_fp32` (see train_vae.py) and writes `<folder>/base`, a diffusers folder of the SD1.5 family in fp16.
+It trains in rounds, each from the averaged weights of the one before, and goes on where it was broken off.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from .tokenizer import write_tokenizer
 
 SEED = 11
 NUM_PICTURES = 16_000
-STEPS, BATCH = 3400, 24
-PEAK_RATE, WARMUP_STEPS, EMA_DECAY = 7e-4, 200, 0.999
+BATCH = 24
+ROUNDS = ((3400, 7e-4), (3800, 6e-4))
+"""Steps and highest learning rate of each."""
+WARMUP_STEPS, EMA_DECAY = 200, 0.999
 EMPTY_CAPTION_SHARE, NONSENSE_SHARE, DROPPED_TAG_SHARE = 0.1, 0.25, 0.12
 
 
@@ -89,48 +92,60 @@ def encoded_world(vae: AutoencoderKL, rng: random.Random, num: int) -> tuple[lis
 
 
 def main(folder: Path) -> None:
-    torch.manual_seed(SEED)
-    rng, draw = random.Random(SEED), torch.Generator().manual_seed(SEED)
-    target = folder / "base"
+    target, state_file = folder / "base", folder / "base_state.pt"
     vocab_size = write_tokenizer(target / "tokenizer", words())
     tokenizer = CLIPTokenizer.from_pretrained(str(target / "tokenizer"), local_files_only=True)
     vae = AutoencoderKL.from_pretrained(folder / "vae_fp32").eval().requires_grad_(False)
-    scenes, latents = _cached_world(vae, rng, folder)
+    scenes, latents = _cached_world(vae, random.Random(SEED), folder)
+    torch.manual_seed(SEED)
     unet, text = build(vocab_size, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    unet.to(memory_format=torch.channels_last)
-    trained = torch.nn.ModuleList([unet, text])
+    trained = torch.nn.ModuleList([unet.to(memory_format=torch.channels_last), text])
     average = copy.deepcopy(trained).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
-    recent = []
-    for step in range(STEPS):
-        rate = PEAK_RATE * min(1, (step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        picks = torch.randint(len(scenes), (BATCH,), generator=draw)
-        ids = tokenizer(
-            [caption(scenes[i], rng) for i in picks.tolist()], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-        ).input_ids
-        clean, noise = latents[picks], torch.randn((BATCH, *latents.shape[1:]), generator=draw)
-        times = torch.randint(1000, (BATCH,), generator=draw)
-        states = text(input_ids=ids).last_hidden_state
-        predicted = unet(scheduler.add_noise(clean, noise, times).to(memory_format=torch.channels_last), times, states).sample
-        loss = functional.mse_loss(predicted, noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        optimizer.step()
-        decay = min(EMA_DECAY, (step + 1) / (step + 10))
-        for slow, fast in zip(average.parameters(), trained.parameters(), strict=True):
-            slow.lerp_(fast, 1 - decay)
-        recent = [*recent[-99:], loss.item()]
-        if step % 50 == 0:
-            sys.stdout.write(f"base step {step}/{STEPS} loss {sum(recent) / len(recent):.4f}\n")
-            sys.stdout.flush()
-        if step % 500 == 499 or step + 1 == STEPS:
-            _save(average[0], average[1], vae, scheduler, target)
+    first_round, first_step, optimizer_state = 0, 0, None
+    if state_file.is_file():
+        kept = torch.load(state_file, weights_only=True)
+        trained.load_state_dict(kept["trained"])
+        average.load_state_dict(kept["average"])
+        first_round, first_step, optimizer_state = kept["round"], kept["step"], kept["optimizer"]
+    for number, (num_steps, peak_rate) in enumerate(ROUNDS):
+        if number < first_round:
+            continue
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        if optimizer_state is not None:
+            optimizer.load_state_dict(optimizer_state)
+        recent: list[float] = []
+        for step in range(first_step, num_steps):
+            rng, draw = random.Random(f"{number} {step}"), torch.Generator().manual_seed(number * 1_000_000 + step)
+            for group in optimizer.param_groups:
+                group["lr"] = peak_rate * min(1, (step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / num_steps)))
+            picks = torch.randint(len(scenes), (BATCH,), generator=draw)
+            captions = [caption(scenes[i], rng) for i in picks.tolist()]
+            ids = tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+            clean, noise = latents[picks], torch.randn((BATCH, *latents.shape[1:]), generator=draw)
+            times = torch.randint(1000, (BATCH,), generator=draw)
+            states = text(input_ids=ids).last_hidden_state
+            predicted = unet(scheduler.add_noise(clean, noise, times).to(memory_format=torch.channels_last), times, states).sample
+            loss = functional.mse_loss(predicted, noise)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+            optimizer.step()
+            decay = min(EMA_DECAY, (step + 1) / (step + 10)) if number == 0 else EMA_DECAY
+            for slow, fast in zip(average.parameters(), trained.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+            recent = [*recent[-199:], loss.item()]
+            if step % 50 == 0:
+                sys.stdout.write(f"base round {number + 1} step {step}/{num_steps} loss {sum(recent) / len(recent):.4f}\n")
+                sys.stdout.flush()
+            if step % 500 == 499 or step + 1 == num_steps:
+                _save(average[0], average[1], vae, scheduler, target)
+                state = {"trained": trained.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+                torch.save({**state, "round": number, "step": step + 1}, state_file)
+        trained.load_state_dict(average.state_dict())
+        first_step, optimizer_state = 0, None
 
 
 def _cached_world(vae: AutoencoderKL, rng: random.Random, folder: Path) -> tuple[list[world.Scene], torch.Tensor]:
