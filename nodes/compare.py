@@ -22,6 +22,7 @@ from .worker import run_worker
 
 _MAX_CELLS = 2000
 _MIN_CELL_PX = 160
+_PREVIEW_PX = 2048
 
 
 class XYPlotCompare(io.ComfyNode):
@@ -121,6 +122,8 @@ class XYPlotCompare(io.ComfyNode):
             for row in sheet.rows
             for strength in ((0.0,) if row == BASELINE else sheet.strengths)
         ]
+        # The page shows a node's last preview rather than its pictures, so the last preview is the grid.
+        host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
         best = run.best_epoch()
         return io.NodeOutput(to_comfy([open_rgb(path) for path in paths]), to_comfy(cells), str(best.number) if best else "", ui=shown(paths))
 

@@ -226,7 +226,7 @@ class Progress:
     def __init__(self, node_id: str | None):
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
 
-    def show(self, value: int, total: int, preview: Image.Image | None = None) -> None:
+    def show(self, value: int, total: int, preview: Image.Image | None = None, preview_px: int = 512) -> None:
         raise_if_interrupted()
-        shown = ("JPEG", preview, 512) if preview is not None else None
+        shown = ("JPEG", preview, preview_px) if preview is not None else None
         self._bar.update_absolute(value, max(1, total), shown)
