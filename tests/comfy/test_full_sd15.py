@@ -1,0 +1,165 @@
+"""The full SD1.5 layout with random weights, and real photographs: trained here, loaded by ComfyUI's own nodes, equal in both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from comfyui_server import REPOSITORY, ComfyUI, find_comfyui
+from comfyui_side import PROMPT
+from graphs import Prompt, node, run_of
+from PIL import Image, ImageChops, ImageStat
+
+from athanor.trainer.adapters import adapter
+from athanor.trainer.bases import describe_base
+from athanor.trainer.families import family as family_named
+from athanor.trainer.families.base import Part
+
+pytestmark = [pytest.mark.comfy, pytest.mark.slow]
+PHOTOS = REPOSITORY.parent / "shared" / "data" / "photos" / "monster_toy"
+SIDE = REPOSITORY / "tests" / "shared" / "comfyui_side.py"
+CHECKPOINT, LORA, RANK = "full sd15.safetensors", "monster", 4
+NUM_MODULES = {"denoiser": 192, "text_encoder": 72}
+LIMIT_SEC = 1800
+
+
+@dataclass(frozen=True)
+class Trained:
+    server: ComfyUI
+    checkpoint: Path
+    lora: Path
+
+
+def comfyui_side(*arguments: object) -> str:
+    """What that script prints."""
+    command = [sys.executable, str(SIDE), *map(str, arguments)]
+    done = subprocess.run(command, cwd=find_comfyui(), capture_output=True, text=True, encoding="utf-8", timeout=LIMIT_SEC, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "lora key not loaded" not in done.stderr and "NOT LOADED" not in done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(start_comfyui: Callable[..., ComfyUI], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """Two steps at 256 px on five photographs; the checkpoint of 2 GB is gone at the end."""
+    if not PHOTOS.is_dir():
+        pytest.skip(f"no photographs: {PHOTOS} is absent")
+    base = tmp_path_factory.mktemp("full")
+    checkpoint = base / "models" / "checkpoints" / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATHANOR_DATASETS", str(PHOTOS.parent))
+        try:
+            comfyui_side("checkpoint", checkpoint)
+            server = start_comfyui(base)
+            server.run(training_graph(server), LIMIT_SEC)
+            yield Trained(server, checkpoint, base / "models" / "loras" / f"{LORA}.safetensors")
+            server.stop()
+        finally:
+            checkpoint.unlink(missing_ok=True)
+
+
+def training_graph(server: ComfyUI) -> Prompt:
+    settings = {"rank": RANK, "alpha": 4.0, "epochs": 1, "batch_size": 3, "rate": 1e-2, "text_encoder_rate": 1e-2, "schedule": "constant"}
+    return {
+        "base": node(server, "AthanorLoadBaseModel", model=CHECKPOINT),
+        "data": node(server, "AthanorLoadDataset", folder=PHOTOS.name, trigger="monster toy", validation_percent=0.0),
+        "bucket": node(server, "AthanorBucket", dataset=["data", 0], base_model=["base", 0], resolution=256),
+        "train": node(
+            server, "AthanorTrainLora", base_model=["base", 0], dataset=["bucket", 0], name=LORA, warmup_percent=0.0, precision="bf16", **settings
+        ),
+        "save": node(server, "AthanorSaveEpoch", run=["train", 0], epochs="last"),
+    }
+
+
+def picture_graph(server: ComfyUI) -> Prompt:
+    """The same picture with and without the LoRA, by stock nodes only."""
+    prompt = {
+        "bare": node(server, "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+        "lora": node(
+            server, "LoraLoader", model=["bare", 0], clip=["bare", 1], lora_name=f"{LORA}.safetensors", strength_model=1.0, strength_clip=1.0
+        ),
+        "latent": node(server, "EmptyLatentImage", width=128, height=128),
+    }
+    for name in ("bare", "lora"):
+        words = {"positive": PROMPT, "negative": "blurry"}
+        prompt |= {f"{name} {word}": node(server, "CLIPTextEncode", clip=[name, 1], text=text) for word, text in words.items()}
+        conditioning = {word: [f"{name} {word}", 0] for word in words}
+        prompt[f"{name} latents"] = node(server, "KSampler", model=[name, 0], latent_image=["latent", 0], seed=7, steps=3, cfg=4.0, **conditioning)
+        prompt[f"{name} pixels"] = node(server, "VAEDecode", samples=[f"{name} latents", 0], vae=["bare", 2])
+        prompt[f"{name} picture"] = node(server, "SaveImage", images=[f"{name} pixels", 0], filename_prefix=name)
+    return prompt
+
+
+def test_two_steps_are_trained_on_every_module(trained: Trained):
+    from safetensors import safe_open
+
+    run = run_of(trained.server, LORA)
+    start = next(event for event in run.events() if event["event"] == "start")
+    assert start["total_steps"] == len(run.losses()) == 2
+    assert {part["name"]: part["modules"] for part in start["parts"]} == NUM_MODULES
+    assert {sample.placement.bucket_px for sample in run.train_job().dataset.samples if sample.placement} == {(256, 256)}
+    with safe_open(trained.lora, framework="pt") as file:
+        keys = list(file.keys())
+        assert all(file.get_tensor(key).abs().max() > 0 for key in keys)
+        assert {file.get_tensor(key).shape[0] for key in keys if key.endswith("lora_down.weight")} == {RANK}
+    assert Counter(key.split("_")[1] for key in keys) == {"unet": 3 * NUM_MODULES["denoiser"], "te": 3 * NUM_MODULES["text_encoder"]}
+
+
+def test_the_stock_nodes_take_the_checkpoint_and_the_lora_and_the_picture_changes(trained: Trained):
+    entry = trained.server.run(picture_graph(trained.server), LIMIT_SEC)
+    log = trained.server.log()
+    for complaint in ("lora key not loaded", "NOT LOADED", "unet missing", "unet unexpected", "clip missing", "clip unexpected", "Missing VAE keys"):
+        assert complaint not in log, complaint
+    (bare,), (lora,) = (trained.server.files(entry, f"{name} picture") for name in ("bare", "lora"))
+    with Image.open(bare) as first, Image.open(lora) as second:
+        pictures = [first.convert("RGB"), second.convert("RGB")]
+    assert all(picture.size == (128, 128) and min(ImageStat.Stat(picture).stddev) > 1 for picture in pictures)
+    difference = ImageStat.Stat(ImageChops.difference(*pictures))
+    assert max(high for _, high in difference.extrema) > 8 and max(difference.mean) > 1
+
+
+def test_comfyui_and_the_trainer_compute_the_same(trained: Trained, tmp_path: Path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    generator = torch.Generator().manual_seed(1)
+    latents, context = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 77, 768, generator=generator)
+    save_file({"latents": latents, "times": torch.tensor([500.0]), "context": context}, tmp_path / "inputs.safetensors")
+    changed = json.loads(comfyui_side("predict", trained.checkpoint, trained.lora, tmp_path / "inputs.safetensors", tmp_path / "out.safetensors"))
+    assert changed == NUM_MODULES, "every module of the file is applied"
+    theirs = load_file(tmp_path / "out.safetensors")
+
+    comfyui = find_comfyui()
+    assert comfyui is not None
+    base, family, kind = describe_base(trained.checkpoint, (comfyui / "comfy",)), family_named("sd15"), adapter("lora")
+    tensors, ours = load_file(trained.lora), {}
+
+    def wear(part: Part, module: torch.nn.Module) -> None:
+        kind.attach(module, family.adapter_targets(part), RANK, 1.0, 0)
+        assert kind.load(module, tensors, lambda name: family.export_key(part, name)) == 3 * NUM_MODULES[part]
+
+    with torch.no_grad():
+        text = family.load_text(base, torch.float32)
+        ours["bare.text"] = family.encode_text(text, [PROMPT], 1)["states"]
+        wear("text_encoder", text.encoders[0])
+        ours["lora.text"] = family.encode_text(text, [PROMPT], 1)["states"]
+        del text
+        denoiser = family.load_denoiser(base, torch.float32)
+        ours["bare.noise"] = family.predict(denoiser, latents, torch.tensor([0.5]), {"states": context})
+        wear("denoiser", denoiser)
+        ours["lora.noise"] = family.predict(denoiser, latents, torch.tensor([0.5]), {"states": context})
+
+    def far(first: torch.Tensor, second: torch.Tensor) -> float:
+        return float((first - second).norm() / second.norm())
+
+    for name in ours:
+        assert ours[name].shape == theirs[name].shape and far(ours[name], theirs[name]) < 1e-4, name
+    for part in ("text", "noise"):
+        assert far(theirs[f"lora.{part}"], theirs[f"bare.{part}"]) > 1e-2, "the LoRA changes more than the tolerance by far"
