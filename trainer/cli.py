@@ -61,7 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--trigger", default="", help="what images without a caption are trained with")
     train.add_argument("--held-out-percent", type=float, default=10.0, help="share of the images to measure on instead of training on them")
     train.add_argument("--resolution", type=int, default=0, help="side of the square whose area all sizes have; 0 is the base model's own")
-    train.add_argument("--tokenizers", type=Path, action="append", default=[], help="a folder with the CLIP tokenizer, or ComfyUI's folder comfy; needed for checkpoint files")
+    train.add_argument(
+        "--tokenizers",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder with the CLIP tokenizer, or ComfyUI's folder comfy; needed for checkpoint files",
+    )
     _add_settings(train, AdapterSettings, without=("kind",))
     _add_settings(train, EmbeddingSettings, without=("token",))
     _add_settings(train, TrainSettings)
@@ -74,7 +80,9 @@ def _add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str =
         if item.name not in without:
             choices = item.metadata["choices"] or None
             sentence = item.metadata["help"].replace("%", "%%")
-            parser.add_argument(f"--{prefix}{item.name.replace('_', '-')}", type=type(item.default), default=item.default, choices=choices, help=sentence)
+            parser.add_argument(
+                f"--{prefix}{item.name.replace('_', '-')}", type=type(item.default), default=item.default, choices=choices, help=sentence
+            )
 
 
 def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -> Settings:

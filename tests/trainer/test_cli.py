@@ -9,7 +9,21 @@ from athanor.trainer.run import Run
 
 def arguments(base_folder, images, output, *more: str) -> list[str]:
     settings = ["--rank", "2", "--epochs", "2", "--batch-size", "2", "--rate", "0.01", "--text-encoder-rate", "0.01", "--precision", "fp32"]
-    return ["train", "--base", str(base_folder), "--images", str(images), "--output", str(output), "--name", "cli-run", "--resolution", "32", *settings, *more]
+    return [
+        "train",
+        "--base",
+        str(base_folder),
+        "--images",
+        str(images),
+        "--output",
+        str(output),
+        "--name",
+        "cli-run",
+        "--resolution",
+        "32",
+        *settings,
+        *more,
+    ]
 
 
 @pytest.fixture

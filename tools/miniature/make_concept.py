@@ -55,7 +55,9 @@ def _balanced(rng: random.Random, num: int) -> list[world.Scene]:
         return rng.sample([value for each in rounds for value in each][:num], num)
 
     return [
-        replace(world.random_scene(rng, shape=world.CONCEPT_SHAPE, face=True), colour=colour, background=background, size="large", position="centered")
+        replace(
+            world.random_scene(rng, shape=world.CONCEPT_SHAPE, face=True), colour=colour, background=background, size="large", position="centered"
+        )
         for colour, background in zip(column(tuple(world.COLOURS)), column(world.BACKGROUNDS), strict=True)
     ]
 

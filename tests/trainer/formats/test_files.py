@@ -39,7 +39,9 @@ def test_another_process_writes_the_same_bytes(tmp_path):
         "import sys, torch; from pathlib import Path; from athanor.trainer.formats.files import save_tensors; "
         f"print(save_tensors(Path(sys.argv[1]), {{'a': torch.ones(3)}}, {METADATA!r}, 'fp16'))"
     )
-    hashes = {subprocess.run([sys.executable, "-c", script, str(tmp_path / f"{i}")], capture_output=True, text=True, check=True).stdout for i in range(2)}
+    hashes = {
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / f"{i}")], capture_output=True, text=True, check=True).stdout for i in range(2)
+    }
     hashes.add(save_tensors(tmp_path / "here", {"a": torch.ones(3)}, METADATA, "fp16") + "\n")
     assert len(hashes) == 1
 
@@ -68,7 +70,17 @@ def test_a_header_is_read_without_the_weights(tmp_path):
     assert set(header.dtypes.values()) == {"F16"}
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-5], lambda raw: raw[:4], lambda raw: b"", lambda raw: b"\xff" * 40, lambda raw: raw + b"x", lambda raw: b"\x02" + b"\0" * 7 + b"[]"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-5],
+        lambda raw: raw[:4],
+        lambda raw: b"",
+        lambda raw: b"\xff" * 40,
+        lambda raw: raw + b"x",
+        lambda raw: b"\x02" + b"\0" * 7 + b"[]",
+    ],
+)
 def test_a_damaged_file_is_refused_with_its_name(tmp_path, damage):
     save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(3)}, {}, "fp32")
     (tmp_path / "x.safetensors").write_bytes(damage((tmp_path / "x.safetensors").read_bytes()))
