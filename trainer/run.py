@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -58,6 +59,16 @@ class EventLog:
 
     def __init__(self, folder: Path):
         self._path = folder / EVENTS_FILE
+        self._begin_line()
+
+    def _begin_line(self) -> None:
+        """A line that an earlier worker could not end must not swallow the next one."""
+        if not self._path.is_file() or self._path.stat().st_size == 0:
+            return
+        with self._path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
     def write(self, kind: str, fields: Mapping[str, Any]) -> None:
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
@@ -118,12 +129,16 @@ class Run:
         return settled(parse_events(text))
 
     def finished(self) -> bool:
-        return any(event["event"] == "done" and not event["stopped"] for event in self.events()) and all(
-            epoch.path.is_file() for epoch in self.epochs()
+        """Whether it came to its end and its last epoch is still there; earlier ones may have been deleted to save space."""
+        events = self.events()
+        ended = any(event["event"] == "done" and not event["stopped"] for event in events)
+        last = max(
+            (event for event in events if event["event"] == "saved" and event["epoch"] is not None), key=lambda event: event["epoch"], default=None
         )
+        return ended and last is not None and (self.folder / last["file"]).is_file()
 
     def epochs(self) -> tuple[Epoch, ...]:
-        """The saved epochs, the oldest first."""
+        """The saved epochs that are still there, the oldest first."""
         found: dict[int, Epoch] = {}
         validation: dict[int, float] = {}
         training: dict[int, float] = {}
@@ -134,7 +149,8 @@ class Run:
                 validation[event["epoch"]] = event["loss"]
             elif event["event"] == "epoch":
                 training[event["epoch"]] = event["loss"]
-        return tuple(replace(found[n], validation_loss=validation.get(n), training_loss=training.get(n)) for n in sorted(found))
+        there = sorted(number for number, epoch in found.items() if epoch.path.is_file())
+        return tuple(replace(found[n], validation_loss=validation.get(n), training_loss=training.get(n)) for n in there)
 
     def samples(self) -> tuple[SamplePicture, ...]:
         return tuple(SamplePicture(e["epoch"], self.folder / e["file"], e["prompt"], e["seed"]) for e in self.events() if e["event"] == "sample")

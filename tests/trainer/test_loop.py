@@ -87,6 +87,16 @@ def test_a_stop_while_images_are_encoded_ends_at_once_and_loses_nothing(tmp_path
     assert [epoch.sha256 for epoch in trained(tmp_path / "stopped", run.train_job()).epochs()] == [epoch.sha256 for epoch in whole.epochs()]
 
 
+def test_deleted_epochs_are_gone_and_the_last_one_comes_back(tmp_path, job):
+    run = trained(tmp_path, job)
+    first, last = run.epochs()[0], run.epochs()[-1]
+    first.path.unlink()
+    assert run.finished() and [epoch.number for epoch in run.epochs()] == [2, 3]
+    last.path.unlink()
+    assert not run.finished()
+    assert trained(tmp_path, job).epochs()[-1].sha256 == last.sha256 and run.finished()
+
+
 def test_sample_pictures_are_drawn_and_change_nothing(tmp_path, job):
     plain = trained(tmp_path / "plain", job)
     sampled = trained(tmp_path / "sampled", dataclasses.replace(job, samples=SampleSettings(prompts="# no\nsubject 1\n\nsubject 2", steps=2)))

@@ -62,12 +62,22 @@ def test_an_output_folder_that_cannot_be_made_gets_one_sentence(tmp_path, job):
         open_run(tmp_path / "file", job)
 
 
+def test_a_line_that_was_cut_off_does_not_swallow_the_next(tmp_path):
+    EventLog(tmp_path).write("step", {"step": 1, "loss": 1.0})
+    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"event": "step", "st')
+    EventLog(tmp_path).write("start", {"step": 1})
+    assert [event["event"] for event in Run(tmp_path).events()] == ["step", "start"]
+
+
 def test_a_resume_takes_back_what_came_after_its_state(tmp_path):
     log = EventLog(tmp_path)
     log.write("start", {"step": 0, "total_steps": 4})
     log.write("warning", {"message": "kept"})
     for step in (1, 2, 3):
         log.write("step", {"step": step, "loss": float(step)})
+    (tmp_path / "epochs").mkdir()
+    (tmp_path / "epochs" / "a").write_bytes(b"")
     log.write("saved", {"epoch": 1, "step": 2, "file": "epochs/a", "sha256": "s"})
     log.write("saved", {"epoch": None, "step": 3, "file": "epochs/b", "sha256": "s"})
     log.write("error", {"message": "killed"})
