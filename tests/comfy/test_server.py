@@ -40,7 +40,10 @@ def test_nodes_explain_themselves(comfyui: ComfyUI):
 
 
 def test_the_log_has_no_complaint_about_the_pack(comfyui: ComfyUI):
-    lines = comfyui.log().splitlines()
+    # Up to the first visitor: later lines tell of other tests' workflows, which are wrong on purpose.
+    started, ready, _ = comfyui.log().partition("To see the GUI go to")
+    assert ready
+    lines = started.splitlines()
     imported = [line for line in lines if re.search(r"seconds.*custom_nodes.athanor$", line)]
     assert len(imported) == 1, "the pack is imported once"
     assert "FAILED" not in imported[0]
