@@ -90,7 +90,7 @@ def _train(run: Run, control: Control) -> None:
 
     if step == 0 and held_out:
         milestones.validate(0, 0)
-    if step == total_steps and not run.finished():
+    if step == total_steps:
         # The last epoch's file was deleted, or the worker ended between its state and its last word.
         milestones.epoch_end(job.train.epochs, step)
     parameters, order, order_epoch = list(trainee.parameters().values()), [], 0
