@@ -22,13 +22,14 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.bases import describe_base
 from athanor.trainer.batches import epoch_batches
 from athanor.trainer.cache import TensorCache
-from athanor.trainer.config import AdapterSettings, TrainJob, TrainSettings
+from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.families import family as family_named
 from athanor.trainer.latents import load_latents
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import AdapterSettings, TrainSettings
 
 MINIATURE = Path(__file__).resolve().parent.parent / "trainer" / "miniature"
 BATCH_SIZE, RANK, NUM_ROUNDS = 4, 16, 3

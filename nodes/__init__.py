@@ -22,6 +22,7 @@ class AthanorExtension(ComfyExtension):
         from .exchange import DatasetToImages, ImagesToDataset
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
+        from .training_settings import OptimizerSettingsNode
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, EditTags, SaveCaptions, Bucket, DatasetToImages]
-        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, SaveEpoch, PlotLoss, XYPlotCompare]
+        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, OptimizerSettingsNode, SaveEpoch, PlotLoss, XYPlotCompare]

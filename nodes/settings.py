@@ -17,21 +17,32 @@ def widgets(settings: type, defaults: Mapping[str, Any] | None = None, without: 
     return [_widget(item, prefix + item.name, (defaults or {}).get(item.name, item.default)) for item in fields]
 
 
-def from_widgets(settings: type[Settings], values: Mapping[str, Any], prefix: str = "") -> Settings:
-    """The settings whose fields have the values of the widgets `prefix` + name; fields without a widget keep their default."""
+def from_widgets(settings: Settings, values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """`settings` with the values of the widgets `prefix` + name; fields without a widget stay as they are."""
     names = [item.name for item in dataclasses.fields(settings)]  # type: ignore[arg-type]
-    return settings(**{name: values[prefix + name] for name in names if prefix + name in values})
+    return dataclasses.replace(settings, **{name: values[prefix + name] for name in names if prefix + name in values})  # type: ignore[type-var]
 
 
 def _widget(item: dataclasses.Field, widget_id: str, default: Any) -> io.Input:
-    limits, shown = item.metadata, widget_id.replace("_", " ")
+    limits, shown, advanced = item.metadata, widget_id.replace("_", " "), item.metadata["advanced"] or None
     if limits["choices"]:
-        return io.Combo.Input(widget_id, options=list(limits["choices"]), default=default, display_name=shown, tooltip=limits["help"])
+        return io.Combo.Input(
+            widget_id, options=list(limits["choices"]), default=default, display_name=shown, tooltip=limits["help"], advanced=advanced
+        )
     if isinstance(default, int):
         # A seed that changed by itself after each queueing would train anew each time.
         control = False if item.name == "seed" else None
         low, high = int(limits["minimum"]), int(limits["maximum"])
-        return io.Int.Input(widget_id, default=default, min=low, max=high, display_name=shown, tooltip=limits["help"], control_after_generate=control)
+        return io.Int.Input(
+            widget_id,
+            default=default,
+            min=low,
+            max=high,
+            display_name=shown,
+            tooltip=limits["help"],
+            control_after_generate=control,
+            advanced=advanced,
+        )
     if isinstance(default, float):
         step = limits["step"] or 0.01
         return io.Float.Input(
@@ -43,5 +54,6 @@ def _widget(item: dataclasses.Field, widget_id: str, default: Any) -> io.Input:
             round=step,
             display_name=shown,
             tooltip=limits["help"],
+            advanced=advanced,
         )
-    return io.String.Input(widget_id, default=default, multiline=limits["multiline"], display_name=shown, tooltip=limits["help"])
+    return io.String.Input(widget_id, default=default, multiline=limits["multiline"], display_name=shown, tooltip=limits["help"], advanced=advanced)

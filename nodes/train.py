@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from comfy_api.latest import io
 
-from ..trainer.config import AdapterSettings, EmbeddingSettings, SampleSettings, TrainJob, TrainSettings
+from ..trainer.config import TrainJob
 from ..trainer.run import Run, open_run
+from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
 from . import host
 from .images import open_rgb, shown, to_comfy
 from .plots import draw_loss_plot, save_loss_plot
 from .settings import from_widgets, widgets
-from .types import BaseModelWire, DatasetWire, RunWire
+from .types import BaseModelWire, DatasetWire, RunWire, SettingsWire
 from .worker import run_worker
 
 _RUN_TOOLTIP = "Name of the run and of its files. With other settings under the same name a new run is made beside the old one; with the same settings it continues, or is taken as it is when finished."
+
+_SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chained. What has a widget here is taken from here."
 
 
 class TrainLora(io.ComfyNode):
@@ -38,6 +41,7 @@ class TrainLora(io.ComfyNode):
                 *widgets(AdapterSettings, without=("kind",)),
                 *widgets(TrainSettings),
                 *widgets(SampleSettings, prefix="sample_"),
+                SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[
                 RunWire.Output("run", display_name="run"),
@@ -49,17 +53,8 @@ class TrainLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, **settings: Any) -> io.NodeOutput:
-        job = TrainJob(
-            name=name,
-            base=base_model,
-            dataset=dataset,
-            kind="lora",
-            adapter=from_widgets(AdapterSettings, settings),
-            train=from_widgets(TrainSettings, settings),
-            samples=from_widgets(SampleSettings, settings, prefix="sample_"),
-        )
-        run = _trained(job, "loras", cls.hidden.unique_id)
+    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        run = _trained(_job("lora", base_model, dataset, name, settings, values), "loras", cls.hidden.unique_id)
         return io.NodeOutput(run, last_tensors(run), {"loss": run.losses()}, _last_samples(run), ui=_shown_run(run))
 
 
@@ -94,6 +89,7 @@ class TrainEmbedding(io.ComfyNode):
                 ),
                 *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate")),
                 *widgets(SampleSettings, prefix="sample_"),
+                SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[
                 RunWire.Output("run", display_name="run"),
@@ -104,18 +100,28 @@ class TrainEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, **settings: Any) -> io.NodeOutput:
-        job = TrainJob(
-            name=name,
-            base=base_model,
-            dataset=dataset,
-            kind="embedding",
-            embedding=from_widgets(EmbeddingSettings, {**settings, "token": name.strip()}),
-            train=from_widgets(TrainSettings, {**settings, "rate": 0.0}),
-            samples=from_widgets(SampleSettings, settings, prefix="sample_"),
-        )
+    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        job = _job("embedding", base_model, dataset, name, settings, {**values, "token": name.strip(), "rate": 0.0})
         run = _trained(job, "embeddings", cls.hidden.unique_id)
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
+
+
+def _job(
+    kind: Literal["lora", "embedding"], base: BaseModel, dataset: Dataset, name: str, settings: Settings | None, values: Mapping[str, Any]
+) -> TrainJob:
+    """The settings that came over the wire, with the node's own widgets on top."""
+    given = settings or Settings()
+    return TrainJob(
+        name=name,
+        base=base,
+        dataset=dataset,
+        kind=kind,
+        adapter=from_widgets(given.adapter, values),
+        embedding=from_widgets(EmbeddingSettings(), values),
+        train=from_widgets(given.train, values),
+        optimizer=given.optimizer,
+        samples=from_widgets(given.samples, values, prefix="sample_"),
+    )
 
 
 def _trained(job: TrainJob, kind: str, node_id: str | None) -> Run:

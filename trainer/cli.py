@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .bases import describe_base
-from .config import AdapterSettings, EmbeddingSettings, SampleSettings, TrainJob, TrainSettings
+from .config import TrainJob
 from .control import Control
 from .dataset import assign_buckets, scan_folder
 from .errors import AthanorError
 from .run import Run, open_run
+from .settings import AdapterSettings, EmbeddingSettings, SampleSettings, TrainSettings
 from .validate import check_train_job
 from .worker import work
 

@@ -82,7 +82,7 @@ def _train(run: Run, control: Control) -> None:
     total_steps = steps_per_epoch * job.train.epochs
     warmup_steps = round(total_steps * job.train.warmup_percent / 100)
     groups = [{"params": list(group.parameters.values()), "lr": group.rate} for group in trainee.groups]
-    optimizer = OPTIMIZERS[job.train.optimizer](groups, job.train.weight_decay)
+    optimizer = OPTIMIZERS[job.train.optimizer](groups, job.train.weight_decay, job.optimizer)
     position = load_state(run.folder / "state", trainee.parameters(), optimizer) or Position(0)
     step, epoch_losses = position.step, list(position.epoch_losses)
     events.write("start", _start_report(trainee, step, total_steps, steps_per_epoch, job.train.epochs))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import SampleSettings
 from .families.base import Family, Prompted
 from .files import replace_atomically
 from .prompts import PromptBook
+from .settings import SampleSettings
 
 if TYPE_CHECKING:
     import torch

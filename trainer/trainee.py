@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .adapters import adapter
-from .config import EmbeddingSettings, TrainJob
+from .config import TrainJob
 from .errors import AthanorError
 from .families.base import Family, Part, TextStack
 from .seeds import generator, stable_seed
+from .settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,10 @@ from athanor.tagger.models import load_labels
 from athanor.tagger.scores import tag_images
 from athanor.tagger.select import select_tags
 from athanor.tagger.session import Tagger
-from athanor.trainer.config import AdapterSettings, CompareJob, TrainJob
+from athanor.trainer.config import CompareJob, TrainJob
 from athanor.trainer.dataset import scan_folder
 from athanor.trainer.run import EventLog, Run, write_job_file
+from athanor.trainer.settings import AdapterSettings
 from athanor.trainer.types import BaseModel, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]

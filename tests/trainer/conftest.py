@@ -9,8 +9,9 @@ import pytest
 from tiny import NATIVE_PX, make_base, make_pictures
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.config import AdapterSettings, TrainJob, TrainSettings
+from athanor.trainer.config import TrainJob
 from athanor.trainer.dataset import assign_buckets, scan_folder
+from athanor.trainer.settings import AdapterSettings, TrainSettings
 from athanor.trainer.types import BaseModel, Dataset
 
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from athanor.trainer.config import TrainJob, TrainSettings, from_json, range_problems, read_job, to_json, write_job
+from athanor.trainer.config import TrainJob, from_json, read_job, to_json, write_job
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.settings import TrainSettings, range_problems
 from athanor.trainer.types import BaseModel, Dataset, Placement, Sample
 
 JOB = TrainJob(

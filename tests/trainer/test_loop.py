@@ -11,11 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.config import SampleSettings, TrainJob
+from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import SampleSettings
 from athanor.trainer.types import Dataset
 
 

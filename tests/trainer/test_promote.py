@@ -6,17 +6,18 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from athanor.trainer.config import SampleSettings
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.promote import pick_epochs, promote
 from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import SampleSettings
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, base, dataset) -> Run:
-    from athanor.trainer.config import AdapterSettings, TrainJob, TrainSettings
+    from athanor.trainer.config import TrainJob
+    from athanor.trainer.settings import AdapterSettings, TrainSettings
 
     settings = TrainSettings(epochs=4, batch_size=2, rate=1e-2, text_encoder_rate=0.0, save_every_epochs=2, precision="fp32")
     job = TrainJob("r", base, dataset, adapter=AdapterSettings(rank=2), train=settings, samples=SampleSettings(prompts="subject 1", steps=1))

@@ -5,13 +5,14 @@ import torch
 
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.optimizers import OPTIMIZERS
+from athanor.trainer.settings import OptimizerSettings
 from athanor.trainer.state import Position, load_state, save_state
 
 
 def fresh():
     torch.manual_seed(0)
     weights = {"a": torch.nn.Parameter(torch.randn(3, 2)), "b": torch.nn.Parameter(torch.randn(4))}
-    return weights, OPTIMIZERS["adamw"]([{"params": [weights["a"]], "lr": 0.1}, {"params": [weights["b"]], "lr": 0.01}], 0.1)
+    return weights, OPTIMIZERS["adamw"]([{"params": [weights["a"]], "lr": 0.1}, {"params": [weights["b"]], "lr": 0.01}], 0.1, OptimizerSettings())
 
 
 def step(weights, optimizer, times=1):

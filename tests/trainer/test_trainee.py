@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from athanor.trainer.config import EmbeddingSettings
 from athanor.trainer.control import Control
 from athanor.trainer.families import family
 from athanor.trainer.loop import train
 from athanor.trainer.run import open_run
+from athanor.trainer.settings import EmbeddingSettings
 from athanor.trainer.trainee import embedding_prompt, embedding_trainee
 
 SD15 = family("sd15")

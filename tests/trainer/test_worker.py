@@ -45,7 +45,8 @@ def long_job(job):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, base, dataset) -> list[str]:
     """The sha256 of every epoch of the run that nobody disturbs."""
-    from athanor.trainer.config import AdapterSettings, TrainJob, TrainSettings
+    from athanor.trainer.config import TrainJob
+    from athanor.trainer.settings import AdapterSettings, TrainSettings
 
     settings = TrainSettings(epochs=12, batch_size=2, rate=1e-2, text_encoder_rate=1e-3, precision="fp32", seed=3)
     run = open_run(tmp_path_factory.mktemp("whole"), TrainJob("my run", base, dataset, adapter=AdapterSettings(rank=2, alpha=1.0), train=settings))

@@ -9,11 +9,12 @@ from PIL import Image, ImageChops
 
 from athanor.trainer.compare.draw import draw_cells
 from athanor.trainer.compare.sheet import BASELINE, Look, Sheet, plan_sheet, write_sheet_job
-from athanor.trainer.config import AdapterSettings, SampleSettings, TrainJob, TrainSettings
+from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import AdapterSettings, SampleSettings, TrainSettings
 
 PROMPTS = ("subject 1", "subject 2")
 

@@ -1,0 +1,11 @@
+"""What a person can set, one section a file. No torch: the host makes its widgets of them."""
+
+from .adapter import AdapterSettings
+from .bundle import Settings
+from .embedding import EmbeddingSettings
+from .field import range_problems, setting
+from .optimizer import OptimizerSettings
+from .samples import SampleSettings
+from .train import TrainSettings
+
+__all__ = ["AdapterSettings", "EmbeddingSettings", "OptimizerSettings", "SampleSettings", "Settings", "TrainSettings", "range_problems", "setting"]

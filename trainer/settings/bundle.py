@@ -1,0 +1,20 @@
+"""The settings that travel on a wire together: one section for each room of the training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .adapter import AdapterSettings
+from .optimizer import OptimizerSettings
+from .samples import SampleSettings
+from .train import TrainSettings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the settings nodes hand on, each replacing its own section; the training nodes' widgets replace single fields of them."""
+
+    adapter: AdapterSettings = AdapterSettings()
+    train: TrainSettings = TrainSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    samples: SampleSettings = SampleSettings()

@@ -1,0 +1,23 @@
+"""Sample pictures on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import setting
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Sample pictures on the way."""
+
+    prompts: str = setting("", "One prompt a line. Each is drawn at every saved epoch. Lines that start with # are left out.", multiline=True)
+    negative_prompt: str = setting("", "What the sample pictures should not show.")
+    steps: int = setting(20, "Sampling steps of a sample picture.", 1, 1000)
+    guidance: float = setting(7.0, "Classifier-free guidance of the sample pictures.", 0.0, 100.0)
+    seed: int = setting(1, "Seed of the first sample picture; the next line takes the next one.", 0, 2**32 - 1)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The prompts: lines without blanks around them, comments and empty lines left out."""
+        return tuple(line for raw in self.prompts.splitlines() if (line := raw.strip()) and not line.startswith("#"))

@@ -1,0 +1,26 @@
+"""What every training is told first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import setting
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    epochs: int = setting(10, "How often every image (times its repeats) is seen.", 1, 100_000)
+    batch_size: int = setting(1, "Images in one step. Larger is steadier and needs more memory.", 1, 1024)
+    rate: float = setting(1e-4, "Learning rate of the U-Net or transformer. 0 leaves it out.", 0.0, 10.0, step=1e-6)
+    text_encoder_rate: float = setting(
+        5e-5, "Learning rate of the text encoder. 0 leaves it out, and its outputs are then cached.", 0.0, 10.0, step=1e-6
+    )
+    optimizer: str = setting("adamw", "How the weights are moved.", choices=("adamw",))
+    weight_decay: float = setting(0.01, "Pulls the trained weights towards zero, a little each step.", 0.0, 1.0, step=0.001, advanced=True)
+    schedule: str = setting("cosine", "How the learning rate falls over the run.", choices=("constant", "cosine"))
+    warmup_percent: float = setting(5.0, "Share of the steps over which the rate rises from zero.", 0.0, 100.0)
+    max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it. 0 turns it off.", 0.0, 1000.0, advanced=True)
+    save_every_epochs: int = setting(1, "Keep the LoRA or embedding after every n-th epoch, and always after the last.", 1, 100_000)
+    precision: str = setting("bf16", "Number format of the forward and backward pass; what is trained stays in fp32.", choices=("bf16", "fp32"))
+    save_precision: str = setting("fp16", "Number format of the saved files.", choices=("fp16", "bf16", "fp32"), advanced=True)
+    seed: int = setting(0, "Same seed, same run.", 0, 2**32 - 1)
