@@ -18,6 +18,7 @@ from ..trainer.dataset import contact_sheet
 from ..trainer.types import Dataset, Sample
 from . import host
 from .images import to_comfy
+from .scores import scores_by_key
 from .types import DatasetWire
 
 _NO_LEXICON = "none"
@@ -51,7 +52,7 @@ class EditTags(io.ComfyNode):
                     "filter",
                     default="",
                     optional=True,
-                    tooltip='Only these pictures are edited and shown: tag:hat · caption:"long hair" · name:IMG_* · path:night/ · tags:>5 · chars:<200 · tokens:>75 · NOT, AND, OR, ( ). Empty: all.',
+                    tooltip='Only these pictures are edited and shown: tag:hat · caption:"long hair" · name:IMG_* · path:night/ · tags:>5 · chars:<200 · tokens:>75 · score:<0.4 · score:hat>0.8 · NOT, AND, OR, ( ). Empty: all.',
                 ),
                 io.Combo.Input(
                     "lexicon",
@@ -87,7 +88,7 @@ class EditTags(io.ComfyNode):
         known = _lexicon(lexicon)
         parsed = parse_rules(rules, known, _count_tokens)
         chosen = _chosen(dataset.samples, filter)
-        captions, counts = apply_rules(parsed, [dataset.samples[i].tags for i in chosen])
+        captions, counts = apply_rules(parsed, [dataset.samples[i].tags for i in chosen], [scores_by_key(dataset.samples[i]) for i in chosen])
         samples = list(dataset.samples)
         for i, tags in zip(chosen, captions, strict=True):
             samples[i] = _with_tags(samples[i], tags)
@@ -102,7 +103,8 @@ def _chosen(samples: tuple[Sample, ...], text: str) -> list[int]:
     test = parse_filter(text, _count_tokens)
     if test is None:
         return list(range(len(samples)))
-    items = filter_items([sample.path for sample in samples], [(sample.tags, sample.caption or "") for sample in samples])
+    captions = [(sample.tags, sample.caption or "") for sample in samples]
+    items = filter_items([sample.path for sample in samples], captions, [scores_by_key(sample) for sample in samples])
     return [i for i, item in enumerate(items) if test(item)]
 
 

@@ -9,11 +9,12 @@ from comfy_api.latest import io, ui
 from ..tagger.errors import TaggerError
 from ..tagger.merge import MERGINGS
 from ..tagger.models import missing_tagger, own_thresholds
-from ..tagger.select import MCUTS, MODES, PLACES, combine, select_tags
+from ..tagger.select import MCUTS, MODES, PLACES, select_tags
 from ..tagger.session import Tagger
 from ..tagger.thresholds import Thresholds
 from ..trainer.types import Dataset
 from . import host
+from .scores import with_scored_tags
 from .taggers import choices, place_of, providers_used, score_images, tagger_path, usual_choice
 from .types import DatasetWire
 
@@ -241,7 +242,7 @@ class AutoTag(io.ComfyNode):
                     max_tags=max_tags or None,
                     escape_parentheses=escape_parentheses,
                 )
-                tagged[sample.path] = sample.with_tags(combine(sample.tags, new, mode))
+                tagged[sample.path] = with_scored_tags(sample, new, mode)
             notes = [note for model in models for note in (*providers_used(model), *model.notes)]
         finally:
             for model in models:

@@ -17,6 +17,7 @@ CATEGORY_NAMES: tuple[tuple[str, int], ...] = (
     ("model", MODEL),
 )
 _NUMBERS = dict(CATEGORY_NAMES)
+_NAMES = {number: name for name, number in CATEGORY_NAMES}
 _SYNONYMS = {"style": ARTIST, "series": COPYRIGHT, "species": GENERAL, "lore": META, "invalid": META}
 _FROM_E621 = {5: GENERAL, 6: META, 7: META, 8: META, -1: META}
 """Species are what a picture shows, as general tags are; lore and invalid tags are not to be seen in it."""
@@ -30,3 +31,8 @@ def category(text: str, *, is_e621: bool = False) -> int:
         return named
     number = int(text)
     return _FROM_E621.get(number, number) if is_e621 else number
+
+
+def category_name(number: int) -> str:
+    """Of a category's number; "" for one that has none."""
+    return _NAMES.get(number, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -108,12 +108,20 @@ class Deduplicate:
 
 @dataclass(frozen=True)
 class Sort:
-    """Frequency means the number of captions of the whole set that have the tag, the most frequent first."""
+    """Frequency means the number of captions of the whole set that have the tag, the most frequent first.
 
-    by: Literal["alphabetical", "frequency", "length"]
+    By score the one of which the tagger was surest comes first; tags without a score stay behind, as they were.
+    """
+
+    by: Literal["alphabetical", "frequency", "length", "score"]
     reverse: bool = False
+    scores: tuple[Mapping[str, float], ...] = ()
+    """For each caption those of its tags, by `match_key`."""
 
     def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
+        if self.by == "score":
+            known = self.scores or ({},) * len(captions)
+            return tuple(self._by_score(caption, scores, pinned) for caption, scores in zip(captions, known, strict=True))
         frequency = Counter(key for caption in captions for key in _keys(caption))
         order: Callable[[str], str | int] = {
             "alphabetical": match_key,
@@ -121,6 +129,13 @@ class Sort:
             "length": len,
         }[self.by]
         return _behind_pinned(captions, pinned, lambda tags: tuple(sorted(tags, key=order, reverse=self.reverse)))
+
+    def _by_score(self, caption: Caption, scores: Mapping[str, float], pinned: frozenset[str]) -> Caption:
+        def rank(tag: str) -> tuple[bool, float]:
+            score = scores.get(match_key(tag))
+            return score is None, 0.0 if score is None else score if self.reverse else -score
+
+        return _behind_pinned((caption,), pinned, lambda tags: tuple(sorted(tags, key=rank)))[0]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ r"""The filter line of Edit Tags: which pictures are meant. Its language is TagG
     caption:"long hair"          whose caption has this text
     name:IMG_*  path:"my set/*"  by file name or by path below the dataset's folder
     tags:>5  chars:<=200  tokens:>75    by the number of tags, characters or tokens: = != < > <= >=
+    score:<0.4  score:hat>=0.8  score:"long hair">0.5    with a tag, or this tag, of which the tagger was so sure
     NOT tag:solo AND (tag:hat OR tag:cap)    NOT binds closest, then AND; two terms side by side mean AND
 
 Upper and lower case are alike, in texts and in the words NOT, AND and OR. Text with blanks stands in quotes; so does one with a lone
 parenthesis, like ";)". `tag:` compares whole tags as the rules do, blind to underscores and escaped parentheses; the others find their text
-anywhere. The full-width colon, parentheses and quotes of Chinese and Japanese keyboards do as well.
+anywhere. Tags that no tagger has scored fit no `score:`. The full-width colon, parentheses and quotes of Chinese and Japanese keyboards do as well.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from .errors import TaggerError
-from .tags import tag_matcher
+from .tags import match_key, tag_matcher
 from .tokens import CountTokens
 
 
@@ -38,17 +39,21 @@ class Item:
     """Below the dataset's folder, or wherever; `name:` looks at its last part."""
     tags: tuple[str, ...]
     caption: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Of its tags, by `match_key`, where a tagger has given them."""
 
 
 Test = Callable[[Item], bool]
 
 _COMPARISONS = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 _TEXTS, _NUMBERS = ("tag", "caption", "name", "path"), ("tags", "chars", "tokens")
+_KEYS = (*_TEXTS, *_NUMBERS, "score")
 _QUOTED = r""""[^"]*"|“[^”]*”"""
 _PLAIN = r"""(?!["“(（])(?:[^\s()（）]|\([^\s()]*\)|（[^\s（）]*）)+"""
 """Parentheses inside a word are its own as long as each is closed: `poster_(object)`."""
 _TOKEN = re.compile(
     rf"""\s*(?:(?P<open>[(（])|(?P<close>[)）])|(?P<operator>and|or|not)(?=[\s()（）"“]|$)"""
+    rf"""|(?P<score>score)\s*[:：]\s*(?P<limit>(?:{_QUOTED}|{_PLAIN})?\s*[<>=!]=?\s*\d*\.?\d+(?=[\s()（）"“]|$))"""
     rf"""|(?P<key>[a-z]+)\s*[:：]\s*(?P<value>{_QUOTED}|[<>=!]=?\s*\d+|{_PLAIN})?|(?P<quoted>{_QUOTED})|(?P<word>{_PLAIN}))""",
     re.IGNORECASE,
 )
@@ -71,14 +76,20 @@ def parse_filter(text: str, count_tokens: CountTokens | None = None) -> Test | N
     return test
 
 
-def filter_items(paths: Sequence[str], captions: Sequence[tuple[tuple[str, ...], str]]) -> tuple[Item, ...]:
-    """Pictures for a filter, from their full paths and their (tags, caption): each path is told from the folder that holds them all."""
+def filter_items(
+    paths: Sequence[str], captions: Sequence[tuple[tuple[str, ...], str]], scores: Sequence[Mapping[str, float]] | None = None
+) -> tuple[Item, ...]:
+    """Pictures for a filter, from their full paths, their (tags, caption) and, by `match_key`, the scores of their tags.
+
+    Each path is told from the folder that holds them all.
+    """
     try:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
     except ValueError:  # none at all, or on several drives
         root = ""
     shown = [os.path.relpath(path, root) if root else path for path in paths]
-    return tuple(Item(path, tags, caption) for path, (tags, caption) in zip(shown, captions, strict=True))
+    known = scores if scores is not None else [{}] * len(shown)
+    return tuple(Item(path, tags, caption, own) for path, (tags, caption), own in zip(shown, captions, known, strict=True))
 
 
 class _Reader:
@@ -134,6 +145,8 @@ class _Reader:
             if key == "caption":
                 return lambda item: fits(item.caption)
             return (lambda item: fits(PurePath(item.path).name)) if key == "name" else (lambda item: fits(PurePath(item.path).as_posix()))
+        if key == "score":
+            return self._score(value)
         compare, number = self._comparison(key, value)
         if key == "tags":
             return lambda item: compare(len(item.tags), number)
@@ -143,6 +156,16 @@ class _Reader:
         if count_tokens is None:
             raise FilterError(f"The filter {self._text!r} asks for `tokens:`, which cannot be counted here; use `chars:` or `tags:`.")
         return lambda item: compare(count_tokens(item.caption), number)
+
+    def _score(self, value: str) -> Test:
+        match = re.fullmatch(r"(.*?)\s*(==|=|!=|<=|>=|<|>)\s*(\d*\.?\d+)", value)
+        if not match:
+            raise FilterError(
+                f"In the filter {self._text!r} `score:` needs a comparison and a number, like score:<0.4 or score:hat>0.8, instead of {value!r}."
+            )
+        compare, number = _COMPARISONS[match[2]], float(match[3])
+        matches = tag_matcher((_unquoted(match[1]) if match[1] else "*",))
+        return lambda item: any(compare(item.scores[key], number) for tag in item.tags if (key := match_key(tag)) in item.scores and matches(tag))
 
     def _comparison(self, key: str, value: str) -> tuple[Callable[[int, int], bool], int]:
         match = re.fullmatch(r"(==|=|!=|<=|>=|<|>)?\s*(\d+)", value)
@@ -175,11 +198,14 @@ def _tokens(text: str) -> Sequence[_Token]:
             raise FilterError(f"The filter {text!r} cannot be read from {text[place:].strip()[:30]!r} on; is a quote not closed?")
         place = match.end()
         key = (match["key"] or "").casefold()
-        if key and key not in (*_TEXTS, *_NUMBERS):
-            known = ", ".join(f"{name}:" for name in (*_TEXTS, *_NUMBERS))
+        if match["score"]:
+            tokens.append(_Token("score", match["limit"]))
+            continue
+        if key and key not in _KEYS:
+            known = ", ".join(f"{name}:" for name in _KEYS)
             raise FilterError(f"The filter {text!r} asks for `{key}:`, which is not one of {known}. A text with a colon stands in quotes.")
         if key and not match["value"]:
-            example = f"{key}:{'>5' if key in _NUMBERS else 'hat'}"
+            example = f"{key}:{'>5' if key in _NUMBERS else '<0.4' if key == 'score' else 'hat'}"
             raise FilterError(f"In the filter {text!r} nothing that can be read stands behind `{key}:`; write something like {example}.")
         if key:
             tokens.append(_Token(key, _unquoted(match["value"])))

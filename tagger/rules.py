@@ -9,7 +9,7 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     replace: school uniform -> serafuku, pleated skirt
     regex: ^(\w+) eyes$ -> eyes, \1 color    Python's re on every tag as it is spelled, blind to case
     deduplicate                      of a tag that is there twice the first stays
-    sort: alphabetical               or frequency (in the whole set, frequent first), or length; with `reverse` behind it
+    sort: alphabetical               or frequency (in the whole set, frequent first), length, or score (surest first); with `reverse` behind it
     first: 1girl, solo               those that are there come first, in this order; `last:` likewise
     prepend: photo                   in front, where it is missing
     append: outdoors                 at the end, where it is missing; `add:` is the same
@@ -33,7 +33,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .edits import (
@@ -64,7 +64,7 @@ from .tags import match_key, split_tags, without_duplicates
 from .tokens import CountTokens
 
 _NUM_NAMED = 8
-_SORTS = ("alphabetical", "frequency", "length")
+_SORTS = ("alphabetical", "frequency", "length", "score")
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,19 @@ def parse_rules(text: str, lexicon: Lexicon | None = None, count_tokens: CountTo
     return tuple(rules)
 
 
-def apply_rules(rules: Sequence[Rule], captions: Sequence[Sequence[str]]) -> tuple[Captions, tuple[RuleCount, ...]]:
-    """The captions of a whole set after all `rules`, and what each of them did. Nothing but the arguments decides."""
+def apply_rules(
+    rules: Sequence[Rule], captions: Sequence[Sequence[str]], scores: Sequence[Mapping[str, float]] = ()
+) -> tuple[Captions, tuple[RuleCount, ...]]:
+    """The captions of a whole set after all `rules`, and what each of them did. Nothing but the arguments decides.
+
+    `scores`: for each caption how sure a tagger was of its tags, by `match_key`, for `sort: score`.
+    """
     current: Captions = tuple(map(tuple, captions))
     counts: list[RuleCount] = []
     pinned: frozenset[str] = frozenset()
     for rule in rules:
-        edited = rule.edit.edited(current, pinned)
+        edit = replace(rule.edit, scores=tuple(scores)) if isinstance(rule.edit, Sort) else rule.edit
+        edited = edit.edited(current, pinned)
         reasons = rule.edit.pruned(current, pinned) if isinstance(rule.edit, Prune) else ()
         counts.append(replace(_count(rule, current, edited), reasons=reasons))
         if isinstance(rule.edit, Trigger):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from .categories import ARTIST, CHARACTER, COPYRIGHT, GENERAL, META, MODEL, QUALITY, RATING, YEAR
 from .errors import TaggerError
 from .labels import Labels
-from .tags import escaped, spaced, tag_matcher, without_duplicates
+from .tags import escaped, match_key, spaced, tag_matcher, without_duplicates
 from .thresholds import Thresholds
 
 Sort = Literal["score", "model"]
@@ -26,6 +26,13 @@ _LEAST_CHARACTER_CUT = 0.15
 """As in SmilingWolf/wd-tagger: without it a picture of nobody known gets the likeliest of the unlikely characters."""
 _BEHIND_CHARACTERS = (COPYRIGHT, ARTIST)
 _OTHERS = (GENERAL, META, YEAR, MODEL)
+
+
+class ScoredTag(NamedTuple):
+    tag: str
+    """As it is written."""
+    category: int
+    score: float
 
 
 def select_tags(
@@ -48,8 +55,8 @@ def select_tags(
     quality: Place = "off",
     max_tags: int | None = None,
     escape_parentheses: bool = False,
-) -> tuple[str, ...]:
-    """The tags whose score is above the threshold of their category; a threshold of 1 leaves a category out.
+) -> tuple[ScoredTag, ...]:
+    """The tags whose score is above the threshold of their category, as they are written; a threshold of 1 leaves a category out.
 
     `scores` is float32 [labels]. `mcut` finds the threshold of a category in the widest gap between its scores instead, if the
     category is not left out. `exclude` takes whole tags, with `*` and `?` as in rules. Sorted by score, best first, or as the model
@@ -80,12 +87,14 @@ def select_tags(
         rows = [] if place == "off" else labels.rows(category)
         if rows and not is_excluded(labels.names[likeliest := max(rows, key=lambda i: scores[i])]):
             chosen = [likeliest, *chosen] if place == "first" else [*chosen, likeliest]
-    names: list[str] = []
+    found: dict[str, ScoredTag] = {}
     for i in chosen:
-        names += _with_series(labels.names[i]) if expand_characters and labels.categories[i] == CHARACTER else [labels.names[i]]
-    if replace_underscores:
-        names = [spaced(name) for name in names]
-    return without_duplicates(escaped(name) if escape_parentheses else name for name in names)
+        for name in _with_series(labels.names[i]) if expand_characters and labels.categories[i] == CHARACTER else [labels.names[i]]:
+            spelled = spaced(name) if replace_underscores else name
+            written = escaped(spelled) if escape_parentheses else spelled
+            if key := match_key(name):
+                found.setdefault(key, ScoredTag(written, labels.categories[i], float(scores[i])))
+    return tuple(found.values())
 
 
 def _cut(scores: np.ndarray, labels: Labels, category: int) -> float:

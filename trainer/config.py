@@ -67,9 +67,12 @@ Job = TrainJob | CompareJob
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses as objects, tuples as lists; strings, numbers, booleans and None as they are."""
+    """Dataclasses as objects, tuples as lists; strings, numbers, booleans and None as they are.
+
+    Fields whose metadata says `in_job: False` are left out: nothing that a job makes depends on them.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: to_json(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: to_json(getattr(value, item.name)) for item in dataclasses.fields(value) if item.metadata.get("in_job", True)}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     return value

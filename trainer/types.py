@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["train", "validation", "regularization"]
@@ -19,6 +19,18 @@ class Placement:
     resized_px: tuple[int, int]
     crop_px: tuple[int, int]
     """Left and top of the bucket's rectangle in the resized image."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagScore:
+    """How sure a tagger was of one tag."""
+
+    tag: str
+    """As it was written into the caption."""
+    category: str
+    """"general", "character", "copyright", "artist", "meta", "rating", "year", "quality" or "model"; "" where nobody says."""
+    score: float
+    """From 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class Sample:
     """What stands in for a missing caption: the name of its `6_name` folder, or what a dataset file says."""
     mask: str | None = None
     """Where the loss counts: absolute path of a picture of the image's size, or "alpha" for its own alpha channel."""
+    tag_scores: tuple[TagScore, ...] = field(default=(), compare=False, metadata={"in_job": False})
+    """What a tagger thought of its tags. For people who edit them: no part of a job, and no reason to train again."""
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -110,6 +110,18 @@ def test_rules_touch_only_what_the_filter_finds(server: ComfyUI):
     assert said.splitlines()[0] == "filter path:red/ NOT name:2: 1 of 4 images"
 
 
+def test_scores_travel_with_the_pictures(server: ComfyUI):
+    editing = {"filter": "score:red*<0.95 OR score:blue*>0.9", "rules": "prepend: mine\nsort: score"}
+    captions, _, said = _run(server, {"character_threshold": 0.9}, editing)
+    assert captions == {
+        "red/1.png": "rose (flowers), red thing",
+        "red/2.png": "rose (flowers), red thing, mine",
+        "blue/3.png": "blue thing, mine",
+        "grey.png": "red thing, blue thing, mine",
+    }
+    assert said.splitlines()[0].endswith(": 3 of 4 images")
+
+
 def test_tokens_are_counted_as_clip_does(server: ComfyUI):
     captions, _, _ = _run(server, {"character_threshold": 1.0}, {"filter": "tokens:>4", "rules": "max tokens: 2"})
     assert captions == {"red/1.png": "red thing", "red/2.png": "red thing", "blue/3.png": "blue thing", "grey.png": "red thing"}

@@ -1,6 +1,7 @@
 import pytest
 
 from athanor.tagger.filter import FilterError, Item, filter_items, parse_filter
+from athanor.tagger.tags import match_key
 
 
 def _item(caption: str, path: str = "set/pic.png") -> Item:
@@ -79,6 +80,34 @@ def test_which_pictures_are_meant(text: str, expected: str) -> None:
     assert _found(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("score:<0.4", True),
+        ("score:<0.2", False),
+        ("score: > .9", True),
+        ("score:>=1", False),
+        ("score:hat>0.3", False),
+        ("score:hat<=.3 tag:hat", True),
+        ("(score:hat<0.4)", True),
+        ('score:"long hair">0.9', True),
+        ("score:long*>0.9", True),
+        ("score:long_hair = 0.95", True),
+        ("score:poster_(object)>0.6", True),
+        ("score:>_<>0.5", True),
+        ("score:>_<<0.5", False),
+        ("score:mine>0", False),
+        ("NOT score:mine>0", True),
+        ("score:gone>0", False),
+        ("score：hat<0.4", True),
+    ],
+)
+def test_scores_of_tags(text: str, is_found: bool) -> None:
+    scores = {"hat": 0.3, "long hair": 0.95, "poster (object)": 0.7, match_key(">_<"): 0.8, "gone": 0.9}
+    item = Item("a.png", ("hat", "long_hair", r"poster \(object\)", ">_<", "mine"), "", scores)
+    assert parse_filter(text)(item) is is_found
+
+
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
 def test_an_empty_filter_means_all(text: str) -> None:
     assert parse_filter(text) is None
@@ -112,6 +141,9 @@ def test_tokens_need_someone_to_count_them() -> None:
         ("tags:many", "`tags:` needs a comparison and a number, like tags:>5, instead of 'many'"),
         ("chars:>", "needs a comparison"),
         ("tags:>-1", "needs a comparison"),
+        ("score:", "behind `score:`; write something like score:<0.4"),
+        ("score:hat", "`score:` needs a comparison and a number, like score:<0.4 or score:hat>0.8, instead of 'hat'"),
+        ("score:hat>many", "needs a comparison"),
         ('tag:"long hair', "behind `tag:`"),
         ('"long hair', "is a quote not closed"),
         ("(" * 5000, "nested too deeply"),

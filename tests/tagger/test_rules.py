@@ -265,3 +265,13 @@ def test_twenty_thousand_captions_are_quick() -> None:
     edited, counts = apply_rules(rules, captions)
     assert len(edited) == 20_000 and all(count.num_captions for count in counts)
     assert time.process_time() - started_sec < 20
+
+
+def test_the_surest_tags_come_first_each_caption_by_its_own_scores() -> None:
+    captions = [("mine", "hat", "long_hair", "solo"), ("hat", "solo")]
+    scores = [{"hat": 0.4, "long hair": 0.9, "solo": 0.6}, {"hat": 0.8, "solo": 0.3}]
+    edited, _ = apply_rules(parse_rules("sort: score"), captions, scores)
+    assert edited == (("long_hair", "solo", "hat", "mine"), ("hat", "solo"))
+    edited, _ = apply_rules(parse_rules("trigger: me\nsort: score reverse\nmax: 3"), captions, scores)
+    assert edited == (("me", "hat", "solo"), ("me", "solo", "hat"))
+    assert apply_rules(parse_rules("sort: score"), captions)[0] == tuple(captions), "nothing is known: nothing moves"

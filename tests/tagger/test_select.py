@@ -6,7 +6,8 @@ import pytest
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.labels import Labels
 from athanor.tagger.models import load_labels
-from athanor.tagger.select import MODES, combine, select_tags
+from athanor.tagger.select import MODES, ScoredTag, combine
+from athanor.tagger.select import select_tags as select_scored
 from athanor.tagger.tags import KAOMOJI
 
 # out of block order on purpose: rating, character, general, rating, meta, general, character, general
@@ -15,6 +16,18 @@ LABELS = Labels(
     (9, 4, 0, 9, 5, 0, 4, 0),
 )
 SCORES = np.array([0.3, 0.9, 0.5, 0.7, 0.99, 0.36, 0.86, 0.95], np.float32)
+
+
+def select_tags(*arguments, **options) -> tuple[str, ...]:
+    return tuple(found.tag for found in select_scored(*arguments, **options))
+
+
+def test_tags_come_with_their_category_and_score() -> None:
+    found = select_scored(SCORES, LABELS, rating="last", expand_characters=True, general_threshold=0.9)
+    assert [tag for tag, _, _ in found] == ["hatsune miku", "saber", "fate", "solo", "explicit"]
+    assert [category for _, category, _ in found] == [4, 4, 4, 0, 9]
+    assert [score for _, _, score in found] == pytest.approx([0.9, 0.86, 0.86, 0.95, 0.7])
+    assert select_scored(SCORES, LABELS, character_threshold=1, general_threshold=0.9) == (ScoredTag("solo", 0, pytest.approx(0.95)),)
 
 
 def test_thresholds_by_category() -> None:

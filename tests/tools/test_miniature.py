@@ -108,7 +108,7 @@ def test_the_tagger_knows_its_tags(tmp_path):
         world.draw(scene, (64, 96, 192)[i % 3]).save(paths[-1])
     num_right = 0
     for scene, scored in zip(scenes, tag_images(tagger, paths, batch_size=8), strict=True):
-        tags = select_tags(scored.scores, known, replace_underscores=False, rating="first")
+        tags = [found.tag for found in select_tags(scored.scores, known, replace_underscores=False, rating="first")]
         num_right += set(tags) == labels.labels_of(scene)
         if labels.characters(scene):
             assert tags[1:2] == labels.characters(scene), tags

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from athanor.trainer.config import TrainJob, from_json, to_json
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.run import EventLog, Run, job_hash, open_run
+from athanor.trainer.types import TagScore
 
 
 def test_the_same_job_finds_its_run_and_another_gets_a_new_one(tmp_path, job):
@@ -29,6 +31,11 @@ def test_a_model_or_picture_that_only_moved_is_the_same_job(job):
     assert job_hash(trigger) != job_hash(job), "images without a caption are trained with it"
     noted = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, notes=("a broken image was left out",)))
     assert job_hash(noted) == job_hash(job)
+    first, *rest = job.dataset.samples
+    scored = dataclasses.replace(first, tag_scores=(TagScore("plain", "general", 0.9),))
+    tagged = dataclasses.replace(job, dataset=job.dataset.with_samples((scored, *rest)))
+    assert job_hash(tagged) == job_hash(job) and "tag_scores" not in str(to_json(tagged)), "scores are for people who edit"
+    assert from_json(TrainJob, to_json(tagged)) == job
 
 
 def test_a_run_whose_files_have_moved_reads_them_where_they_are_now(tmp_path, job):

@@ -147,7 +147,7 @@ def tagged(tagger: Tagger, pictures: Sequence[Image.Image]) -> list[frozenset[st
         found = []
         for scored in tag_images(tagger, paths, batch_size=16):
             assert scored.scores is not None, scored.problem
-            found.append(frozenset(select_tags(scored.scores, tagger.labels, replace_underscores=False, rating="first")))
+            found.append(frozenset(found.tag for found in select_tags(scored.scores, tagger.labels, replace_underscores=False, rating="first")))
         return found
 
 
