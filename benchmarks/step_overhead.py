@@ -28,6 +28,7 @@ from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.families import family as family_named
 from athanor.trainer.latents import load_latents
 from athanor.trainer.loop import train
+from athanor.trainer.noise import noise_of
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, TrainSettings
 
@@ -87,7 +88,7 @@ def _bare_loop(job: TrainJob, cache_folder: Path, num_steps: int) -> float:
         latents = loaded[step % len(loaded)]
         started = time.perf_counter()
         noise, times = torch.randn_like(latents), torch.rand(len(latents))
-        predicted = denoiser(family.add_noise(latents, noise, times), (times * 1000).long(), states.expand(len(latents), -1, -1)).sample
+        predicted = denoiser(noise_of(job.base).add(latents, noise, times), (times * 1000).long(), states.expand(len(latents), -1, -1)).sample
         torch.nn.functional.mse_loss(predicted, noise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()

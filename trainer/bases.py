@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import AthanorError
 from .families import all_families
-from .families.base import Family
+from .families.base import BaseFacts, Family
 from .files import content_fingerprint
 from .formats.header import Header, describe_contents, read_header
 from .types import BaseModel
@@ -15,43 +16,60 @@ from .types import BaseModel
 CHECKPOINT_ENDINGS = (".safetensors", ".ckpt")
 
 
-def describe_base(path: Path, tokenizer_folders: Sequence[Path] = ()) -> BaseModel:
-    """Recognises a checkpoint file or a diffusers folder. Raises AthanorError that says what `path` is instead."""
-    if not path.exists():
-        raise AthanorError(f"There is no model at {path}; put one there, or choose another.")
-    family = _of_folder(path) if path.is_dir() else _of_file(path)
-    native_px, bucket_step_px = family.sizes_px(path)
+def describe_base(
+    path: Path, tokenizer_folders: Sequence[Path] = (), text_encoders: Sequence[Path] = (), vae: Path | None = None, may_download: bool = False
+) -> BaseModel:
+    """Recognises a checkpoint file, a diffusers folder or a denoiser's file; `text_encoders` and `vae` are files beside it.
+
+    Raises AthanorError that says what `path` is instead.
+    """
+    for each in (path, *text_encoders, *((vae,) if vae else ())):
+        if not each.exists():
+            raise AthanorError(f"There is no model at {each}; put one there, or choose another.")
+    family, facts = _of_folder(path) if path.is_dir() else _of_file(path)
     return BaseModel(
         name=path.name if path.is_dir() else path.stem,
         family=family.name,
         path=str(path.resolve()),
-        fingerprint=content_fingerprint(path),
-        native_px=native_px,
-        bucket_step_px=bucket_step_px,
+        fingerprint=base_fingerprint(path, text_encoders, vae),
+        native_px=facts.native_px,
+        bucket_step_px=facts.bucket_step_px,
         tokenizer_folders=tuple(str(folder) for folder in tokenizer_folders),
+        text_encoder_paths=tuple(str(each.resolve()) for each in text_encoders),
+        vae_path=str(vae.resolve()) if vae else "",
+        prediction=facts.prediction,
+        zero_terminal_snr=facts.zero_terminal_snr,
+        variant=facts.variant,
+        may_download=may_download,
     )
+
+
+def base_fingerprint(path: Path, text_encoders: Sequence[Path] = (), vae: Path | None = None) -> str:
+    """Of the content of all files; one file alone has its own."""
+    parts = [content_fingerprint(each) for each in (path, *text_encoders, *((vae,) if vae else ()))]
+    return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode("ascii")).hexdigest()
 
 
 def _known() -> str:
     return ", ".join(family.title for family in all_families())
 
 
-def _of_folder(folder: Path) -> Family:
+def _of_folder(folder: Path) -> tuple[Family, BaseFacts]:
     for family in all_families():
         if family.matches_folder(folder):
-            return family
+            return family, family.facts_of_folder(folder)
     raise AthanorError(
         f"{folder} is not a diffusers folder of a family that can be trained ({_known()}); such a folder holds model_index.json and a folder for each part."
     )
 
 
-def _of_file(path: Path) -> Family:
+def _of_file(path: Path) -> tuple[Family, BaseFacts]:
     if path.suffix.lower() not in CHECKPOINT_ENDINGS:
         raise AthanorError(f"{path} is not a model file; its name must end in {' or '.join(CHECKPOINT_ENDINGS)}.")
     header = read_header(path) if path.suffix.lower() == ".safetensors" else _pickled_header(path)
     for family in all_families():
         if family.matches(header):
-            return family
+            return family, family.facts_of_file(header)
     raise AthanorError(f"{path} is {describe_contents(header)}, not a checkpoint that can be trained upon. Choose one of: {_known()}.")
 
 

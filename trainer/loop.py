@@ -15,10 +15,11 @@ from .config import TrainJob
 from .control import Control, Stopped
 from .errors import AthanorError
 from .families import family as family_named
-from .families.base import Family
+from .families.base import Family, Framing
 from .latents import load_latents, missing_latents, store_latents
 from .memory import best_device, peak_mib, release
 from .milestones import Milestones
+from .noise import noise_of
 from .optimizers import OPTIMIZERS
 from .prompts import PromptBook
 from .run import EventLog, Run
@@ -59,11 +60,11 @@ def _train(run: Run, control: Control) -> None:
     samples, held_out = job.dataset.with_role("train"), job.dataset.with_role("validation")
     precision = torch.bfloat16 if job.train.precision == "bf16" else torch.float32
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
-    cache = TensorCache(run.folder.parent / ".cache")
+    cache, process = TensorCache(run.folder.parent / ".cache"), noise_of(job.base)
 
     # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
     text = family.load_text(job.base, torch.float32)
-    for encoder in text.encoders:
+    for encoder in text.parts().values():
         encoder.to(device)
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     captions = _training_captions(job, samples + held_out, trainee)
@@ -112,9 +113,10 @@ def _train(run: Run, control: Control) -> None:
                 [
                     trainee.caption(sample.prompt(job.dataset.trigger), stable_seed(job.train.seed, "caption", step, i))
                     for i, sample in enumerate(batch)
-                ]
+                ],
+                [Framing.of(sample) for sample in batch],
             )
-            loss = batch_losses(family, denoiser, mean, std, draws, conditioning).mean()
+            loss = batch_losses(family, process, denoiser, mean, std, draws, conditioning).mean()
         value = loss.item()
         if not math.isfinite(value):
             raise AthanorError(_not_finite(value, step, epoch, batch))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from .batches import batches_per_epoch
 from .cache import TensorCache
 from .config import TrainJob
-from .families.base import Family
+from .families.base import Family, Framing
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata
 from .latents import load_latents
+from .noise import noise_of
 from .objectives import validation_times
 from .prompts import PromptBook
 from .run import EventLog, Run
@@ -82,8 +83,9 @@ class Milestones:
         for piece in draws.pieces(self.job.train.batch_size):
             rows = len(piece.times)
             with torch.no_grad(), self.autocast:
-                conditioning = self.book.conditioning([prompt] * rows)
-                of_piece = batch_losses(self.family, self.denoiser, mean.expand(rows, -1, -1, -1), std.expand(rows, -1, -1, -1), piece, conditioning)
+                conditioning = self.book.conditioning([prompt] * rows, [Framing.of(sample)] * rows)
+                means, stds = mean.expand(rows, -1, -1, -1), std.expand(rows, -1, -1, -1)
+                of_piece = batch_losses(self.family, noise_of(self.job.base), self.denoiser, means, stds, piece, conditioning)
             losses += of_piece.tolist()
         return losses
 
@@ -91,7 +93,9 @@ class Milestones:
         assert self.vae is not None
         settings = self.job.samples
         self.vae.to(self.device)
-        pictures = draw_samples(self.family, self.denoiser, self.vae, self.book, settings, self.trainee.prompt, self._picture_px, self.autocast)
+        pictures = draw_samples(
+            self.family, self.job.base, self.denoiser, self.vae, self.book, settings, self.trainee.prompt, self._picture_px, self.autocast
+        )
         self.vae.to("cpu")
         for i, (prompt, seed, image) in enumerate(pictures):
             file = f"samples/{self.run.name}_e{epoch:06d}_{i:02d}.png"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .cache import TensorCache, cache_key
-from .families.base import Conditioning, Family, TextStack
+from .families.base import Conditioning, Family, Framing, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +41,16 @@ class PromptBook:
                 self.cache.put(self._key(caption), {name: tensor[i : i + 1] for name, tensor in encoded.items()}, f"The text encoding of {caption!r}")
             on_progress(min(start + _ENCODE_BATCH, len(wanted)), len(wanted))
 
-    def conditioning(self, captions: Sequence[str]) -> Conditioning:
-        """One row a caption. Follows gradients where the text encoder is trained."""
+    def conditioning(self, captions: Sequence[str], framings: Sequence[Framing]) -> Conditioning:
+        """One row a caption, for a picture framed so. Follows gradients where a text encoder is trained."""
         import torch
 
         if self.text is not None:
-            return self.family.encode_text(self.text, captions, self.num_chunks)
-        rows = [self.cache[self._key(caption)] for caption in captions]
-        return {name: torch.cat([row[name] for row in rows]).to(self.device) for name in rows[0]}
+            encoded = self.family.encode_text(self.text, captions, self.num_chunks)
+        else:
+            rows = [self.cache[self._key(caption)] for caption in captions]
+            encoded = {name: torch.cat([row[name] for row in rows]).to(self.device) for name in rows[0]}
+        return self.family.frame(encoded, framings)
 
     def _key(self, caption: str) -> str:
         return cache_key("text", self.base_fingerprint, caption, self.num_chunks)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .families.base import Family, Prompted
+from .families.base import Family, Framing, Prompted
 from .files import replace_atomically
 from .prompts import PromptBook
 from .settings import SampleSettings
+from .types import BaseModel
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def draw_samples(
     family: Family,
+    base: BaseModel,
     denoiser: nn.Module,
     vae: nn.Module,
     book: PromptBook,
@@ -34,8 +36,9 @@ def draw_samples(
     for i, line in enumerate(settings.lines):
         seed = (settings.seed + i) % 2**32
         with torch.no_grad(), autocast:
-            prompted = Prompted(book.conditioning([to_prompt(line)]), book.conditioning([settings.negative_prompt]), seed)
-            pictures.append((line, seed, family.sample(denoiser, vae, [prompted], settings.steps, settings.guidance, size_px)[0]))
+            framing = [Framing.whole(size_px)]
+            prompted = Prompted(book.conditioning([to_prompt(line)], framing), book.conditioning([settings.negative_prompt], framing), seed)
+            pictures.append((line, seed, family.sample(base, denoiser, vae, [prompted], settings.steps, settings.guidance, size_px)[0]))
     return pictures
 
 

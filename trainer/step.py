@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .families.base import Conditioning, Family
+from .noise import Noise
 from .objectives import squared_error
 from .seeds import generator, stable_seed
 
@@ -50,12 +51,12 @@ def validation_draws(name: str, times: list[float], shape: tuple[int, ...]) -> D
 
 
 def batch_losses(
-    family: Family, denoiser: nn.Module, mean: torch.Tensor, std: torch.Tensor, draws: Draws, conditioning: Conditioning
+    family: Family, process: Noise, denoiser: nn.Module, mean: torch.Tensor, std: torch.Tensor, draws: Draws, conditioning: Conditioning
 ) -> torch.Tensor:
     """The loss of each image, [B], of latents with the given posterior `mean` and `std`, [B, C, H, W]."""
     device = mean.device
     latents = mean + std * draws.posterior.to(device)
     noise, times = draws.noise.to(device), draws.times.to(device)
-    noisy = family.add_noise(latents, noise, times)
+    noisy = process.add(latents, noise, times)
     predicted = family.predict(denoiser, noisy, times, conditioning)
-    return squared_error(predicted, family.target(latents, noise, times))
+    return squared_error(predicted, process.target(latents, noise, times))

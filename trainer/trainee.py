@@ -55,7 +55,7 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         wanted.append(("denoiser", job.train.rate, denoiser))
     if job.train.text_encoder_rate > 0:
         assert text is not None
-        wanted.append(("text_encoder", job.train.text_encoder_rate, text.encoders[0]))
+        wanted += [(part, job.train.text_encoder_rate, module) for part, module in text.parts().items() if part in family.text_parts]
     groups = []
     for part, rate, module in wanted:
         names = kind.attach(module, family.adapter_targets(part), job.adapter.rank, job.adapter.alpha, stable_seed(job.train.seed, "init", part))

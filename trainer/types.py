@@ -99,7 +99,7 @@ class BaseModel:
     family: str
     """A name of the family registry, like "sd15"."""
     path: str
-    """Absolute path of the checkpoint file or the diffusers folder."""
+    """Absolute path of the checkpoint file, of the diffusers folder, or of the denoiser's own file."""
     fingerprint: str
     """Of the content, not of the path: the same file elsewhere is the same base."""
     native_px: int
@@ -108,3 +108,13 @@ class BaseModel:
     """Sides of buckets are multiples of it."""
     tokenizer_folders: tuple[str, ...] = ()
     """Where to look for a tokenizer when none lies beside the model."""
+    text_encoder_paths: tuple[str, ...] = ()
+    """Files of the text encoders, in any order, where they are not in `path`."""
+    vae_path: str = ""
+    """File of the autoencoder, where it is not in `path` or is to replace the one in it."""
+    prediction: Literal["epsilon", "v", "flow"] = "epsilon"
+    zero_terminal_snr: bool = False
+    variant: str = ""
+    """Which of the family's models, where it has several."""
+    may_download: bool = False
+    """Whether a tokenizer that is nowhere may be fetched from the Hugging Face hub."""

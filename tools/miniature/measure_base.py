@@ -63,7 +63,7 @@ def draw(base: Path, prompts: Sequence[str], steps: int, guidance: float) -> Ite
         for start in range(0, len(prompts), BATCH):
             piece = prompts[start : start + BATCH]
             prompted = [Prompted(family.encode_text(text, [prompt], 1), negative, start + i) for i, prompt in enumerate(piece)]
-            yield from family.sample(denoiser, vae, prompted, steps, guidance, size_px)
+            yield from family.sample(described, denoiser, vae, prompted, steps, guidance, size_px)
 
 
 def shares(scenes: Sequence[world.Scene], verdicts: Sequence[Verdict]) -> Shares:

@@ -13,7 +13,7 @@ from ..config import CompareJob, SheetCell
 from ..control import Control
 from ..errors import AthanorError
 from ..families import family as family_named
-from ..families.base import PARTS, Family, Part, Prompted, TextStack
+from ..families.base import PARTS, Family, Framing, Part, Prompted, TextStack
 from ..memory import best_device, peak_mib, release
 from ..prompts import PromptBook
 from ..run import EventLog, Run
@@ -76,13 +76,13 @@ class _Painter:
         prompts = [*dict.fromkeys(cell.prompt for cell in cells), job.negative_prompt]
         text: TextStack | None = family.load_text(job.base, _float32())
         assert text is not None
-        for encoder in text.encoders:
+        for encoder in text.parts().values():
             encoder.to(self._device)
         chunks = min(family.num_chunks(text, prompts), family.max_chunks)
         self._book = PromptBook(family, job.base.fingerprint, self._cache, chunks, self._device, text)
-        if any(self._has_part(path, "text_encoder") for path in self._files.values()):
-            self._modules["text_encoder"] = text.encoders[0]
-        else:
+        changed = {part for part in family.text_parts for path in self._files.values() if self._has_part(path, part)}
+        self._modules.update({part: module for part, module in text.parts().items() if part in changed})
+        if not changed:
             self._book.store(prompts, lambda done, total: None)
             self._book.text = text = None
             release()
@@ -92,10 +92,11 @@ class _Painter:
     def paint(self, cells: Sequence[SheetCell]) -> list:
         """Pictures of cells that share epoch and strength."""
         self._wear(cells[0].epoch, cells[0].strength)
-        negative = self._book.conditioning([self._job.negative_prompt])
-        prompted = [Prompted(self._book.conditioning([cell.prompt]), negative, cell.seed) for cell in cells]
         size_px = (self._job.width_px, self._job.height_px)
-        return self._family.sample(self._modules["denoiser"], self._vae, prompted, self._job.steps, self._job.guidance, size_px)
+        framing = [Framing.whole(size_px)]
+        negative = self._book.conditioning([self._job.negative_prompt], framing)
+        prompted = [Prompted(self._book.conditioning([cell.prompt], framing), negative, cell.seed) for cell in cells]
+        return self._family.sample(self._job.base, self._modules["denoiser"], self._vae, prompted, self._job.steps, self._job.guidance, size_px)
 
     def _wear(self, epoch: int, strength: float) -> None:
         """Makes the models those of `epoch` at `strength`; epoch 0 is the base alone."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..formats.header import Header
-from ..types import BaseModel
+from ..noise import Prediction
+from ..types import BaseModel, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -23,16 +24,59 @@ if TYPE_CHECKING:
 Conditioning = Mapping[str, "torch.Tensor"]
 """What the denoiser is told beside the noisy latents; each tensor has B as its first dimension."""
 
-Part = Literal["denoiser", "text_encoder"]
-PARTS: tuple[Part, ...] = ("denoiser", "text_encoder")
+Part = Literal["denoiser", "text_encoder", "text_encoder_2", "text_encoder_3"]
+"""Named as diffusers names a pipeline's components."""
+TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
+PARTS: tuple[Part, ...] = ("denoiser", *TEXT_PARTS)
 
 
 @dataclass
 class TextStack:
-    """A family's tokenizers and text encoders, in the family's own order."""
+    """A family's tokenizers and text encoders, in the family's own order: the first is the part "text_encoder" and so on."""
 
     tokenizers: tuple
-    encoders: tuple[nn.Module, ...]
+    encoders: tuple[nn.Module | None, ...]
+    """None for one that the family can do without and that the base lacks."""
+    clip_skip: int = 0
+    """Which layer of CLIP is read, counted from the last, which is 1; 0 is the family's own."""
+
+    def parts(self) -> dict[Part, nn.Module]:
+        """The encoders that are there, by the name of their part."""
+        return {part: encoder for part, encoder in zip(TEXT_PARTS, self.encoders, strict=False) if encoder is not None}
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What a family tells of a model from its header or its JSON files."""
+
+    native_px: int
+    bucket_step_px: int
+    prediction: Prediction
+    zero_terminal_snr: bool = False
+    variant: str = ""
+    """Which of the family's models, where it has several: "medium", "schnell"…"""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What the latents show of a picture. Pairs are (horizontal, vertical) in px."""
+
+    original_px: tuple[int, int]
+    """Size of the picture before it was resized."""
+    crop_px: tuple[int, int]
+    """Left and top of what is shown in the resized picture."""
+    shown_px: tuple[int, int]
+
+    @classmethod
+    def of(cls, sample: Sample) -> Framing:
+        """Of an image in its bucket, as it was really resized and cropped."""
+        assert sample.placement is not None, "validated before: every sample has its bucket"
+        return cls((sample.width_px, sample.height_px), sample.placement.crop_px, sample.placement.bucket_px)
+
+    @classmethod
+    def whole(cls, size_px: tuple[int, int]) -> Framing:
+        """Of a picture that is drawn: all of it, in its own size."""
+        return cls(size_px, (0, 0), size_px)
 
 
 @dataclass(frozen=True)
@@ -48,33 +92,49 @@ class Family(Protocol):
     name: str
     title: str
     """For people."""
-    kohya_version: str
-    """`ss_base_model_version` of sd-scripts."""
-    modelspec_architecture: str
+    modelspec_implementation: str
+    """Whose code the LoRA's names are of, as the model spec wants it."""
     latent_channels: int
     vae_stride_px: int
     native_px: int
     bucket_step_px: int
     max_chunks: int
     """How many pieces of 75 tokens a caption may fill."""
+    text_parts: tuple[Part, ...]
+    """The text encoders that the text encoder's learning rate trains."""
 
     def matches(self, header: Header) -> bool:
-        """True for a checkpoint file of this family, judged from names and shapes alone."""
+        """True for a checkpoint or a denoiser's file of this family, judged from names and shapes alone.
+
+        Raises AthanorError for a near relation that cannot be trained, saying what it is.
+        """
         ...
 
     def matches_folder(self, folder: Path) -> bool:
         """True for a diffusers folder of this family, judged from its JSON files alone."""
         ...
 
-    def sizes_px(self, path: Path) -> tuple[int, int]:
-        """Native side and bucket step of this very model."""
+    def facts_of_file(self, header: Header) -> BaseFacts:
+        """Of a file that `matches`."""
         ...
+
+    def facts_of_folder(self, folder: Path) -> BaseFacts:
+        """Of a folder that `matches_folder`."""
+        ...
+
+    def kohya_version(self, base: BaseModel) -> str:
+        """`ss_base_model_version` of sd-scripts."""
+        ...
+
+    def modelspec_architecture(self, base: BaseModel) -> str: ...
 
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         """A sentence for each file that a training needs and that is not there."""
         ...
 
-    def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack: ...
+    def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
+        """On the CPU, frozen, in evaluation mode, as the other two."""
+        ...
 
     def load_vae(self, base: BaseModel) -> nn.Module:
         """Always fp32: half precision overflows in some VAEs."""
@@ -94,18 +154,23 @@ class Family(Protocol):
 
     def encode_text(self, text: TextStack, captions: Sequence[str], num_chunks: int) -> Conditioning: ...
 
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Noisy latents [B, C, H, W] at `times` [B] in 0..1 (0 is clean)."""
+    def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
+        """With what the denoiser is told of each picture's size and crop; unchanged where it is told nothing."""
         ...
 
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """What `predict` should give."""
+    def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """The denoiser's answer to `noisy` [B, C, H, W] at `times` [B] in 0..1 (0 is clean); trainer/noise.py tells what it should be."""
         ...
-
-    def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor: ...
 
     def sample(
-        self, denoiser: nn.Module, vae: nn.Module, prompts: Sequence[Prompted], steps: int, guidance: float, size_px: tuple[int, int]
+        self,
+        base: BaseModel,
+        denoiser: nn.Module,
+        vae: nn.Module,
+        prompts: Sequence[Prompted],
+        steps: int,
+        guidance: float,
+        size_px: tuple[int, int],
     ) -> list[Image.Image]:
         """One picture a prompt, each from a generator of its own seed, so that a batch draws what single calls would."""
         ...
@@ -119,9 +184,9 @@ class Family(Protocol):
         ...
 
     def export_key(self, part: Part, module_name: str) -> str:
-        """The name under which the stock LoRA loader of ComfyUI knows the module."""
+        """The name under which the stock LoRA loader of ComfyUI knows the module. Of the name "" the part's prefix."""
         ...
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
-        """For each encoder that embeddings are trained for: its key in the file, the module that holds the table, its attribute."""
+        """For each encoder that embeddings are trained for, in the order of `text`: its key in the file, the module that holds the table, its attribute."""
         ...

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
 from ..formats.header import Header
+from ..noise import discrete
 from ..types import BaseModel
 from . import FAMILIES
 from ._clip import chunk_ids, count_chunks, encode_chunks
 from ._weights import folder_weights, load_component, read_json, read_tensors
-from .base import Conditioning, Part, Prompted, TextStack
+from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -22,19 +23,18 @@ if TYPE_CHECKING:
 
 _CONFIGS = Path(__file__).parent / "configs" / "sd15"
 _TEXT_PREFIX = "cond_stage_model.transformer."
-_NUM_TRAIN_TIMES = 1000
 
 
 class SD15:
     name = "sd15"
     title = "SD1.5"
-    kohya_version = "sd_v1"
-    modelspec_architecture = "stable-diffusion-v1"
+    modelspec_implementation = "diffusers"
     latent_channels = 4
     vae_stride_px = 8
     native_px = 512
     bucket_step_px = 64
     max_chunks = 3
+    text_parts: tuple[Part, ...] = ("text_encoder",)
 
     def matches(self, header: Header) -> bool:
         context = header.shapes.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
@@ -56,14 +56,21 @@ class SD15:
             and prediction == "epsilon"
         )
 
-    def sizes_px(self, path: Path) -> tuple[int, int]:
-        if path.is_file():
-            return self.native_px, self.bucket_step_px
-        unet = read_json(path / "unet" / "config.json")
+    def facts_of_file(self, header: Header) -> BaseFacts:
+        return BaseFacts(self.native_px, self.bucket_step_px, "epsilon")
+
+    def facts_of_folder(self, folder: Path) -> BaseFacts:
+        unet = read_json(folder / "unet" / "config.json")
         native = int(unet.get("sample_size", 64)) * self.vae_stride_px
         # The U-Net halves its picture once a level but the last; a small model need not be held to the 64 px of the full one.
         smallest = self.vae_stride_px * 2 ** (len(unet["block_out_channels"]) - 1)
-        return native, self.bucket_step_px if native >= self.native_px else smallest
+        return BaseFacts(native, self.bucket_step_px if native >= self.native_px else smallest, "epsilon")
+
+    def kohya_version(self, base: BaseModel) -> str:
+        return "sd_v1"
+
+    def modelspec_architecture(self, base: BaseModel) -> str:
+        return "stable-diffusion-v1"
 
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         path = Path(base.path)
@@ -136,20 +143,21 @@ class SD15:
         tokenizer, encoder = text.tokenizers[0], text.encoders[0]
         return {"states": encode_chunks(encoder, chunk_ids(tokenizer, captions, num_chunks, tokenizer.eos_token_id))}
 
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """x_t = sqrt(ᾱ_t) x_0 + sqrt(1 - ᾱ_t) ε (Ho et al. 2020, equation 4)."""
-        signal = _signal_share(latents.device)[_discrete(times)].view(-1, 1, 1, 1)
-        return signal.sqrt() * latents + (1 - signal).sqrt() * noise
-
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """ε itself (Ho et al. 2020, equation 14)."""
-        return noise
+    def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
+        return conditioning
 
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        return denoiser(noisy, _discrete(times), conditioning["states"]).sample
+        return denoiser(noisy, discrete(times), conditioning["states"]).sample
 
     def sample(
-        self, denoiser: nn.Module, vae: nn.Module, prompts: Sequence[Prompted], steps: int, guidance: float, size_px: tuple[int, int]
+        self,
+        base: BaseModel,
+        denoiser: nn.Module,
+        vae: nn.Module,
+        prompts: Sequence[Prompted],
+        steps: int,
+        guidance: float,
+        size_px: tuple[int, int],
     ) -> list[Image.Image]:
         """DDIM (Song et al. 2021) with classifier-free guidance (Ho and Salimans 2022, equation 6)."""
         import torch
@@ -195,19 +203,6 @@ class SD15:
         encoder = text.encoders[0]
         embeddings = next(module for name, module in encoder.named_modules() if re.fullmatch(r"(?:text_model\.)?embeddings", name))
         return (("emb_params", embeddings, "token_embedding"),)
-
-
-def _discrete(times: torch.Tensor) -> torch.Tensor:
-    """Times in 0..1 as the whole numbers 0..999 of the noise schedule."""
-    return (times * _NUM_TRAIN_TIMES).long().clamp(0, _NUM_TRAIN_TIMES - 1)
-
-
-def _signal_share(device: torch.device) -> torch.Tensor:
-    """ᾱ for each of the 1000 times: the product of 1 - β, sqrt(β) evenly spaced (Rombach et al. 2022, code)."""
-    import torch
-
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, _NUM_TRAIN_TIMES, dtype=torch.float32, device="cpu") ** 2
-    return torch.cumprod(1 - betas, dim=0).to(device)
 
 
 def _encoder_key(key: str) -> str:

@@ -52,7 +52,8 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_mixed_precision": _MIXED_PRECISION[train.precision],
         "ss_full_fp16": False,
         "ss_v2": False,
-        "ss_base_model_version": family.kohya_version,
+        "ss_zero_terminal_snr": job.base.zero_terminal_snr,
+        "ss_base_model_version": family.kohya_version(job.base),
         "ss_clip_skip": None,
         "ss_max_token_length": 75 * family.max_chunks,
         "ss_cache_latents": True,
@@ -69,10 +70,10 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_sd_model_name": Path(job.base.path).name,
         "ss_training_comment": "trained with Athanor",
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.implementation": "diffusers",
+        "modelspec.implementation": family.modelspec_implementation,
         "modelspec.title": job.name,
         "modelspec.resolution": _resolution(samples).replace(",", "x"),
-        "modelspec.prediction_type": "epsilon",
+        "modelspec.prediction_type": None if job.base.prediction == "flow" else job.base.prediction,
         "modelspec.trigger_phrase": job.embedding.token if job.kind == "embedding" else job.dataset.trigger or None,
     }
     if job.kind == "lora":
@@ -82,14 +83,14 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
             "ss_network_alpha": job.adapter.alpha,
             "ss_network_dropout": None,
             "ss_network_args": json.dumps({}),
-            "modelspec.architecture": f"{family.modelspec_architecture}/lora",
+            "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/lora",
         }
     else:
         values |= {
             "ss_num_vectors": job.embedding.num_vectors,
             "ss_token_string": job.embedding.token,
             "ss_init_word": job.embedding.initial_words,
-            "modelspec.architecture": f"{family.modelspec_architecture}/textual-inversion",
+            "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
         }
     return {key: str(value) for key, value in values.items() if value is not None or key.startswith("ss_")}
 
