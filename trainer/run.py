@@ -188,9 +188,14 @@ def job_hash(job: Job) -> str:
     data = to_json(job)
     data["base"] = data["base"]["fingerprint"]
     if isinstance(job, TrainJob):
-        samples = [{**sample, "path": Path(sample["path"]).name} for sample in data["dataset"]["samples"]]
+        samples = [{**each, "path": Path(each["path"]).name, "mask": _mask_kind(each["mask"])} for each in data["dataset"]["samples"]]
         data["dataset"] = {"trigger": data["dataset"]["trigger"], "samples": samples}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def _mask_kind(mask: str | None) -> str | None:
+    """What it holds is told by the sample's fingerprint."""
+    return mask if mask in (None, "alpha") else "a file"
 
 
 def open_run(root: Path, job: TrainJob) -> Run:

@@ -97,3 +97,13 @@ def test_a_resume_takes_back_what_came_after_its_state(tmp_path):
     assert [epoch.number for epoch in run.epochs()] == [1]
     assert [event["event"] for event in run.events()] == ["start", "warning", "step", "step", "saved", "start", "step"]
     assert all(json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}"))
+
+
+def test_a_folder_of_masks_that_only_moved_is_the_same_job(job):
+    def masked(mask, fingerprint="1-1+2-2"):
+        samples = tuple(dataclasses.replace(s, mask=mask, fingerprint=fingerprint) for s in job.dataset.samples)
+        return job_hash(dataclasses.replace(job, dataset=job.dataset.with_samples(samples)))
+
+    assert masked("/masks/a.png") == masked("/elsewhere/a_mask.webp")
+    assert masked("/masks/a.png") != masked("/masks/a.png", "1-1+3-3"), "another content"
+    assert len({masked("/masks/a.png"), masked("alpha"), masked(None)}) == 3

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import AthanorError
 from ..files import replace_atomically
 from .encoding import decode_text
 from .header import IMAGE_EXTENSIONS
+from .notes import ending
 
 DEFAULT_EXTENSIONS = (".txt", ".caption")
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", ",", "，")
@@ -38,14 +40,14 @@ def read_caption(
     or in a comma is followed by a blank, any other by a comma, so that one tag a line works as well as prose does.
     `listed`: the names of all files in the folder, where they are known; saves asking for each in large datasets.
     """
-    files = [file for extension in extensions if (file := _caption_file(image, extension, listed))]
+    files = _listed_files(image, extensions, listed) if listed is not None else [f for each in extensions if (f := _caption_file(image, each))]
     if not files:
         return None, ()
     file, notes = files[0], []
     if len(files) > 1:
         notes.append(f"{image.name} has more than one caption file; {file.name} is used, {_listed(other.name for other in files[1:])} is not.")
     try:
-        text, encoding = decode_text(file.read_bytes())
+        text, encoding = decode_text(_content(file))
     except ValueError as error:
         return None, (*notes, f"{file.name} cannot be read as a caption: {error}. Save it again as UTF-8 text.")
     except OSError as error:
@@ -77,15 +79,21 @@ def write_caption(image: Path, caption: str, extension: str = ".txt", backup: bo
     return file
 
 
-def _caption_file(image: Path, extension: str, listed: frozenset[str] | None = None) -> Path | None:
-    stem = image.name[: len(image.name) - len(image.suffix)]
-    for ending in dict.fromkeys((extension, extension.lower(), extension.upper())):
-        if listed is not None and stem + ending not in listed:
-            continue
-        file = image.with_name(stem + ending)
-        if listed is not None or file.is_file():
-            return file
-    return None
+def _caption_file(image: Path, extension: str) -> Path | None:
+    stem = image.name.removesuffix(image.suffix)
+    return next((file for each in _spellings(extension) if (file := image.with_name(stem + each)).is_file()), None)
+
+
+def _listed_files(image: Path, extensions: tuple[str, ...], listed: frozenset[str]) -> list[Path]:
+    name = image.name
+    stem = name[: len(name) - len(ending(name))]
+    found = [next((stem + each for each in _spellings(extension) if stem + each in listed), "") for extension in extensions]
+    return [image.with_name(name) for name in found if name]
+
+
+@lru_cache
+def _spellings(extension: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((extension, extension.lower(), extension.upper())))
 
 
 def _joined(lines: list[str]) -> str:
@@ -93,6 +101,11 @@ def _joined(lines: list[str]) -> str:
     for line in lines:
         text += ("" if not text else " " if text.endswith(_SENTENCE_ENDS) else ", ") + line
     return text
+
+
+def _content(file: Path) -> bytes:
+    with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 – ten thousands of files
+        return opened.read()
 
 
 def _same(old: bytes, caption: str) -> bool:

@@ -11,11 +11,33 @@ from pathlib import Path
 from typing import Literal
 
 from .header import IMAGE_EXTENSIONS
+from .notes import ending, listed, several
 
 Subfolders = Literal["none", "numbered", "all"]
 
+Key = tuple[tuple[str | int, ...], ...]
+
+_DIGITS = re.compile(r"(\d+)")
 _NUMBERED = re.compile(r"([+-]?\d+)(?:_(.*))?", re.DOTALL)
-_OTHER_PICTURES = {".heic", ".heif", ".jxl", ".jp2", ".psd", ".tga", ".svg", ".raw", ".dng", ".cr2", ".nef", ".arw", ".mp4", ".webm", ".mov"}
+_OTHER_PICTURES = {
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".jp2",
+    ".psd",
+    ".tga",
+    ".svg",
+    ".raw",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+    ".exr",
+    ".ico",
+    ".mp4",
+    ".webm",
+    ".mov",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +66,11 @@ class Walk:
     notes: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     """What else lies there, by file ending."""
+    other_pictures: list[str] = field(default_factory=list)
+    """Names of pictures in formats that are not read."""
     seen: set[Path] = field(default_factory=set)
+    keys: list[tuple[Key, str]] = field(default_factory=list)
+    """`natural_key` of each of `found`."""
 
 
 def walk_folder(root: Path, subfolders: Subfolders, without: Collection[Path] = ()) -> Walk:
@@ -58,7 +84,13 @@ def walk_folder(root: Path, subfolders: Subfolders, without: Collection[Path] = 
     walk.seen |= {folder.resolve() for folder in without}
     numbered = _NUMBERED.fullmatch(root.name)
     _read_folder(walk, root, 1, (numbered and numbered[2]) or root.name, inside_numbered=False)
-    walk.found.sort(key=lambda each: natural_key(each.name))
+    order = sorted(range(len(walk.found)), key=walk.keys.__getitem__)
+    walk.found = [walk.found[i] for i in order]
+    if walk.found and walk.other_pictures:
+        kinds = ", ".join(dict.fromkeys(ending(name) for name in walk.other_pictures))
+        walk.notes.append(
+            f"{several(len(walk.other_pictures), 'picture')} of a kind that is not read ({kinds}) left out; save as PNG or JPEG: {listed(walk.other_pictures)}."
+        )
     if numbered and numbered[2] and walk.found and subfolders != "none":
         walk.notes.append(
             f"The number of {root.name} itself does not count, only those of its subfolders; to repeat its images, choose the folder around it."
@@ -68,17 +100,22 @@ def walk_folder(root: Path, subfolders: Subfolders, without: Collection[Path] = 
 
 def nothing_found(walk: Walk) -> str:
     """Why there is no image, and what there is instead."""
-    there = [f"{count} {ending} file{'s' if count > 1 else ''}" for ending, count in walk.others.most_common(5)]
+    there = [f"{count} {kind} file{'s' if count > 1 else ''}" for kind, count in walk.others.most_common(5)]
     message = f"The folder {walk.root} has no images (png, jpg, webp, bmp, gif, tif, avif). "
     message += f"It holds {', '.join(there)}. " if there else "" if walk.notes else "It is empty. "
-    if any(ending in _OTHER_PICTURES for ending in walk.others):
+    if walk.other_pictures:
         message += "Save those pictures as PNG or JPEG to use them. "
     return (message + " ".join(walk.notes[:5])).strip()
 
 
-def natural_key(name: str) -> tuple[tuple[tuple[str | int, ...], ...], str]:
-    parts = (re.split(r"(\d+)", part.casefold()) for part in name.split("/"))
-    return tuple(tuple(int(piece) if i % 2 else piece for i, piece in enumerate(pieces)) for pieces in parts), name
+def natural_key(name: str) -> tuple[Key, str]:
+    return tuple(map(_part_key, name.split("/"))), name
+
+
+def _part_key(part: str) -> tuple[str | int, ...]:
+    pieces: list[str | int] = [*_DIGITS.split(part.casefold())]
+    pieces[1::2] = map(int, pieces[1::2])
+    return tuple(pieces)
 
 
 def class_tokens_of(folder: Path) -> str:
@@ -94,27 +131,30 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
     walk.seen.add(real)
     try:
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: natural_key(entry.name))
+            entries = sorted((_part_key(entry.name), entry.name, entry.is_symlink(), entry) for entry in listing)
     except OSError as error:
         walk.notes.append(f"The subfolder {_name(walk, folder)} cannot be read ({error.strerror or error}) and was left out.")
         return
-    strange = {entry.name for entry in entries if entry.is_symlink() and not _inside(walk, folder / entry.name)}
-    listed = frozenset(entry.name for entry in entries if entry.name not in strange)
+    strange = {name for _, name, is_link, _ in entries if is_link and not _inside(walk, folder / name)}
+    names = frozenset(name for _, name, _, _ in entries if name not in strange)
     class_tokens = class_tokens_of(folder)
-    for entry in entries:
-        path = folder / entry.name
-        if entry.name.startswith("."):
+    prefix = "" if folder == walk.root else _name(walk, folder) + "/"
+    prefix_key = natural_key(prefix[:-1])[0] if prefix else ()
+    for key, name, _, entry in entries:
+        if name.startswith("."):
             continue
+        kind = ending(name)
         if entry.is_dir():
-            _read_subfolder(walk, path, repeats, concept, inside_numbered)
-        elif path.suffix.lower() not in IMAGE_EXTENSIONS and entry.name not in strange:
-            walk.others[path.suffix.lower() or "without an ending"] += 1
-        elif entry.name in strange:
-            walk.notes.append(
-                f"{_name(walk, path)} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it."
-            )
+            _read_subfolder(walk, folder / name, repeats, concept, inside_numbered)
+        elif kind not in IMAGE_EXTENSIONS and name not in strange:
+            walk.others[kind or "without an ending"] += 1
+            if kind in _OTHER_PICTURES:
+                walk.other_pictures.append(prefix + name)
+        elif name in strange:
+            walk.notes.append(f"{prefix}{name} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it.")
         else:
-            walk.found.append(Found(path, _name(walk, path), repeats, concept, class_tokens, listed))
+            walk.found.append(Found(folder / name, prefix + name, repeats, concept, class_tokens, names))
+            walk.keys.append(((*prefix_key, key), prefix + name))
 
 
 def _read_subfolder(walk: Walk, path: Path, repeats: int, concept: str, inside_numbered: bool) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
+from .quick_header import Header, is_foreign, quick_header
+
 IMAGE_EXTENSIONS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
     ".webp": "WEBP",
     ".bmp": "BMP",
     ".gif": "GIF",
@@ -34,24 +36,6 @@ _JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _REPLACE = "replace it or delete it."
 
 
-@dataclass(frozen=True)
-class Header:
-    width_px: int
-    height_px: int
-    """Size after EXIF orientation."""
-    kind: str
-    """The format that the content has: a value of `IMAGE_EXTENSIONS`."""
-    has_alpha: bool = False
-    """Whether parts of it may be transparent."""
-    is_turned: bool = False
-    """Whether it lies on its side, on its head or mirrored until its orientation is applied."""
-    is_cmyk: bool = False
-    is_deep: bool = False
-    """Whether it has more than 8 bits a channel."""
-    has_profile: bool = False
-    """Whether its colours are those of another profile than sRGB."""
-
-
 class UnusableImageError(Exception):
     """An image that cannot be trained on: `what` is wrong with it ("is empty"), `advice` says what to do."""
 
@@ -69,10 +53,15 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     Raises UnusableImageError for an empty, broken, animated or unreasonably large file, OSError for one that cannot be opened.
     """
     try:
-        with path.open("rb") as file:
-            if not file.read(1):
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 – ten thousands of files
+            stat = os.fstat(file.fileno())
+            state = f"{stat.st_size}-{stat.st_mtime_ns}"
+            if not stat.st_size:
                 raise UnusableImageError("is empty (0 bytes)", _REPLACE)
-            file.seek(0)
+            found = quick_header(file, stat.st_size, state, check_png_content=check_png_content)
+            if found is not None and found.width_px * found.height_px <= MAX_PIXELS:
+                return found
+        with path.open("rb") as file:
             picture = open_picture(file)
             kind = "JPEG" if picture.format == "MPO" else str(picture.format)
             width_px, height_px = picture.size
@@ -113,7 +102,8 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
         is_turned=orientation in range(2, 9),
         is_cmyk=picture.mode == "CMYK",
         is_deep=is_deep,
-        has_profile=_is_foreign(picture.info.get("icc_profile")),
+        has_profile=is_foreign(picture.info.get("icc_profile")),
+        state=state,
     )
 
 
@@ -131,11 +121,6 @@ def _orientation(picture: Image.Image, path: Path, tail: bytes) -> int:
         return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
     with open_picture(path) as fresh:
         return int(fresh.getexif().get(_ORIENTATION, 1))
-
-
-def _is_foreign(icc_profile: bytes | None) -> bool:
-    """By the name in the profile, in Latin letters or UTF-16."""
-    return bool(icc_profile) and b"sRGB" not in icc_profile and b"\0s\0R\0G\0B" not in icc_profile
 
 
 def _check_whole(picture: Image.Image, path: Path, tail: bytes, kind: str, check_png_content: bool) -> None:

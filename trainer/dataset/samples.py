@@ -15,7 +15,7 @@ from .found import Found
 from .header import IMAGE_EXTENSIONS, Header, UnusableImageError, read_header
 from .masks import Masks, MaskSource
 from .name_pattern import NamePattern
-from .notes import capped, listed, several
+from .notes import capped, ending, listed, several
 
 _MAX_PNG_BYTES_CHECKED = 1 << 30
 _NUM_A_TASK = 32
@@ -54,7 +54,7 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
 
     Headers only are read wherever that is enough to find broken files.
     """
-    png_bytes = sum(_size_bytes(each.path) for each in found if each.path.suffix.lower() == ".png")
+    png_bytes = sum(_size_bytes(each.path) for each in found if ending(each.name) == ".png")
     is_thorough = png_bytes <= _MAX_PNG_BYTES_CHECKED
     masks = Masks(mask_source)
     with ThreadPoolExecutor(max_workers=min(16, 4 + (os.cpu_count() or 1)), thread_name_prefix="athanor-scan") as pool:
@@ -88,7 +88,6 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
 
 def _read_image(found: Found, captions: CaptionSource, masks: Masks, is_thorough: bool) -> _Read:
     try:
-        stat = found.path.stat()
         header = read_header(found.path, check_png_content=is_thorough)
     except UnusableImageError as problem:
         return _Read(None, f"{found.name} {problem.what} and was left out; {problem.advice}")
@@ -104,14 +103,14 @@ def _read_image(found: Found, captions: CaptionSource, masks: Masks, is_thorough
         path=str(found.path),
         width_px=header.width_px,
         height_px=header.height_px,
-        fingerprint="+".join(filter(None, (f"{stat.st_size}-{stat.st_mtime_ns}", mask_fingerprint))),
+        fingerprint="+".join(filter(None, (header.state, mask_fingerprint))),
         caption=caption,
         repeats=found.repeats,
         concept=found.concept,
         class_tokens=found.class_tokens,
         mask=mask,
     )
-    is_misnamed = header.kind != IMAGE_EXTENSIONS.get(found.path.suffix.lower())
+    is_misnamed = header.kind != IMAGE_EXTENSIONS.get(ending(found.name))
     on_kind = f"{found.name} is in truth a {header.kind} file; it is used as such." if is_misnamed else ""
     return _Read(_completed(sample, captions), "", on_kind, on_caption, on_mask, header)
 
@@ -141,8 +140,8 @@ def _conversions(headers: Mapping[str, Header], is_alpha_wanted: bool) -> list[s
 
 def _same_stems(samples: dict[str, Sample]) -> list[str]:
     by_stem: defaultdict[str, list[str]] = defaultdict(list)
-    for name, sample in samples.items():
-        by_stem[name.removesuffix(Path(sample.path).suffix)].append(name)
+    for name in samples:
+        by_stem[name[: len(name) - len(ending(name))]].append(name)
     return [
         f"{' and '.join(names)} share one name, and so one caption file; rename one of them if they differ."
         for names in by_stem.values()

@@ -1,11 +1,12 @@
 """Each kind of odd file is used as people see it, and named in the report."""
 
+import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
 
-from athanor.trainer.dataset import open_image, scan_folder
+from athanor.trainer.dataset import assign_buckets, open_image, placed_image, scan_folder
 
 COLOURS = Image.effect_mandelbrot((48, 32), (-2, -1, 1, 1), 40).convert("RGB")
 
@@ -61,7 +62,6 @@ def test_a_conversion_is_told(tmp_path, name, image, options, sentence):
 def test_deep_colour_pngs_are_told(tmp_path):
     """Pillow writes none, so one is made by hand."""
     import struct
-    import zlib
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -86,3 +86,66 @@ def test_plain_files_are_not_worth_a_word(tmp_path):
 def test_the_alpha_channel_as_mask_is_not_called_a_loss(tmp_path):
     half_clear().save(tmp_path / "a.png")
     assert scan_folder(tmp_path, masks="alpha").notes == ("1 mask found, but the training does not use them yet.",)
+
+
+def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path):
+    COLOURS.save(tmp_path / "a.png")
+    for name in ("IMG_1.HEIC", "b.jxl", "c.heif", "clip.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "notes.md").write_text("not a picture", encoding="utf-8")
+    (tmp_path / "1_more").mkdir()
+    (tmp_path / "1_more" / "d.avif.jxl").write_bytes(b"x")
+    dataset = scan_folder(tmp_path)
+    (note,) = dataset.notes
+    assert note.startswith("5 pictures of a kind that is not read (")
+    assert all(name in note for name in ("IMG_1.HEIC", "b.jxl", "c.heif", "clip.mp4", "1_more/d.avif.jxl", "save as PNG or JPEG"))
+    assert [Path(sample.path).name for sample in dataset.samples] == ["a.png"]
+
+
+def test_a_jfif_as_browsers_save_it_is_a_jpeg(tmp_path):
+    COLOURS.save(tmp_path / "saved.jfif", format="JPEG")
+    dataset = scan_folder(tmp_path)
+    assert len(dataset.samples) == 1 and dataset.notes == ()
+
+
+def test_a_picture_of_one_pixel_is_read_and_pictures_without_area_are_left_out(tmp_path):
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
+    Image.new("RGB", (1, 900), "red").save(tmp_path / "line.png")
+    (tmp_path / "zero.png").touch()
+    data = bytearray((tmp_path / "dot.png").read_bytes())
+    data[16:20] = bytes(4)
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "none.png").write_bytes(data)
+    dataset = scan_folder(tmp_path)
+    assert [(Path(s.path).name, s.width_px, s.height_px) for s in dataset.samples] == [("dot.png", 1, 1), ("line.png", 1, 900)]
+    for name in ("zero.png", "none.png"):
+        assert any(note.startswith(name) and "left out" in note for note in dataset.notes), dataset.notes
+    placed = assign_buckets(dataset, resolution_px=64, min_px=32, max_px=128, step_px=16, upscale=True)
+    assert [placed_image(sample).size for sample in placed.samples] == [(64, 64), (32, 128)]
+
+
+@pytest.mark.parametrize(
+    "stem",
+    ["#1 cat", "100% real", "🐱🐶", "ends with dots...", "a.b.c", "-rf", "[x] (y) {z}", "it's", "é", "e\u0301", "长" * 80, "n" * 240, " blank "],
+)
+def test_any_file_name_finds_its_caption(tmp_path, stem):
+    image = tmp_path / f"{stem}.png"
+    try:
+        COLOURS.save(image)
+        (tmp_path / f"{stem}.TXT").write_text("found", encoding="utf-8")
+    except OSError:
+        pytest.skip("this system does not take the name")
+    dataset = scan_folder(tmp_path)
+    assert [(Path(s.path), s.caption) for s in dataset.samples] == [(image, "found")] and dataset.notes == ()
+    assert open_image(Path(dataset.samples[0].path)).size == COLOURS.size
+
+
+def test_captions_in_old_encodings_are_told_with_the_file(tmp_path):
+    captions = {"a": ("\ufeff一, two", "utf-8"), "b": ("红色头发", "gbk"), "c": ("赤い髪", "cp932"), "d": ("café", "cp1252")}
+    for name, (text, encoding) in captions.items():
+        COLOURS.save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_bytes(text.encode(encoding))
+    dataset = scan_folder(tmp_path)
+    assert [sample.caption for sample in dataset.samples] == ["一, two", "红色头发", "赤い髪", "café"]
+    told = [note for note in dataset.notes if "is not UTF-8" in note]
+    assert len(told) == 3 and all(f"{name}.txt" in " ".join(told) for name in "bcd")
