@@ -26,6 +26,7 @@ def register_folders() -> None:
     """Tells ComfyUI of the folders that the nodes use, and of the epochs of earlier runs. Never fails: a pack that does is dropped."""
     models = Path(folder_paths.models_dir)
     folder_paths.add_model_folder_path("wd_taggers", str(models / "wd_taggers"))
+    folder_paths.add_model_folder_path("torch_deepdanbooru", str(models / "torch_deepdanbooru"))
     folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
     for kind, folder in _epoch_folders(runs_root()):
         folder_paths.add_model_folder_path(kind, str(folder))
@@ -68,8 +69,9 @@ def cache_folder() -> Path:
 
 
 def tagger_roots() -> list[Path]:
-    """Where taggers lie: models/wd_taggers, the folder of the WD14 Tagger pack, and the pack's own."""
-    return [*map(Path, folder_paths.get_folder_paths("wd_taggers")), Path(folder_paths.models_dir) / "wd14_tagger"]
+    """Where taggers lie: models/wd_taggers, the folder of the WD14 Tagger pack, and A1111's for DeepDanbooru."""
+    own, of_a1111 = (map(Path, folder_paths.get_folder_paths(key)) for key in ("wd_taggers", "torch_deepdanbooru"))
+    return [*own, Path(folder_paths.models_dir) / "wd14_tagger", *of_a1111]
 
 
 def lexicon_files() -> dict[str, Path]:

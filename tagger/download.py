@@ -1,4 +1,4 @@
-"""Fetches a known tagger from Hugging Face when someone asks for it. Nothing else in the tagger touches the network."""
+"""Fetches a known tagger from Hugging Face (or GitHub) when someone asks for it. Nothing else in the tagger touches the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .errors import TaggerError
-from .known import KnownTagger, RemoteFile
+from .known import KnownTagger, RemoteFile, Site
 from .models import how_to_get
 
 _UNFINISHED = ".downloading"
@@ -25,6 +25,27 @@ repository, path, folder = sys.argv[1:]
 print(get_hf_file_metadata(hf_hub_url(repository, path)).size or 0, flush=True)
 print(hf_hub_download(repository, path, local_dir=folder), flush=True)
 """
+
+_RELEASE_CHILD = """
+import pathlib, sys, urllib.error, urllib.request
+url, target = sys.argv[1], pathlib.Path(sys.argv[2])
+part = target.with_name(target.name + ".incomplete")
+there = part.stat().st_size if part.exists() else 0
+request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0", **({"Range": f"bytes={there}-"} if there else {})})
+with urllib.request.urlopen(request, timeout=60) as answer:
+    there = there if answer.status == 206 else 0
+    size = there + int(answer.headers.get("Content-Length") or 0)
+    print(size, flush=True)
+    with part.open("ab" if there else "wb") as file:
+        while block := answer.read(1 << 20):
+            file.write(block)
+if part.stat().st_size != size:
+    raise ConnectionError(f"{url} was cut off after {part.stat().st_size} of {size} bytes")
+part.replace(target)
+"""
+"""What was cut off is carried on where the server can."""
+
+_GITHUB = "https://github.com"
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes in all; what it raises ends the download."""
@@ -40,7 +61,7 @@ def download_tagger(known: KnownTagger, folder: Path, *, fetch: Fetch | None = N
     """The folder of `known` below `folder`, with all its files; those that are there already are left alone.
 
     A file comes to its place only when it is whole. `on_progress` raises to cancel; the next download goes on from there.
-    `fetch` replaces huggingface_hub, which heeds HF_ENDPOINT for mirrors and HF_TOKEN.
+    `fetch` replaces huggingface_hub, which heeds HF_ENDPOINT for mirrors and HF_TOKEN, and the fetching of GitHub's releases.
     Raises TaggerError that says which file of which repository to put where by hand.
     """
     target = folder / known.name
@@ -48,7 +69,7 @@ def download_tagger(known: KnownTagger, folder: Path, *, fetch: Fetch | None = N
     report = _Progress(missing, on_progress)
     for file in missing:
         try:
-            fetched = (fetch or _fetch)(known.repository, file.path, folder / _UNFINISHED / known.name, report.of_file)
+            fetched = (fetch or _FETCHES[known.site])(known.repository, file.path, folder / _UNFINISHED / known.name, report.of_file)
             report.finish(file, fetched.stat().st_size)
             target.mkdir(parents=True, exist_ok=True)
             fetched.replace(target / file.name)
@@ -56,9 +77,10 @@ def download_tagger(known: KnownTagger, folder: Path, *, fetch: Fetch | None = N
             raise
         except Exception as error:  # the library raises those of its HTTP client, of the system and its own
             reason = " ".join(str(error).split())[:300]
+            mirror = "set HF_ENDPOINT to a mirror before ComfyUI starts, " if known.site == "Hugging Face" else ""
             raise TaggerError(
-                f"{file.path} of {known.repository} could not be downloaded ({type(error).__name__}: {reason}). Try again, set HF_ENDPOINT to a"
-                f" mirror before ComfyUI starts, or get the files in another way. {how_to_get(known, folder)}"
+                f"{file.path} of {known.repository} could not be downloaded ({type(error).__name__}: {reason}). Try again, {mirror}or get the"
+                f" files in another way. {how_to_get(known, folder)}"
             ) from error
     _remove_unfinished(folder / _UNFINISHED / known.name)
     return target
@@ -83,11 +105,29 @@ class _Progress:
 
 
 def _fetch(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Path:
-    """By huggingface_hub in a process of its own, which can be ended at any moment, even while the network hangs."""
+    """By huggingface_hub."""
+    return _in_child(_CHILD, (repository, path, str(folder)), folder, on_bytes) / path
+
+
+def _fetch_release(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Path:
+    """From GitHub."""
+    file = folder / path.rsplit("/", 1)[-1]
+    _in_child(_RELEASE_CHILD, (f"{_GITHUB}/{repository}/{path}", str(file)), folder, on_bytes)
+    return file
+
+
+_FETCHES: dict[Site, Fetch] = {"Hugging Face": _fetch, "GitHub": _fetch_release}
+
+
+def _in_child(code: str, arguments: tuple[str, ...], folder: Path, on_bytes: OnProgress) -> Path:
+    """Fetches into `folder` in a process of its own, which can be ended at any moment, even while the network hangs.
+
+    Its first line on stdout is the size in bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     said, complained = folder / "said.log", folder / "complained.log"
     with said.open("wb") as out, complained.open("wb") as err:
-        child = subprocess.Popen([sys.executable, "-c", _CHILD, repository, path, str(folder)], stdout=out, stderr=err, cwd=folder)
+        child = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=out, stderr=err, cwd=folder)
     try:
         while child.poll() is None:
             time.sleep(_POLL_SEC)
@@ -99,7 +139,7 @@ def _fetch(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Pa
             child.wait()
     if child.returncode:
         raise ConnectionError(_reason(complained) or f"the download ended with code {child.returncode}")
-    return folder / path
+    return folder
 
 
 def _reason(complained: Path) -> str:
@@ -110,9 +150,9 @@ def _reason(complained: Path) -> str:
 
 
 def _growing_bytes(folder: Path) -> int:
-    """Of the file that huggingface_hub is writing at the moment."""
+    """Of the file that is being written at the moment."""
     sizes = []
-    for path in folder.glob(".cache/huggingface/download/**/*.incomplete"):
+    for path in folder.glob("**/*.incomplete"):
         try:
             sizes.append(path.stat().st_size)
         except OSError:

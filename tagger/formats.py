@@ -1,7 +1,7 @@
 """The kinds of tagger models: what each wants to see and what comes out of it.
 
 Sources: SmilingWolf/wd-tagger (Hugging Face space) for WD and Z3D; sd-scripts' tag_images_by_wd14_tagger for cl_tagger; the repositories
-Camais03/camie-tagger, Camais03/camie-tagger-v2 and fancyfeast/joytag; the export script of deepghs/pixai-tagger-v0.9-onnx.
+Camais03/camie-tagger, Camais03/camie-tagger-v2 and fancyfeast/joytag; the export script of deepghs/pixai-tagger-v0.9-onnx; modules/deepbooru.py of A1111's webui.
 """
 
 from __future__ import annotations
@@ -72,3 +72,7 @@ CAMIE_V2 = TaggerFormat(
 )
 
 JOYTAG = TaggerFormat("JoyTag", Preprocessing(channels="RGB", scale=1 / 255, mean=_CLIP_MEAN, std=_CLIP_STD), "logits")
+
+DEEPDANBOORU = TaggerFormat(
+    "DeepDanbooru", Preprocessing(side_px=512, fit="resize-then-extend", resample="lanczos", channels="RGB", scale=1 / 255), "probabilities"
+)

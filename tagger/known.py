@@ -1,18 +1,21 @@
 """Taggers that people know, where they come from, and from which score on their makers (or those who measured them) take a tag.
 
-Sizes are those of the files on Hugging Face where they are known.
+Sizes are those of the files at their sources where they are known.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-from .formats import CAMIE_V1, CAMIE_V2, CL, DEEPGHS_OUTPUTS, JOYTAG, PIXAI, WD, TaggerFormat
+from .formats import CAMIE_V1, CAMIE_V2, CL, DEEPDANBOORU, DEEPGHS_OUTPUTS, JOYTAG, PIXAI, WD, TaggerFormat
 from .labels import CL_LABELS, JOYTAG_LABELS, WD_LABELS, Z3D_LABELS
 from .thresholds import Thresholds
 
 _MODEL = "model.onnx"
+DEEPDANBOORU_MODEL = "model-resnet_custom_v3.pt"
+Site = Literal["Hugging Face", "GitHub"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,16 @@ class KnownTagger:
     name: str
     """Of its folder in models/wd_taggers."""
     repository: str
-    """On Hugging Face."""
+    """On its site."""
     files: tuple[RemoteFile, ...]
     format: TaggerFormat
     own_thresholds: Thresholds
+    site: Site = "Hugging Face"
+
+    @property
+    def source(self) -> str:
+        """Where its files come from, for people."""
+        return f"{self.repository} on {self.site}"
 
     @property
     def size_bytes(self) -> int | None:
@@ -108,6 +117,14 @@ KNOWN_TAGGERS: tuple[KnownTagger, ...] = (
         WD,
         Thresholds(0.35, 0.85),
     ),
+    KnownTagger(
+        "DeepDanbooru",
+        "AUTOMATIC1111/TorchDeepDanbooru",
+        (RemoteFile(f"releases/download/v1/{DEEPDANBOORU_MODEL}", DEEPDANBOORU_MODEL),),
+        DEEPDANBOORU,
+        Thresholds(0.5),
+        "GitHub",
+    ),
 )
 """The best choice for most people first."""
 
@@ -115,6 +132,8 @@ KNOWN_TAGGERS: tuple[KnownTagger, ...] = (
 def known_tagger(name: str) -> KnownTagger | None:
     """The known tagger called `name`, or whose repository is called so: blind to case, to `-` or `_`, and to folders in front."""
     last = _key(name.replace("\\", "/").rsplit("/", 1)[-1])
+    if last == _key(DEEPDANBOORU_MODEL.removesuffix(".pt")):
+        last = _key("DeepDanbooru")
     return next((known for known in KNOWN_TAGGERS if last in (_key(known.name), _key(known.repository.rsplit("/", 1)[-1]))), None)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .deepdanbooru import read_torch_labels
 from .errors import TaggerError
-from .formats import CAMIE_V1, CAMIE_V2, CL, DEEPGHS_OUTPUTS, JOYTAG, WD, TaggerFormat
-from .known import KNOWN_TAGGERS, KnownTagger, known_tagger
+from .formats import CAMIE_V1, CAMIE_V2, CL, DEEPDANBOORU, DEEPGHS_OUTPUTS, JOYTAG, WD, TaggerFormat
+from .known import DEEPDANBOORU_MODEL, KNOWN_TAGGERS, KnownTagger, known_tagger
 from .labels import CAMIE_LABELS, CL_LABELS, JOYTAG_LABELS, WD_LABELS, Z3D_LABELS, Labels, read_labels
 from .stages import PREPROCESS_FILE, read_preprocessing
 from .thresholds import Thresholds, read_thresholds
@@ -25,7 +26,7 @@ _NOT_DOWNLOADED = " (not downloaded)"
 
 @dataclass(frozen=True)
 class TaggerFiles:
-    """The two files of a tagger. `tagger_files` has seen both."""
+    """The two files of a tagger, or twice the one that DeepDanbooru is. `tagger_files` has seen both."""
 
     name: str
     model: Path
@@ -36,7 +37,7 @@ def find_taggers(roots: Sequence[Path]) -> dict[str, Path]:
     """All taggers below `roots` by name, sorted; of two with one name the one in the earlier root.
 
     A tagger is a folder with `model.onnx` or a label file that we know (the value is the folder), or two files such as `NAME.onnx`
-    and `NAME.csv` (the value is the onnx file). The name is the path below its root, with `/`. Those that lack one of the two
+    and `NAME.csv` (the value is the onnx file), or A1111's file of DeepDanbooru, alone or in a folder. The name is the path below its root, with `/`. Those that lack one of the two
     files are listed too: opening one says what is missing.
     """
     found: dict[str, Path] = {}
@@ -59,6 +60,8 @@ def _taggers_below(root: Path) -> Iterator[Path]:
         for name in models:
             if not is_tagger or f"{Path(name).stem}.csv" in files:
                 yield path / name
+        if DEEPDANBOORU_MODEL in files and not is_tagger:
+            yield path / DEEPDANBOORU_MODEL if path == root else path
 
 
 def _lone_camie(models: Sequence[str], files: Sequence[str]) -> bool:
@@ -110,7 +113,7 @@ def missing_tagger(name: str, roots: Sequence[Path]) -> KnownTagger | None:
 def how_to_get(known: KnownTagger, folder: Path) -> str:
     """Sentences on which file of which repository goes where, for an error. `folder` is the one for all taggers."""
     places = ", ".join(f"{file.path} as {folder / known.name / file.name}" for file in known.files)
-    return f"Its files come from {known.repository} on Hugging Face: put {places}."
+    return f"Its files come from {known.source}: put {places}."
 
 
 def tagger_files(path: Path) -> TaggerFiles:
@@ -120,12 +123,14 @@ def tagger_files(path: Path) -> TaggerFiles:
     """
     if path.suffix.lower() == ".onnx" and not path.is_dir():
         files = TaggerFiles(path.stem, path, _flat_labels(path))
+    elif path.suffix.lower() == ".pt" and not path.is_dir():
+        files = TaggerFiles(path.stem, path, path)
     else:
         files = TaggerFiles(path.name, _model_in(path), _labels_in(path))
-    missing = [file for file in (files.model, files.labels) if not file.is_file()]
+    missing = [file for file in dict.fromkeys((files.model, files.labels)) if not file.is_file()]
     if missing:
         known = known_tagger(files.name)
-        source = f"from {known.repository} on Hugging Face" if known else "from where the model comes from"
+        source = f"from {known.source}" if known else "from where the model comes from"
         raise TaggerError(
             f"The tagger {files.name!r} is not complete: {' and '.join(file.name for file in missing)} is missing."
             f" Download it {source} and put it there: {', '.join(str(file) for file in missing)}"
@@ -146,11 +151,20 @@ def _model_in(folder: Path) -> Path:
         return usual
     if (folder / _OPTIMIZED).is_file():
         return folder / _OPTIMIZED
+    if _is_deepdanbooru(folder):
+        return folder / DEEPDANBOORU_MODEL
     others = sorted(folder.glob("*.onnx"))
     return others[0] if len(others) == 1 else usual
 
 
+def _is_deepdanbooru(folder: Path) -> bool:
+    known = known_tagger(folder.name)
+    return (folder / DEEPDANBOORU_MODEL).is_file() or (known is not None and known.format == DEEPDANBOORU)
+
+
 def _labels_in(folder: Path) -> Path:
+    if not (folder / MODEL_FILE).is_file() and not (folder / _OPTIMIZED).is_file() and _is_deepdanbooru(folder):
+        return folder / DEEPDANBOORU_MODEL
     camie = sorted(folder.glob(f"*{CAMIE_LABELS}"))
     candidates = [*(folder / name for name in _LABEL_FILES), *camie]
     known = known_tagger(folder.name)
@@ -161,7 +175,8 @@ def _labels_in(folder: Path) -> Path:
 def load_labels(path: Path) -> Labels:
     """Labels of the tagger at `path`: its folder, its onnx file, or the label file itself. Raises TaggerError."""
     is_label_file = path.suffix.lower() in (".csv", ".json", ".txt") and path.is_file()
-    return read_labels(path if is_label_file else tagger_files(path).labels)
+    file = path if is_label_file else tagger_files(path).labels
+    return read_torch_labels(file) if file.suffix.lower() == ".pt" else read_labels(file)
 
 
 def tagger_format(files: TaggerFiles) -> TaggerFormat:
@@ -170,6 +185,8 @@ def tagger_format(files: TaggerFiles) -> TaggerFormat:
     if stages.is_file():
         return TaggerFormat(stages.name, read_preprocessing(stages), "probabilities", DEEPGHS_OUTPUTS)
     name = files.labels.name.lower()
+    if name.endswith(".pt"):
+        return DEEPDANBOORU
     if name.endswith(CL_LABELS):
         return CL
     if name.endswith(JOYTAG_LABELS):

@@ -22,7 +22,7 @@ _WHITE = (255, 255, 255)
 _16_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-Fit = Literal["pad", "resize-then-pad", "stretch"]
+Fit = Literal["pad", "resize-then-pad", "resize-then-extend", "stretch"]
 Resample = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 Triple = tuple[float, float, float]
 
@@ -33,7 +33,7 @@ class Preprocessing:
 
     side_px: int = 448
     fit: Fit = "pad"
-    """How it becomes a square: padded at its own size and then resized, resized and then padded, or stretched."""
+    """How it becomes a square: padded at its own size and then resized, resized and then padded or its edges drawn out, or stretched."""
     pad_colour: tuple[int, int, int] = _WHITE
     resample: Resample = "bicubic"
     channels: Literal["BGR", "RGB"] = "BGR"
@@ -85,12 +85,31 @@ def _square(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         longer_px = max(image.size)
         size = tuple(max(1, int(side_px * own_px / longer_px)) for own_px in image.size)
         image = _padded(image.resize(size, resample) if image.size != size else image, side_px, preprocessing.pad_colour)
+    elif preprocessing.fit == "resize-then-extend":
+        image = _extended(image, side_px, resample)
     return image if image.size == (side_px, side_px) else image.resize((side_px, side_px), resample)
 
 
 def _padded(image: Image.Image, side_px: int, colour: tuple[int, int, int]) -> Image.Image:
     square = Image.new("RGB", (side_px, side_px), colour)
     square.paste(image, ((side_px - image.width) // 2, (side_px - image.height) // 2))
+    return square
+
+
+def _extended(image: Image.Image, side_px: int, resample: Image.Resampling) -> Image.Image:
+    """As `resize_image` of A1111's webui in its mode "resize and fill": what is missing is drawn out of the two edges."""
+    longer_px = max(image.size)
+    width, height = (max(1, own_px * side_px // longer_px) for own_px in image.size)
+    inner = image.resize((width, height), resample)
+    left, top = side_px // 2 - width // 2, side_px // 2 - height // 2
+    square = Image.new("RGB", (side_px, side_px))
+    square.paste(inner, (left, top))
+    if top > 0:
+        square.paste(inner.resize((side_px, top), box=(0, 0, width, 0)), (0, 0))
+        square.paste(inner.resize((side_px, top), box=(0, height, width, height)), (0, top + height))
+    elif left > 0:
+        square.paste(inner.resize((left, side_px), box=(0, 0, 0, height)), (0, 0))
+        square.paste(inner.resize((left, side_px), box=(width, 0, width, height)), (left + width, 0))
     return square
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from .deepdanbooru import DeepDanbooru
 from .errors import TaggerError
 from .formats import Output, TaggerFormat
-from .labels import Labels, read_labels
-from .models import tagger_files, tagger_format
+from .labels import Labels
+from .models import load_labels, tagger_files, tagger_format
 from .preprocess import PREPROCESSING_VERSION, Preprocessing
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ _NUM_BLOCKS = 64
 
 @dataclass(frozen=True, eq=False)
 class _Engine:
-    """An onnxruntime session and what its model says about itself."""
+    """A session (onnxruntime's, or torch's for DeepDanbooru) and what its model says about itself."""
 
-    session: onnxruntime.InferenceSession
+    session: onnxruntime.InferenceSession | DeepDanbooru
     input_name: str
     output: Output
     dtype: type[np.floating]
@@ -64,7 +65,7 @@ class Tagger:
         Raises TaggerError if a file is missing or the labels cannot be read.
         """
         self.files = tagger_files(path)
-        self.labels: Labels = read_labels(self.files.labels)
+        self.labels: Labels = load_labels(path)
         self.format: TaggerFormat = tagger_format(self.files)
         self._wanted = None if providers is None else tuple(providers)
         self._engine: _Engine | None = None
@@ -164,6 +165,8 @@ class Tagger:
 
 
 def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
+    if tagger.files.model.suffix.lower() == ".pt":
+        return _open_torch(tagger)
     ort = _import_onnxruntime()
     available = ort.get_available_providers()
     wanted = tuple(name for name in wanted or PROVIDERS if name in available) or ("CPUExecutionProvider",)
@@ -196,6 +199,13 @@ def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
         providers=tuple(session.get_providers()),
         wanted=wanted,
     )
+
+
+def _open_torch(tagger: Tagger) -> _Engine:
+    session = DeepDanbooru(tagger.files.model)
+    device = (session.device.upper(),)
+    side_px = tagger.format.preprocessing.side_px
+    return _Engine(session, "pixels", Output("scores", tagger.format.kind), np.float32, side_px, "NHWC", None, device, device)
 
 
 def _input_form(tagger: Tagger, shape: Sequence[int | str | None]) -> tuple[int | None, int, Literal["NHWC", "NCHW"]]:

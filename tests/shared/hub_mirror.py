@@ -31,7 +31,10 @@ def serving() -> Iterator[Mirror]:
             name = self.path.removeprefix("/").replace("/resolve/main/", "/")
             mirror.asked.append(name)
             content = mirror.files.get(name)
-            self.send_response(404 if content is None else 200)
+            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
+            if content is not None and start:
+                content = content[start:]
+            self.send_response(404 if content is None else 206 if start else 200)
             if content is not None:
                 self.send_header("ETag", f'"{hash(content):x}"')
                 self.send_header("X-Repo-Commit", "0" * 40)

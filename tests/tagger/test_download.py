@@ -8,7 +8,7 @@ from hub_mirror import Mirror, serving
 from athanor.tagger.download import download_tagger
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.formats import WD
-from athanor.tagger.known import KnownTagger, RemoteFile
+from athanor.tagger.known import KnownTagger, RemoteFile, known_tagger
 from athanor.tagger.models import find_taggers
 from athanor.tagger.thresholds import Thresholds
 
@@ -139,3 +139,33 @@ def test_a_full_disk_is_told_in_the_same_way(tmp_path: Path) -> None:
     with pytest.raises(TaggerError, match="No space left on device") as error:
         download_tagger(KNOWN, tmp_path, fetch=full)
     assert "someone/probe on Hugging Face" in str(error.value)
+
+
+@pytest.fixture
+def release(monkeypatch) -> Iterator[tuple[KnownTagger, Mirror]]:
+    """DeepDanbooru, which does not come from Hugging Face."""
+    known = known_tagger("DeepDanbooru")
+    with serving() as mirror:
+        mirror.files[f"{known.repository}/{known.files[0].path}"] = MODEL
+        monkeypatch.setattr("athanor.tagger.download._GITHUB", mirror.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield known, mirror
+
+
+def test_a_release_is_fetched_and_carried_on(tmp_path: Path, release) -> None:
+    known, mirror = release
+    part = tmp_path / ".downloading" / known.name / f"{known.files[0].name}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(MODEL[:1000])
+    seen: list[tuple[int, int]] = []
+    folder = download_tagger(known, tmp_path, on_progress=lambda done, of: seen.append((done, of)))
+    assert (folder / known.files[0].name).read_bytes() == MODEL and seen[-1] == (len(MODEL), len(MODEL))
+    assert mirror.asked == list(mirror.files) and not (tmp_path / ".downloading").exists()
+
+
+def test_a_release_that_is_not_there_is_told_with_its_place(tmp_path: Path, release) -> None:
+    known, mirror = release
+    mirror.files.clear()
+    with pytest.raises(TaggerError, match=r"could not be downloaded .*404.*AUTOMATIC1111/TorchDeepDanbooru on GitHub: put") as error:
+        download_tagger(known, tmp_path)
+    assert str(tmp_path / "DeepDanbooru" / known.files[0].name) in str(error.value) and "HF_ENDPOINT" not in str(error.value)
