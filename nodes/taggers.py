@@ -12,10 +12,11 @@ from ..tagger.download import download_tagger
 from ..tagger.errors import TaggerError
 from ..tagger.known import KNOWN_TAGGERS, known_tagger
 from ..tagger.labels import Labels
-from ..tagger.merge import Merging, merge_labels
-from ..tagger.models import find_taggers, missing_tagger, pick_tagger, tagger_choices
+from ..tagger.merge import Merging, merge_labels, on_scale_of
+from ..tagger.models import find_taggers, missing_tagger, own_thresholds, pick_tagger, tagger_choices
 from ..tagger.scores import tag_images
 from ..tagger.session import Tagger
+from ..tagger.thresholds import Thresholds
 from . import host
 
 
@@ -60,10 +61,19 @@ def providers_used(model: Tagger) -> list[str]:
     return [f"{model.name} ran on {model.providers[0].removesuffix('ExecutionProvider')}"] if model.is_open else []
 
 
+def limits_of(model: Tagger, chosen: Thresholds) -> Thresholds:
+    """What its makers recommend, for the categories that are not left out in `chosen`; `chosen` where they say nothing."""
+    own = own_thresholds(model.files)
+    return chosen.or_own(own) if own else chosen
+
+
 def score_images(
-    models: Sequence[Tagger], paths: Sequence[Path], merging: Merging, batch_size: int, progress: host.Progress
+    models: Sequence[Tagger], limits: Sequence[Thresholds], paths: Sequence[Path], merging: Merging, batch_size: int, progress: host.Progress
 ) -> tuple[Labels, Iterator[ScoredImage]]:
-    """The labels of one tagger or of two as one, and each picture's scores for them."""
+    """The labels of one tagger or of two as one, and each picture's scores for them, which the first of `limits` judge.
+
+    `limits`: from which score on each of the taggers takes a tag.
+    """
     cache = host.cache_folder() / "tags"
     runs = [tag_images(model, paths, batch_size=batch_size, cache_folder=cache, on_progress=progress.show) for model in models]
     if len(models) == 1:
@@ -72,7 +82,10 @@ def score_images(
 
     def merged() -> Iterator[ScoredImage]:
         for first, second in zip(*runs, strict=True):
-            both = first.scores is not None and second.scores is not None
-            yield ScoredImage(merge.scores(first.scores, second.scores, merging) if both else None, first.problem or second.problem)
+            if first.scores is None or second.scores is None:
+                yield ScoredImage(None, first.problem or second.problem)
+            else:
+                alike = on_scale_of(second.scores, models[1].labels, limits[1], limits[0])
+                yield ScoredImage(merge.scores(first.scores, alike, merging), "")
 
     return merge.labels, merged()

@@ -8,14 +8,14 @@ from comfy_api.latest import io, ui
 
 from ..tagger.errors import TaggerError
 from ..tagger.merge import MERGINGS
-from ..tagger.models import missing_tagger, own_thresholds
+from ..tagger.models import missing_tagger
 from ..tagger.select import MCUTS, MODES, PLACES, select_tags
 from ..tagger.session import Tagger
 from ..tagger.thresholds import Thresholds
 from ..trainer.types import Dataset
 from . import host
 from .scores import with_scored_tags
-from .taggers import choices, place_of, providers_used, score_images, tagger_path, usual_choice
+from .taggers import choices, limits_of, place_of, providers_used, score_images, tagger_path, usual_choice
 from .types import DatasetWire
 
 _MAX_REPORTED = 20
@@ -213,12 +213,12 @@ class AutoTag(io.ComfyNode):
         excluded = tuple(part.strip() for part in exclude.split(",") if part.strip())
         names = [name for name in (tagger, second_tagger) if name != _NO_SECOND]
         models = [Tagger(tagger_path(name, download, progress)) for name in names]
-        limits = Thresholds(general_threshold, character_threshold, copyright_threshold, artist_threshold, meta_threshold, meta_threshold)
-        if thresholds == _OWN and (own := own_thresholds(models[0].files)):
-            limits = limits.or_own(own)
+        chosen = Thresholds(general_threshold, character_threshold, copyright_threshold, artist_threshold, meta_threshold, meta_threshold)
+        all_limits = [limits_of(model, chosen) if thresholds == _OWN else chosen for model in models]
+        limits = all_limits[0]
         tagged, problems, notes = {}, [], []
         try:
-            labels, scored = score_images(models, [Path(sample.path) for sample in wanted], merging, batch_size, progress)
+            labels, scored = score_images(models, all_limits, [Path(sample.path) for sample in wanted], merging, batch_size, progress)
             for sample, result in zip(wanted, scored, strict=True):
                 if result.scores is None:
                     problems.append(f"{Path(sample.path).name}: {result.problem}")
@@ -250,6 +250,6 @@ class AutoTag(io.ComfyNode):
         samples = tuple(tagged.get(sample.path, sample) for sample in dataset.samples)
         head = f"{len(tagged)} of {len(dataset.samples)} images were tagged by {' and '.join(names)}"
         if thresholds == _OWN:
-            notes.insert(0, f"thresholds: general {limits.general:.4g}, character {limits.character:.4g}")
+            notes = [*(f"{model.name}: thresholds {each.told()}" for model, each in zip(models, all_limits, strict=True)), *notes]
         text = "\n".join([head, *notes, *problems[:_MAX_REPORTED]])
         return io.NodeOutput(dataset.with_samples(samples, *problems), text, ui=ui.PreviewText(text))

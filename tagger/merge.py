@@ -9,6 +9,7 @@ import numpy as np
 
 from .labels import Labels
 from .tags import match_key
+from .thresholds import Thresholds
 
 Merging = Literal["union", "intersection", "mean"]
 MERGINGS: tuple[Merging, ...] = ("union", "intersection", "mean")
@@ -54,3 +55,19 @@ def merge_labels(first: Labels, second: Labels) -> Merge:
             own[places[match_key(labels.names[i]), labels.categories[i]]] = i
         rows.append(own)
     return Merge(Labels(tuple(names), tuple(category for _, category in places)), (rows[0], rows[1]))
+
+
+def on_scale_of(scores: np.ndarray, labels: Labels, own: Thresholds, common: Thresholds) -> np.ndarray:
+    """float32 [labels]: scores whose thresholds are `own`, moved so that `common` ones judge them alike.
+
+    Within each category what lies below its threshold and what lies above is stretched evenly, so that 0, 1 and the order stay. Two
+    taggers whose thresholds differ can so be merged.
+    """
+    moved = np.array(scores, np.float32)
+    for category in set(labels.categories):
+        old, new = own.of(category), common.of(category)
+        if old != new and 0 < old < 1:
+            rows = np.array(labels.rows(category))
+            values = scores[rows].astype(np.float64)
+            moved[rows] = np.where(values > old, new + (values - old) * (1 - new) / (1 - old), values * new / old)
+    return moved

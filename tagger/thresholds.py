@@ -34,9 +34,13 @@ class Thresholds:
         return 1.0 if name is None else getattr(self, name)
 
     def or_own(self, own: Thresholds) -> Thresholds:
-        """`own` ones for all categories that are not left out here."""
-        taken = {field.name: getattr(own, field.name) for field in fields(self) if getattr(self, field.name) < 1}
+        """`own` ones for all categories that are not left out here and of which `own` says something else than 1."""
+        taken = {field.name: value for field in fields(self) if getattr(self, field.name) < 1 and (value := getattr(own, field.name)) < 1}
         return replace(self, **taken)
+
+    def told(self) -> str:
+        """For people: what is not left out, `general 0.35, character 0.85`."""
+        return ", ".join(f"{field.name} {getattr(self, field.name):.4g}" for field in fields(self) if getattr(self, field.name) < 1)
 
 
 _FIELDS = {GENERAL: "general", CHARACTER: "character", COPYRIGHT: "copyright", ARTIST: "artist", META: "meta", YEAR: "meta", MODEL: "model"}

@@ -37,6 +37,7 @@ def server(comfyui: ComfyUI) -> ComfyUI:
     taggers = comfyui.models_folder / "wd_taggers"
     rows = [("general", 9), ("explicit", 9), ("red_thing", 0), ("blue_thing", 0), ("rose_(flowers)", 4), ("garden", 3), ("painter", 1)]
     _make_tagger(taggers / "wd-vit-tagger-v3", rows, ["red", "green", "red", "blue", "red", "red", "blue"])
+    _make_tagger(taggers / "wd-eva02-large-tagger-v3", [("greyish", 0), ("blue_thing", 0), ("lake", 3)], ["green", "blue", "blue"])
     _make_tagger(taggers / "second", [("greenish", 0), ("red_thing", 0)], ["green", "green"])
     (comfyui.models_folder / "tag_lexicons").mkdir(parents=True, exist_ok=True)
     (comfyui.models_folder / "tag_lexicons" / "danbooru.csv").write_text('scarlet,0,900,"red_thing"\nrose_(flowers),4,5,\n', encoding="utf-8")
@@ -92,8 +93,22 @@ def test_further_kinds_of_tags(server: ComfyUI):
 
 def test_the_tagger_s_own_thresholds_are_told(server: ComfyUI):
     captions, said, _ = _run(server, {"thresholds": "the tagger's own", "general_threshold": 0.99}, {})
-    assert "thresholds: general 0.2614, character 0.85" in said.splitlines()
+    assert "wd-vit-tagger-v3: thresholds general 0.2614, character 0.85" in said.splitlines()
     assert captions["grey.png"] == "red thing, blue thing"
+
+
+def test_each_of_two_taggers_has_its_own_thresholds(server: ComfyUI):
+    """0.2614 for the one, 0.5296 for the other; what its makers say nothing of is as it is set."""
+    taggers = ["wd-vit-tagger-v3", "wd-eva02-large-tagger-v3"]
+    for first, second in (taggers, taggers[::-1]):
+        tagging = {"tagger": first, "second_tagger": second, "thresholds": "the tagger's own", "copyright_threshold": 0.7}
+        captions, said, _ = _run(server, tagging, {})
+        assert set(captions["grey.png"].split(", ")) == {"red thing", "blue thing"}, "0.5 of green is not enough for eva02"
+        assert set(captions["blue/3.png"].split(", ")) == {"lake", "blue thing"}
+        for name, value in zip(taggers, ("0.2614", "0.5296"), strict=True):
+            assert f"{name}: thresholds general {value}, character 0.85, copyright 0.7" in said.splitlines()
+        captions, _, _ = _run(server, {**tagging, "merging": "intersection"}, {})
+        assert captions["grey.png"] == "" and captions["blue/3.png"] == "blue thing", "eva02 gives 0.5 to the blue of grey"
 
 
 def test_two_taggers_are_merged(server: ComfyUI):

@@ -20,6 +20,11 @@ def test_a_category_that_is_left_out_stays_out() -> None:
     assert Thresholds(1.0, 0.9, artist=0.9).or_own(SIX) == Thresholds(1.0, 0.2, artist=0.4)
 
 
+def test_what_its_makers_say_nothing_of_is_as_it_is_set() -> None:
+    assert Thresholds(artist=0.9, copyright=0.7).or_own(Thresholds(0.2, 0.6, copyright=0.5)) == Thresholds(0.2, 0.6, 0.5, 0.9)
+    assert Thresholds(0.26, 0.85, artist=0.9).told() == "general 0.26, character 0.85, artist 0.9"
+
+
 def test_a_csv_beside_the_model(tmp_path: Path) -> None:
     assert read_thresholds(tmp_path, SIX) == SIX
     (tmp_path / "thresholds.csv").write_text("category,name,threshold\n0,general,0.15\n4,character,0.7\n9,rating,0.9\n", encoding="utf-8")
