@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..trainer.formats.files import load_tensors
 from ..trainer.promote import kind_folder, pick_epochs, promote
 from ..trainer.run import Run
 from . import host
@@ -40,12 +41,10 @@ class SaveEpoch(io.ComfyNode):
 
     @classmethod
     def execute(cls, run: Run, epochs: str, filename: str) -> io.NodeOutput:
-        from safetensors.torch import load_file
-
         folder = host.save_folder(kind_folder(run.train_job()))
         files = promote(run, pick_epochs(run, epochs), folder, filename.strip())
         names = "\n".join(file.name for file in files)
-        return io.NodeOutput(run, load_file(files[-1]), names, ui=ui.PreviewText(names))
+        return io.NodeOutput(run, load_tensors(files[-1]), names, ui=ui.PreviewText(names))
 
 
 class PlotLoss(io.ComfyNode):

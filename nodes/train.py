@@ -8,6 +8,7 @@ from typing import Any, Literal
 from comfy_api.latest import io
 
 from ..trainer.config import TrainJob
+from ..trainer.formats.files import load_tensors
 from ..trainer.run import Run, open_run
 from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
@@ -136,9 +137,7 @@ def _trained(job: TrainJob, kind: str, node_id: str | None) -> Run:
 
 def last_tensors(run: Run) -> Mapping[str, Any]:
     """The last epoch's tensors, as the stock LORA_MODEL wire carries them."""
-    from safetensors.torch import load_file
-
-    return load_file(run.epochs()[-1].path)
+    return load_tensors(run.epochs()[-1].path)
 
 
 def _last_samples(run: Run) -> Any:

@@ -242,10 +242,10 @@ class ComfyUI:
         """What the Cancel button does."""
         self.post("/interrupt", {})
 
-    def files(self, entry: dict[str, Any], node_id: str) -> list[Path]:
-        """The files that a node of an ended workflow shows: its `images`, as paths."""
+    def files(self, entry: dict[str, Any], node_id: str, kind: str = "images") -> list[Path]:
+        """The files that a node of an ended workflow shows, its `images` or others such as `latents`, as paths."""
         found = []
-        for item in entry["outputs"].get(node_id, {}).get("images", []):
+        for item in entry["outputs"].get(node_id, {}).get(kind, []):
             found.append(self.base / item["type"] / item["subfolder"] / item["filename"])
         return found
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import AthanorError
 from .files import replace_atomically
+from .formats.files import load_tensors
 from .formats.header import read_header
 
 if TYPE_CHECKING:
@@ -56,13 +57,12 @@ def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Ten
 def load_state(folder: Path, trained: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> Position | None:
     """Puts the newest whole state into `trained` and `optimizer`; None where there is none yet."""
     import torch
-    from safetensors.torch import load_file
 
     newest = _newest_slot(folder)
     if newest is None:
         return None
     name, metadata = newest
-    tensors = load_file(folder / name)
+    tensors = load_tensors(folder / name)
     missing = [key for key in trained if f"trained.{key}" not in tensors]
     if missing:
         raise AthanorError(f"The saved state {folder / name} lacks {missing[0]}; delete the folder {folder} to start this run anew.")

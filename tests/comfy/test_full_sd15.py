@@ -24,7 +24,7 @@ from athanor.trainer.families.base import Part
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "photos" / "monster_toy"
 SIDE = REPOSITORY / "tests" / "shared" / "comfyui_side.py"
-CHECKPOINT, LORA, RANK = "full sd15.safetensors", "monster", 4
+CHECKPOINT, LORA, EMBEDDING, RANK = "full sd15.safetensors", "monster", "monster-word", 4
 NUM_MODULES = {"denoiser": 192, "text_encoder": 72}
 LIMIT_SEC = 1800
 
@@ -75,6 +75,19 @@ def training_graph(server: ComfyUI) -> Prompt:
             server, "AthanorTrainLora", base_model=["base", 0], dataset=["bucket", 0], name=LORA, warmup_percent=0.0, precision="bf16", **settings
         ),
         "save": node(server, "AthanorSaveEpoch", run=["train", 0], epochs="last"),
+        "train word": node(
+            server,
+            "AthanorTrainEmbedding",
+            base_model=["base", 0],
+            dataset=["bucket", 0],
+            name=EMBEDDING,
+            num_vectors=2,
+            initial_words="toy",
+            epochs=1,
+            batch_size=3,
+            precision="bf16",
+        ),
+        "save word": node(server, "AthanorSaveEpoch", run=["train word", 0], epochs="last"),
     }
 
 
@@ -94,6 +107,23 @@ def picture_graph(server: ComfyUI) -> Prompt:
         prompt[f"{name} latents"] = node(server, "KSampler", model=[name, 0], latent_image=["latent", 0], seed=7, steps=3, cfg=4.0, **conditioning)
         prompt[f"{name} pixels"] = node(server, "VAEDecode", samples=[f"{name} latents", 0], vae=["bare", 2])
         prompt[f"{name} picture"] = node(server, "SaveImage", images=[f"{name} pixels", 0], filename_prefix=name)
+    return prompt
+
+
+def word_graph(server: ComfyUI) -> Prompt:
+    """What the stock text node makes of the embedding: the latents after one step with it, and with the same prompt but for it."""
+    prompt = {
+        "base": node(server, "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+        "latent": node(server, "EmptyLatentImage", width=64, height=64),
+        "nothing": node(server, "CLIPTextEncode", clip=["base", 1], text=""),
+    }
+    for name, text in {"with": f"a photo of embedding:{EMBEDDING} on the moon", "without": "a photo of on the moon"}.items():
+        prompt[f"{name} text"] = node(server, "CLIPTextEncode", clip=["base", 1], text=text)
+        conditioning = {"positive": [f"{name} text", 0], "negative": ["nothing", 0]}
+        prompt[f"{name} latents"] = node(
+            server, "KSampler", model=["base", 0], latent_image=["latent", 0], seed=7, steps=1, cfg=1.0, denoise=1.0, **conditioning
+        )
+        prompt[f"{name} saved"] = node(server, "SaveLatent", samples=[f"{name} latents", 0], filename_prefix=name)
     return prompt
 
 
@@ -123,6 +153,20 @@ def test_the_stock_nodes_take_the_checkpoint_and_the_lora_and_the_picture_change
     assert all(picture.size == (128, 128) and min(ImageStat.Stat(picture).stddev) > 1 for picture in pictures)
     difference = ImageStat.Stat(ImageChops.difference(*pictures))
     assert max(high for _, high in difference.extrema) > 8 and max(difference.mean) > 1
+
+
+def test_the_stock_text_node_takes_the_embedding(trained: Trained):
+    from safetensors.torch import load_file
+
+    file = trained.server.models_folder / "embeddings" / f"{EMBEDDING}.safetensors"
+    assert {key: tuple(tensor.shape) for key, tensor in load_file(file).items()} == {"emb_params": (2, 768)}
+    entry = trained.server.run(word_graph(trained.server), LIMIT_SEC)
+    log = trained.server.log()
+    for complaint in ("does not exist, ignoring", "shape mismatch when trying to apply embedding"):
+        assert complaint not in log, complaint
+    (with_word,), (without,) = (trained.server.files(entry, f"{name} saved", "latents") for name in ("with", "without"))
+    first, second = (load_file(path)["latent_tensor"] for path in (with_word, without))
+    assert (first - second).abs().max() > 1e-3, "an ignored word would leave the same latents"
 
 
 def test_comfyui_and_the_trainer_compute_the_same(trained: Trained, tmp_path: Path):

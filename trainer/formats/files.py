@@ -35,6 +35,16 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     return file_sha256(path)
 
 
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, copied out of it.
+
+    What safetensors reads stays mapped to the file as long as a tensor of it lives, and Windows then refuses to replace or delete the file.
+    """
+    from safetensors.torch import load_file
+
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
 def with_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
     """Copies a safetensors file with further metadata; its tensors stay bit for bit the same."""
     from safetensors import safe_open

@@ -7,10 +7,10 @@ import sys
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.formats.files import save_tensors, with_metadata
+from athanor.trainer.formats.files import load_tensors, save_tensors, with_metadata
 from athanor.trainer.formats.header import describe_contents, read_header
 
 TENSORS = {"b.weight": torch.arange(400_000, dtype=torch.float32).reshape(400, 1000) / 3, "a.alpha": torch.tensor(4.0)}
@@ -103,3 +103,13 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path, damage):
 def test_other_files_are_told_for_what_they_are(tmp_path, keys, what):
     save_tensors(tmp_path / "x.safetensors", {key: torch.ones(1) for key in keys}, {}, "fp32")
     assert describe_contents(read_header(tmp_path / "x.safetensors")) == what
+
+
+def test_loaded_tensors_let_go_of_their_file(tmp_path):
+    """Windows refuses to replace a file that is mapped; elsewhere a mapped tensor would change with the file."""
+    path = tmp_path / "epoch.safetensors"
+    save_file({"weight": torch.full((64,), 3.0)}, path)
+    loaded = load_tensors(path)
+    with path.open("rb+") as file:
+        file.write(bytes(path.stat().st_size))
+    assert torch.equal(loaded["weight"], torch.full((64,), 3.0))
