@@ -46,7 +46,7 @@ def test_a_checkout_of_ones_own_runs_with_the_pack(tmp_path: Path):
             process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
             process.wait(timeout=30)
     assert {"AthanorTrainLora", "AthanorLoadDataset"} <= {name for name, info in nodes.items() if info["python_module"] == "custom_nodes.athanor"}
-    assert nodes["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][1]["options"] == ["mine.safetensors"]
+    assert nodes["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0] == ["mine.safetensors"]
     assert files_of(own) == before, "nothing is written into the person's checkout"
 
 
