@@ -10,7 +10,7 @@ Role = Literal["train", "validation", "regularization"]
 
 @dataclass(frozen=True)
 class Placement:
-    """How an image comes into its bucket: resized to `resized_px`, then cut at `crop_px`. Made by the Bucket node.
+    """How an image comes into its bucket: resized to `resized_px`, cut at `crop_px`, mirrored. Made by the Bucket node.
 
     All pairs are (horizontal, vertical) in pixels; the image is measured after EXIF orientation.
     """
@@ -18,7 +18,11 @@ class Placement:
     bucket_px: tuple[int, int]
     resized_px: tuple[int, int]
     crop_px: tuple[int, int]
-    """Left and top of the bucket's rectangle in the resized image."""
+    """Left and top of the bucket's rectangle in the resized image; below 0 where it reaches beyond and is filled up."""
+    border: str = ""
+    """What it is filled up with: "edge" for the nearest pixels, or a colour such as "#ffffff"; "" where nothing is."""
+    mirrored: bool = False
+    """Whether left and right are swapped, after the cut."""
 
 
 @dataclass(frozen=True, slots=True)

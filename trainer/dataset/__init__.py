@@ -1,14 +1,8 @@
 """Datasets: folders read, captions, buckets, pixels, and pictures of all that. No torch here."""
 
-from .buckets import (
-    BucketCount,
-    assign_buckets,
-    bucket_counts,
-    bucket_report,
-    make_bucket_sizes,
-    select_bucket,
-    select_bucket_without_upscale,
-)
+from .assign import Focus, assign_buckets
+from .bucket_report import BucketCount, bucket_counts, bucket_report, steps_per_epoch
+from .buckets import make_bucket_sizes, select_bucket, select_bucket_without_upscale
 from .captions import caption_extension, read_caption, write_caption
 from .crop import open_image, place, placed_image
 from .duplicates import duplicate_notes, near_duplicates
@@ -23,6 +17,7 @@ from .store import store_images
 
 __all__ = [
     "BucketCount",
+    "Focus",
     "NamePattern",
     "assign_buckets",
     "bucket_chart",
@@ -45,6 +40,7 @@ __all__ = [
     "select_bucket",
     "select_bucket_without_upscale",
     "shape_notes",
+    "steps_per_epoch",
     "store_images",
     "with_regularization",
     "with_validation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageColor, ImageOps
 
 from ..errors import AthanorError
 from ..types import Placement, Sample
@@ -57,12 +57,36 @@ def placed_image(sample: Sample) -> Image.Image:
 
 
 def place(image: Image.Image, placement: Placement) -> Image.Image:
-    """Resizes and cuts: Lanczos where the image shrinks, bicubic where it grows, which rings less."""
+    """Resizes, cuts or pads, and mirrors: Lanczos where the image shrinks, bicubic where it grows, which rings less."""
     if image.size != placement.resized_px:
         shrinks = placement.resized_px[0] * placement.resized_px[1] < image.width * image.height
         image = image.resize(placement.resized_px, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
-    left, top = placement.crop_px
-    return image.crop((left, top, left + placement.bucket_px[0], top + placement.bucket_px[1]))
+    (left, top), (width, height) = placement.crop_px, placement.bucket_px
+    placed = image.crop((left, top, left + width, top + height))
+    if placement.border and (left < 0 or top < 0 or left + width > image.width or top + height > image.height):
+        placed = _with_border(
+            placed, (max(0, -left), max(0, -top), min(width, image.width - left), min(height, image.height - top)), placement.border
+        )
+    return ImageOps.mirror(placed) if placement.mirrored else placed
+
+
+def _with_border(image: Image.Image, inner: tuple[int, int, int, int], border: str) -> Image.Image:
+    """All but the rectangle `inner` in a colour, or in that of the nearest pixels of the rectangle."""
+    shown = image.crop(inner)
+    if border != "edge":
+        image = Image.new(image.mode, image.size, ImageColor.getcolor(border, image.mode))
+        image.paste(shown, inner[:2])
+        return image
+    left, top, right, bottom = inner
+    if left:
+        image.paste(shown.crop((0, 0, 1, shown.height)).resize((left, shown.height)), (0, top))
+    if right < image.width:
+        image.paste(shown.crop((shown.width - 1, 0, shown.width, shown.height)).resize((image.width - right, shown.height)), (right, top))
+    if top:
+        image.paste(image.crop((0, top, image.width, top + 1)).resize((image.width, top)), (0, 0))
+    if bottom < image.height:
+        image.paste(image.crop((0, bottom - 1, image.width, bottom)).resize((image.width, image.height - bottom)), (0, bottom))
+    return image
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

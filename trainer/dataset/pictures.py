@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from ..errors import AthanorError, raise_problems
 from ..fonts import label_font, shortened, wrapped
 from ..palette import ACCENT, BACKGROUND, HELD_OUT, LINE, NEUTRAL, PANEL, TEXT, TEXT_DIM, WARNING, Colour, mixed
 from ..types import Dataset, Placement, Sample
-from .buckets import BucketCount, bucket_counts, is_upscaled, size_text
-from .crop import open_image
+from .bucket_report import BucketCount, bucket_counts
+from .buckets import size_text
+from .crop import open_image, place
+from .fit import is_upscaled
 
 _MAX_CHART_ROWS = 48
 _MAX_SHEET_PIXELS = 40_000_000
@@ -128,21 +130,35 @@ def _cell(sample: Sample, cell_px: int, unit: int) -> _Cell:
         thumbnail = open_image(Path(sample.path), draft_px=2 * cell_px)
         thumbnail.thumbnail((cell_px, cell_px), Image.Resampling.LANCZOS)
         if sample.placement is not None:
-            thumbnail = _with_crop_shown(thumbnail, sample.placement)
+            thumbnail = _with_crop_shown(thumbnail, sample.placement, cell_px)
     except AthanorError:
         thumbnail, caption, colour = Image.new("RGB", (cell_px, cell_px // 2), mixed(PANEL, WARNING, 0.25)), "cannot be read any more", WARNING
     font = label_font(unit, caption)
     return _Cell(sample, thumbnail, wrapped(caption, font, cell_px, _NUM_CAPTION_LINES), colour)
 
 
-def _with_crop_shown(thumbnail: Image.Image, placement: Placement) -> Image.Image:
-    """What the bucket cuts off, dimmed."""
-    scale_x, scale_y = thumbnail.width / placement.resized_px[0], thumbnail.height / placement.resized_px[1]
-    left, top = placement.crop_px[0] * scale_x, placement.crop_px[1] * scale_y
-    box = (round(left), round(top), round(left + placement.bucket_px[0] * scale_x), round(top + placement.bucket_px[1] * scale_y))
-    dim = Image.blend(thumbnail, Image.new("RGB", thumbnail.size, PANEL), 0.72)
-    dim.paste(thumbnail.crop(box), box[:2])
-    return dim
+def _with_crop_shown(thumbnail: Image.Image, placement: Placement, cell_px: int) -> Image.Image:
+    """Framed what the bucket shows, dimmed what it cuts off; padded and mirrored as it is trained on."""
+    scale = min(1.0, cell_px / max(*placement.bucket_px, *placement.resized_px))
+    resized, bucket, at = (_scaled(pair, scale) for pair in (placement.resized_px, placement.bucket_px, placement.crop_px))
+    if placement.border:
+        small = replace(placement, bucket_px=bucket, resized_px=(min(resized[0], bucket[0]), min(resized[1], bucket[1])), crop_px=at)
+        picture, box = place(thumbnail, small), (max(0, -at[0]), max(0, -at[1]), resized[0] - at[0], resized[1] - at[1])
+    else:
+        whole = thumbnail if thumbnail.size == resized else thumbnail.resize(resized, Image.Resampling.BICUBIC)
+        box = (at[0], at[1], min(resized[0], at[0] + bucket[0]), min(resized[1], at[1] + bucket[1]))
+        picture = Image.blend(whole, Image.new("RGB", whole.size, PANEL), 0.72)
+        picture.paste(whole.crop(box), box[:2])
+        if placement.mirrored:
+            picture = ImageOps.mirror(picture)
+            box = (resized[0] - box[2], box[1], resized[0] - box[0], box[3])
+    if box != (0, 0, *picture.size):
+        ImageDraw.Draw(picture).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=ACCENT)
+    return picture
+
+
+def _scaled(pair: tuple[int, int], scale: float) -> tuple[int, int]:
+    return round(pair[0] * scale) or (1 if pair[0] > 0 else 0), round(pair[1] * scale) or (1 if pair[1] > 0 else 0)
 
 
 def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, at: tuple[int, int], thumb_box: tuple[int, int], unit: int) -> None:
@@ -167,6 +183,8 @@ def _badges(sample: Sample) -> list[tuple[str, Colour]]:
         badges.append((f"{sample.repeats} x", ACCENT))
     if is_upscaled(sample):
         badges.append(("enlarged", WARNING))
+    if sample.placement is not None and sample.placement.mirrored:
+        badges.append(("mirrored", NEUTRAL))
     return badges
 
 
@@ -217,9 +235,11 @@ def _bar_text(count: BucketCount) -> str:
 
 def _remark(count: BucketCount) -> tuple[str, Colour]:
     parts = [f"{100 * count.cropped_share:.0f} % cropped"] if count.cropped_share >= 0.005 else []
+    if count.padded_share >= 0.005:
+        parts.append(f"{100 * count.padded_share:.0f} % padded")
     if count.upscaled:
         parts.insert(0, f"{len(count.upscaled)} enlarged")
-    return ", ".join(parts), WARNING if count.upscaled or count.cropped_share > 0.2 else TEXT_DIM
+    return ", ".join(parts), WARNING if count.upscaled or count.cropped_share > 0.2 or count.padded_share > 0.2 else TEXT_DIM
 
 
 def _several(number: int, noun: str) -> str:

@@ -71,7 +71,11 @@ class Framing:
     def of(cls, sample: Sample) -> Framing:
         """Of an image in its bucket, as it was really resized and cropped."""
         assert sample.placement is not None, "validated before: every sample has its bucket"
-        return cls((sample.width_px, sample.height_px), sample.placement.crop_px, sample.placement.bucket_px)
+        placed = sample.placement
+        left, top = placed.crop_px
+        if placed.mirrored:
+            left = placed.resized_px[0] - placed.bucket_px[0] - left
+        return cls((sample.width_px, sample.height_px), (max(0, left), max(0, top)), placed.bucket_px)
 
     @classmethod
     def whole(cls, size_px: tuple[int, int]) -> Framing:
