@@ -167,7 +167,7 @@ class Tagger:
 def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
     if tagger.files.model.suffix.lower() == ".pt":
         return _open_torch(tagger)
-    ort = _import_onnxruntime()
+    ort = import_onnxruntime()
     available = ort.get_available_providers()
     wanted = tuple(name for name in wanted or PROVIDERS if name in available) or ("CPUExecutionProvider",)
     if "CUDAExecutionProvider" in wanted and hasattr(ort, "preload_dlls"):
@@ -176,7 +176,7 @@ def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:
     options.enable_mem_pattern = "DmlExecutionProvider" not in wanted  # DirectML does not support it
     options.log_severity_level = 3
     model = tagger.files.model
-    _refuse_pointer(model)
+    refuse_pointer(model)
     try:
         session = ort.InferenceSession(str(model), options, providers=list(wanted))
     except Exception as error:  # onnxruntime's exceptions share no base class
@@ -238,7 +238,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
 
 
-def _import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
     install = (
         f'Install exactly one of them: "{sys.executable}" -m pip install onnxruntime-gpu (NVIDIA cards) or onnxruntime (without).'
         " Never both: they overwrite each other."
@@ -252,7 +252,7 @@ def _import_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def _refuse_pointer(model: Path) -> None:
+def refuse_pointer(model: Path) -> None:
     with model.open("rb") as file:
         if file.read(40).startswith(b"version https://git-lfs"):
             raise TaggerError(f"{model} is only a git-lfs pointer, not the model. Download the file itself (or run `git lfs pull`).")
