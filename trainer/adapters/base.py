@@ -1,38 +1,93 @@
-"""What an adapter kind must be."""
+"""What an adapter kind must be.
+
+Every kind works on single layers: a layer's tensors go by the suffixes under which files keep them ("lora_up.weight",
+"alpha"…), and its change of the base's weight is a pure function of those tensors and of that weight. What is the same
+for all kinds (whole modules, files, rates) is made of these in attached.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from ..settings import AdapterSettings
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-KeyOf = Callable[[str], str]
-"""From a module's name to the name under which the adapter file keeps it."""
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What one layer of the base gets."""
+
+    name: str
+    """Of the module, as named_modules has it."""
+    rank: int
+    alpha: float
+    """The change is multiplied by alpha / rank, as every loader does; a rank-stabilised one is already worked in."""
+    rate: float = 1.0
+    """Multiplies the part's learning rate."""
 
 
 class Adapter(Protocol):
-    def attach(self, module: nn.Module, targets: str, rank: int, alpha: float, seed: int) -> tuple[str, ...]:
-        """Puts fp32 adapters beside every module whose whole name matches `targets`; returns those names, sorted.
+    title: str
+    """For people."""
+    options: frozenset[str]
+    """The fields of AdapterSettings that have an effect for this kind, beside those that have one for every kind."""
+    fast: frozenset[str]
+    """The suffixes whose rate LoRA+ raises (Hayou et al. 2024): what is zero at the start."""
+    factors: frozenset[str]
+    """The suffixes of whose product the change is made; a layer may lack some. Empty where the change is no such product."""
+    network_module: str
+    """`ss_network_module` of sd-scripts."""
+    algo: str | None
+    """LyCORIS's name, for `ss_network_args`; None where sd-scripts' own module knows the kind."""
+
+    def attach(self, module: nn.Module, plans: Sequence[LayerPlan], settings: AdapterSettings, seed: int) -> None:
+        """Puts fp32 adapters beside the planned layers, in evaluation mode, and freezes all else.
 
         The output of `module` does not change by this. The same seed starts from the same numbers on every device.
         """
         ...
 
-    def parameters(self, module: nn.Module) -> dict[str, torch.Tensor]:
-        """What is trained, by a name that stays the same from run to run."""
+    def is_layer(self, module: nn.Module) -> bool:
+        """Whether `module` is a layer that this kind adapted."""
         ...
 
-    def export(self, module: nn.Module, key_of: KeyOf) -> dict[str, torch.Tensor]:
-        """The adapter's tensors under the file's names, on the CPU in fp32."""
+    def tensors(self, layer: nn.Module) -> dict[str, torch.Tensor]:
+        """The layer's own tensors by suffix; those that are trained are nn.Parameter."""
         ...
 
-    def load(self, module: nn.Module, tensors: Mapping[str, torch.Tensor], key_of: KeyOf) -> int:
-        """The inverse of `export`; returns how many tensors were taken. Raises AthanorError where a module's are missing."""
+    def load(self, layer: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+        """The inverse of `tensors`. Raises ValueError, with a sentence's second half, where they do not fit the layer."""
         ...
 
-    def set_strength(self, module: nn.Module, strength: float) -> None:
-        """Multiplies the adapter's change of the output; 0 is the base alone."""
+    def set_strength(self, layer: nn.Module, strength: float) -> None:
+        """Multiplies the layer's change of the weight; 0 is the base alone."""
         ...
+
+    def recognises(self, suffixes: Collection[str]) -> bool:
+        """Whether a file's layer with these suffixes is of this kind."""
+        ...
+
+    def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
+        """The rank of a file's layer; 1 where the kind has none."""
+        ...
+
+    def change(self, tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+        """What is added to `weight` at strength 1, in fp32 and of its shape."""
+        ...
+
+
+def base_weight(layer: nn.Module) -> torch.Tensor:
+    """The frozen weight of an adapted or plain layer, in fp32; a quantised one is read out."""
+    from peft.utils.integrations import dequantize_module_weight
+
+    return dequantize_module_weight(getattr(layer, "base_layer", layer)).detach().float()
+
+
+def scale_of(tensors: Mapping[str, torch.Tensor], rank: int) -> float:
+    """alpha / rank; 1 without an alpha, as ComfyUI reads it."""
+    return float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0

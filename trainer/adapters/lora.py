@@ -1,85 +1,114 @@
-"""LoRA on linear and convolution layers: W + alpha / rank * up @ down (Hu et al. 2021, equation 3), by peft."""
+"""LoRA on linear and convolution layers: W + alpha / rank * up @ down (Hu et al. 2021, equation 3), by peft.
+
+LoCon is the same with the 3 x 3 convolutions of the ResNet blocks, which have a rank of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import AthanorError
+from ..settings import AdapterSettings
 from . import ADAPTERS
-from .base import KeyOf
+from ._peft import NAME, drop_module, drop_ranks, inject
+from .base import LayerPlan, scale_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_PEFT_NAME = "default"
+OPTIONS = frozenset({"rank", "alpha", "rank_stabilised", "dropout", "rank_dropout", "module_dropout", "lora_plus_ratio", "max_norm"})
 
 
 class Lora:
-    def attach(self, module: nn.Module, targets: str, rank: int, alpha: float, seed: int) -> tuple[str, ...]:
+    options = OPTIONS
+    fast = frozenset({"lora_up.weight"})
+    factors = frozenset({"lora_up.weight", "lora_down.weight"})
+    network_module = "networks.lora"
+    algo = None
+
+    def __init__(self, title: str, options: frozenset[str]):
+        self.title = title
+        self.options = options
+
+    def attach(self, module: nn.Module, plans: Sequence[LayerPlan], settings: AdapterSettings, seed: int) -> None:
+        from peft import LoraConfig
+
+        def config(rank: int, alpha: float, names: str) -> LoraConfig:
+            return LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, lora_dropout=settings.dropout, bias="none")  # type: ignore[arg-type]
+
+        inject(module, plans, config, seed)
+        for plan in plans:
+            layer = module.get_submodule(plan.name)
+            down, up = layer.lora_A[NAME], layer.lora_B[NAME]
+            if settings.rank_dropout > 0:
+                drop_ranks(layer, down, settings.rank_dropout)
+            if settings.module_dropout > 0:
+                drop_module(layer, up, settings.module_dropout)
+
+    def is_layer(self, module: nn.Module) -> bool:
+        from peft.tuners.lora import LoraLayer
+
+        return isinstance(module, LoraLayer)
+
+    def tensors(self, layer: nn.Module) -> dict[str, torch.Tensor]:
         import torch
-        from peft import LoraConfig, inject_adapter_in_model
 
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none")  # type: ignore[arg-type]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            inject_adapter_in_model(config, module, adapter_name=_PEFT_NAME)
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_("lora_" in name)
-            if "lora_" in name:
-                parameter.data = parameter.data.float()
-        return tuple(_layers(module))
-
-    def parameters(self, module: nn.Module) -> dict[str, torch.Tensor]:
-        found = {}
-        for name, layer in _layers(module).items():
-            found[f"{name}.lora_down"] = layer.lora_A[_PEFT_NAME].weight
-            found[f"{name}.lora_up"] = layer.lora_B[_PEFT_NAME].weight
-        return found
-
-    def export(self, module: nn.Module, key_of: KeyOf) -> dict[str, torch.Tensor]:
-        import torch
-
-        tensors = {}
-        for name, layer in _layers(module).items():
-            key = key_of(name)
-            tensors[f"{key}.lora_down.weight"] = layer.lora_A[_PEFT_NAME].weight.detach().float().cpu().clone().contiguous()
-            tensors[f"{key}.lora_up.weight"] = layer.lora_B[_PEFT_NAME].weight.detach().float().cpu().clone().contiguous()
+        return {
+            "lora_down.weight": layer.lora_A[NAME].weight,
+            "lora_up.weight": layer.lora_B[NAME].weight,
             # Loaders take a missing alpha for a scale of 1, whatever the rank.
-            tensors[f"{key}.alpha"] = torch.tensor(float(layer.lora_alpha[_PEFT_NAME]))
-        return tensors
+            "alpha": torch.tensor(float(layer.lora_alpha[NAME])),
+        }
 
-    def load(self, module: nn.Module, tensors: Mapping[str, torch.Tensor], key_of: KeyOf) -> int:
-        import torch
+    def load(self, layer: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+        for suffix, current in self.tensors(layer).items():
+            if suffix == "alpha":
+                continue
+            wanted = fitted(tensors, suffix, current)
+            current.data.copy_(wanted)
+        layer.lora_alpha[NAME] = scale_of(tensors, layer.r[NAME]) * layer.r[NAME]
+        layer.set_scale(NAME, 1.0)
 
-        taken = 0
-        for name, layer in _layers(module).items():
-            key = key_of(name)
-            try:
-                down, up, alpha = (tensors[f"{key}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
-            except KeyError as error:
-                raise AthanorError(f"The LoRA lacks the tensor {error.args[0]}; it was made for another base or with other settings.") from None
-            for current, wanted in ((layer.lora_A[_PEFT_NAME].weight, down), (layer.lora_B[_PEFT_NAME].weight, up)):
-                if current.shape != wanted.shape:
-                    raise AthanorError(f"The LoRA's {key} has the shape {tuple(wanted.shape)}, the base wants {tuple(current.shape)}.")
-                with torch.no_grad():
-                    current.copy_(wanted)
-            layer.lora_alpha[_PEFT_NAME] = float(alpha)
-            layer.set_scale(_PEFT_NAME, 1.0)
-            taken += 3
-        return taken
+    def set_strength(self, layer: nn.Module, strength: float) -> None:
+        layer.set_scale(NAME, strength)
 
-    def set_strength(self, module: nn.Module, strength: float) -> None:
-        for layer in _layers(module).values():
-            layer.set_scale(_PEFT_NAME, strength)
+    def recognises(self, suffixes: Collection[str]) -> bool:
+        return {"lora_up.weight", "lora_down.weight"} <= set(suffixes) and "dora_scale" not in suffixes
+
+    def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
+        return tensors["lora_down.weight"].shape[0]
+
+    def change(self, tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+        return low_rank_change(tensors, weight)
 
 
-def _layers(module: nn.Module) -> dict[str, nn.Module]:
-    """The adapted layers by name, in the order of their names."""
-    from peft.tuners.lora import LoraLayer
+def low_rank_change(tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+    """alpha / rank * up @ down, of the shape of `weight`; with LyCORIS's third factor where a file has one (Tucker)."""
+    import torch
 
-    return {name: layer for name, layer in sorted(module.named_modules()) if isinstance(layer, LoraLayer)}
+    up, down = (tensors[suffix].float().to(weight.device) for suffix in ("lora_up.weight", "lora_down.weight"))
+    scale = scale_of(tensors, down.shape[0])
+    if "lora_mid.weight" in tensors:
+        mid = tensors["lora_mid.weight"].float().to(weight.device)
+        return torch.einsum("ij...,oi,jn->on...", mid, up.flatten(1), down.flatten(1)) * scale
+    return (up.flatten(1) @ down.flatten(1)).reshape(weight.shape) * scale
 
 
-ADAPTERS.register("lora")(Lora())
+def fitted(tensors: Mapping[str, torch.Tensor], suffix: str, current: torch.Tensor) -> torch.Tensor:
+    """The tensor of that suffix in the shape of `current`: some programs write a 1 x 1 convolution flat, or a linear layer as one.
+
+    Raises ValueError where it is missing or of another size.
+    """
+    if suffix not in tensors:
+        raise ValueError(f"lacks the tensor {suffix}")
+    wanted = tensors[suffix]
+    if wanted.shape != current.shape:
+        if wanted.numel() != current.numel() or wanted.shape[0] != current.shape[0]:
+            raise ValueError(f"has {suffix} of the shape {tuple(wanted.shape)} where {tuple(current.shape)} is wanted")
+        wanted = wanted.reshape(current.shape)
+    return wanted
+
+
+ADAPTERS.register("lora")(Lora("LoRA", OPTIONS))
+ADAPTERS.register("locon")(Lora("LoCon", OPTIONS | {"conv_rank", "conv_alpha"}))

@@ -1,0 +1,70 @@
+"""What is wrong with adapter settings, told before anything loads. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from ..errors import AthanorError
+from ..settings import AdapterSettings
+from . import adapter, all_adapters
+from .plan import parse_rules
+
+_FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files"})
+
+
+def adapter_problems(settings: AdapterSettings) -> list[str]:
+    """A sentence for each option that is wrong, or that has no effect for the kind."""
+    try:
+        kind = adapter(settings.kind)
+    except AthanorError as error:
+        return [str(error)]
+    problems = []
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if item.name not in kind.options | _FOR_EVERY_KIND and value != item.default:
+            others = [other.title for other in all_adapters().values() if item.name in other.options]
+            problems.append(
+                f"Adapter: {item.name} is {value}, which has no effect for {kind.title}; set it back to {item.default}, or choose {' or '.join(others)}."
+            )
+    if settings.kind == "lora" and settings.targets == "full":
+        problems.append("Adapter: targets is full, which takes the convolutions as well; choose LoCon for that, or linear as targets.")
+    try:
+        re.compile(settings.pattern)
+    except re.error as error:
+        problems.append(f"Adapter: the pattern {settings.pattern!r} is not a regular expression ({error}); leave it empty to take all layers.")
+    try:
+        parse_rules(settings.rules)
+    except AthanorError as error:
+        problems.append(str(error))
+    if settings.conv_alpha > 0 and settings.conv_rank == 0 and settings.kind != "locon":
+        problems.append("Adapter: conv_alpha has no effect while conv_rank is 0; set a conv_rank, or conv_alpha to 0.")
+    if settings.start_file and not Path(settings.start_file).is_file():
+        problems.append(f"Adapter: the LoRA to start from, {settings.start_file}, is not there.")
+    try:
+        problems += [f"Adapter: the LoRA to merge, {path}, is not there." for path, _ in merges(settings) if not Path(path).is_file()]
+    except AthanorError as error:
+        problems.append(str(error))
+    return problems
+
+
+def merges(settings: AdapterSettings) -> tuple[tuple[str, float], ...]:
+    """The files to merge and their strengths, from lines such as `D:/loras/style.safetensors: 0.7`.
+
+    Raises AthanorError for a strength that is no number.
+    """
+    found = []
+    for line in (raw.strip() for raw in settings.merge_files.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        path, separator, strength = line.rpartition(":")
+        # A drive's colon stands before its path.
+        if not separator or not strength.strip() or "/" in strength or "\\" in strength or strength.lower().endswith(".safetensors"):
+            found.append((line, 1.0))
+            continue
+        try:
+            found.append((path.strip(), float(strength)))
+        except ValueError:
+            raise AthanorError(f"LoRAs to merge: {strength.strip()!r} in {line!r} is not a strength; write for example style.safetensors: 0.7.") from None
+    return tuple(found)

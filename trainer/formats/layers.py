@@ -1,0 +1,86 @@
+"""An adapter file's tensors, sorted by the layers of the base that they belong to, whichever way its names are spelt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import AthanorError
+from ..families.base import Family, Part
+
+if TYPE_CHECKING:
+    import torch
+
+_SUFFIXES: tuple[tuple[str, str], ...] = (
+    (r"(?:\.lora_up\.weight|\.lora_B(?:\.default)?(?:\.weight)?|_lora\.up\.weight|\.lora\.up\.weight|\.lora_linear_layer\.up\.weight)", "lora_up.weight"),
+    (
+        r"(?:\.lora_down\.weight|\.lora_A(?:\.default)?(?:\.weight)?|_lora\.down\.weight|\.lora\.down\.weight|\.lora_linear_layer\.down\.weight)",
+        "lora_down.weight",
+    ),
+    (r"\.ia3_l(?:\.default)?(?:\.weight)?", "ia3_l"),
+    (r"\.(?P<kept>lora_mid\.weight|alpha|dora_scale|hada_\w+|lokr_\w+|on_input|lora_magnitude_vector|diff|diff_b|weight)(?:\.default)?(?:\.weight)?", ""),
+)
+_DOTTED = {
+    "denoiser": ("base_model.model.", "unet.", "transformer.", "diffusion_model."),
+    "text_encoder": ("text_encoder.",),
+    "text_encoder_2": ("text_encoder_2.",),
+    "text_encoder_3": ("text_encoder_3.",),
+}
+_UNDERSCORED = ("lora_unet_", "lora_transformer_", "lycoris_")
+
+
+def read_tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    """Raises AthanorError if `path` is not a whole safetensors file."""
+    from safetensors.torch import load_file
+
+    from .header import read_header
+
+    read_header(path)
+    return load_file(path)
+
+
+def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of one part of the model, by the module's name (one of `names`) and our suffix."""
+    known = _spellings(family, part, names)
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        for expression, suffix in _SUFFIXES:
+            match = re.search(expression + "$", key)
+            name = known.get(_plain(part, key[: match.start()])) if match else None
+            if match and name is not None:
+                found.setdefault(name, {})[suffix or match["kept"]] = tensor
+                break
+    return {name: _ours(held) for name, held in found.items()}
+
+
+def _ours(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """peft's IA³ holds 1 + w, as a column for the outputs and as a row for the inputs of a linear layer."""
+    if "ia3_l" not in held:
+        return held
+    import torch
+
+    values = held["ia3_l"]
+    if values.dim() != 2:
+        raise AthanorError("This IA³ of peft scales convolutions, of which its file does not tell the side; it cannot be read.")
+    return {"weight": values.float().flatten() - 1, "on_input": torch.tensor(float(values.shape[0] == 1))}
+
+
+def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, str]:
+    known = {}
+    for name in names:
+        known[_plain(part, family.export_key(part, name))] = name
+        known[name.replace(".", "_")] = name
+    return known
+
+
+def _plain(part: Part, base: str) -> str:
+    """A layer's name without the prefix and the dots, by which spellings differ."""
+    for prefix in _DOTTED[part]:
+        base = base.removeprefix(prefix)
+    base = base.replace(".processor.", ".").replace(".", "_")
+    if part == "denoiser":
+        for prefix in _UNDERSCORED:
+            base = base.removeprefix(prefix)
+    return base
