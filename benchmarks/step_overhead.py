@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 
 from athanor.trainer.adapters import adapter
+from athanor.trainer.adapters.attached import attach, trained
+from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
 from athanor.trainer.batches import epoch_batches
 from athanor.trainer.cache import TensorCache
@@ -76,9 +78,9 @@ def _bare_loop(job: TrainJob, cache_folder: Path, num_steps: int) -> float:
     with torch.no_grad():
         states = family.encode_text(text, [job.dataset.trigger], 1)["states"]
     denoiser = family.load_denoiser(job.base, torch.float32)
-    kind = adapter("lora")
-    kind.attach(denoiser, family.adapter_targets("denoiser"), RANK, float(RANK), 0)
-    parameters = list(kind.parameters(denoiser).values())
+    kind, plans = adapter("lora"), plan_layers(denoiser, "denoiser", family.adapter_targets("denoiser"), job.adapter)
+    layers = attach(kind, denoiser, plans, job.adapter, 0)
+    parameters = list(trained(kind, layers).values())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     samples = job.dataset.with_role("train")
     batches = [[samples[i] for i in batch] for batch in epoch_batches(samples, BATCH_SIZE, 0, 1)]

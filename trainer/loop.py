@@ -13,10 +13,12 @@ from .batches import batches_per_epoch, epoch_batches
 from .cache import TensorCache
 from .config import TrainJob
 from .control import Control, Stopped
+from .embedding_trainee import embedding_trainee
 from .errors import AthanorError
 from .families import family as family_named
 from .families.base import Family, Framing
 from .latents import load_latents, missing_latents, store_latents
+from .lora_trainee import lora_trainee
 from .memory import best_device, peak_mib, release
 from .milestones import Milestones
 from .noise import noise_of
@@ -27,7 +29,7 @@ from .schedules import rate_factor
 from .seeds import stable_seed
 from .state import Position, load_state
 from .step import batch_losses, draws_of
-from .trainee import Trainee, embedding_trainee, lora_trainee
+from .trainee import Trainee
 from .types import Sample
 from .validate import check_train_job
 
@@ -108,7 +110,7 @@ def _train(run: Run, control: Control) -> None:
 
         mean, std = load_latents(job.base.fingerprint, batch, cache, device)
         draws = draws_of(job.train.seed, step, tuple(mean.shape))
-        with autocast:
+        with autocast, trainee.dropping(step):
             conditioning = book.conditioning(
                 [
                     trainee.caption(sample.prompt(job.dataset.trigger), stable_seed(job.train.seed, "caption", step, i))
@@ -124,6 +126,7 @@ def _train(run: Run, control: Control) -> None:
         if job.train.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(parameters, job.train.max_grad_norm)
         optimizer.step()
+        trainee.after_step()
         optimizer.zero_grad(set_to_none=True)
 
         step += 1

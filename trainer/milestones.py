@@ -59,7 +59,7 @@ class Milestones:
     def save_file(self, epoch: int | None, step: int, name: str) -> None:
         """Saves what is trained as it is now; `epoch` is None in the middle of one."""
         whole_epochs = step // batches_per_epoch(self.job.dataset.with_role("train"), self.job.train.batch_size)
-        metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self._base_hashes}
+        metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
         sha256 = save_tensors(self.run.folder / "epochs" / name, self.trainee.export(), metadata, self.job.train.save_precision)
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
 
@@ -69,6 +69,7 @@ class Milestones:
 
     def validate(self, epoch: int, step: int) -> None:
         """The mean loss over the held-out images, each at the same times with the same noise at every epoch."""
+        self.trainee.rest()
         losses = [loss for sample in self.job.dataset.with_role("validation") for loss in self._validation_losses(sample)]
         self.events.write("validation", {"epoch": epoch, "step": step, "loss": sum(losses) / len(losses)})
 
@@ -91,6 +92,7 @@ class Milestones:
 
     def _draw_samples(self, epoch: int, step: int) -> None:
         assert self.vae is not None
+        self.trainee.rest()
         settings = self.job.samples
         self.vae.to(self.device)
         pictures = draw_samples(

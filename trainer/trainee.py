@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from .adapters import adapter
-from .config import TrainJob
-from .errors import AthanorError
-from .families.base import Family, Part, TextStack
-from .seeds import generator, stable_seed
-from .settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -33,6 +25,14 @@ class Group:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
 
+def _no_randomness(draw: int) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Trainee:
     groups: tuple[Group, ...]
@@ -42,136 +42,14 @@ class Trainee:
     """From an image's caption and a draw (any whole number) to the prompt that it is trained with."""
     prompt: Callable[[str], str]
     """From a sample picture's prompt to the one that is encoded: an embedding's name becomes its tokens."""
+    dropping: Callable[[int], AbstractContextManager[None]] = _no_randomness
+    """Around the forward pass of a step: what is dropped out follows from the run's seed and the draw (any whole number)."""
+    rest: Callable[[], None] = _nothing
+    """Nothing is dropped out until the next `dropping`: before pictures are drawn and losses are measured."""
+    after_step: Callable[[], None] = _nothing
+    """Once the optimizer has moved the parameters: keeps them within their limits."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the file tells of its own form."""
 
     def parameters(self) -> dict[str, torch.Tensor]:
         return {f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()}
-
-
-def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack | None) -> Trainee:
-    """Adapters on each part whose rate is not 0; `text` may be None if the text encoder's is 0."""
-    kind = adapter(job.adapter.kind)
-    wanted: list[tuple[Part, float, nn.Module]] = []
-    if job.train.rate > 0:
-        wanted.append(("denoiser", job.train.rate, denoiser))
-    if job.train.text_encoder_rate > 0:
-        assert text is not None
-        wanted += [(part, job.train.text_encoder_rate, module) for part, module in text.parts().items() if part in family.text_parts]
-    groups = []
-    for part, rate, module in wanted:
-        names = kind.attach(module, family.adapter_targets(part), job.adapter.rank, job.adapter.alpha, stable_seed(job.train.seed, "init", part))
-        expected = family.expected_targets(part, module)
-        if len(names) != expected:
-            raise AthanorError(
-                f"{len(names)} modules of the {part.replace('_', ' ')} would be trained where {family.title} has {expected}: "
-                "the installed diffusers or transformers names them in a way that this version of Athanor does not know; install the versions of its requirements.txt."
-            )
-        groups.append(Group(part, rate, kind.parameters(module), len(names)))
-
-    def export() -> dict[str, torch.Tensor]:
-        tensors: dict[str, torch.Tensor] = {}
-        for part, _, module in wanted:
-            tensors.update(kind.export(module, lambda name, part=part: family.export_key(part, name)))
-        return tensors
-
-    return Trainee(tuple(groups), export, caption=lambda caption, draw: caption, prompt=lambda prompt: prompt)
-
-
-def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee:
-    """New rows of each token table; every other row is frozen by construction."""
-    settings, trained, keys = job.embedding, {}, []
-    placeholders = tuple(f"<{settings.token}_{i}>" for i in range(settings.num_vectors))
-    for index, (key, holder, attribute) in enumerate(family.token_tables(text)):
-        table, tokenizer = getattr(holder, attribute), text.tokenizers[index]
-        vectors = _initial_vectors(table.weight, tokenizer, settings, job.train.seed)
-        extended = _extended_table(table, vectors)
-        setattr(holder, attribute, extended)
-        first = len(tokenizer)
-        tokenizer.add_tokens(list(placeholders))
-        if tokenizer.convert_tokens_to_ids(placeholders[0]) != first or first != table.weight.shape[0]:
-            raise AthanorError(f"The tokenizer knows {first} tokens and the text encoder {table.weight.shape[0]}: they do not belong together.")
-        trained[key] = extended.vectors
-        keys.append(key)
-    group = Group("embedding", job.train.text_encoder_rate, trained, len(trained))
-
-    def export() -> dict[str, torch.Tensor]:
-        return {key: trained[key].detach().float().cpu().clone().contiguous() for key in keys}
-
-    return Trainee(
-        (group,),
-        export,
-        caption=lambda caption, draw: embedding_prompt(settings, placeholders, caption, draw),
-        prompt=lambda prompt: _whole_word(settings.token).sub(" ".join(placeholders), prompt),
-    )
-
-
-def _initial_vectors(table: torch.Tensor, tokenizer, settings: EmbeddingSettings, seed: int) -> torch.Tensor:
-    """[num_vectors, D] in fp32: the initial words' own vectors in turn, or random ones as long as the table's."""
-    import torch
-
-    ids = tokenizer(settings.initial_words, add_special_tokens=False)["input_ids"] if settings.initial_words.strip() else []
-    if ids:
-        return torch.stack([table[ids[i % len(ids)]].detach().float() for i in range(settings.num_vectors)])
-    drawn = torch.randn((settings.num_vectors, table.shape[1]), generator=generator(seed, "init", "embedding"))
-    return drawn.to(table.device) * table.detach().float().std()
-
-
-def _extended_table(table: nn.Embedding, vectors: torch.Tensor) -> nn.Module:
-    """The frozen table followed by trained rows: ids from its length on read those."""
-    import torch
-    from torch import nn
-
-    class ExtendedTable(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = table.requires_grad_(False)
-            self.vectors = nn.Parameter(vectors.clone())
-
-        @property
-        def weight(self) -> torch.Tensor:
-            return self.table.weight
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            num_rows = self.table.weight.shape[0]
-            known = self.table(ids.clamp(max=num_rows - 1))
-            new = self.vectors[(ids - num_rows).clamp(min=0)].to(known.dtype)
-            return torch.where((ids >= num_rows).unsqueeze(-1), new, known)
-
-    return ExtendedTable()
-
-
-# The sentences of the textual inversion paper's code (Gal et al. 2022), those without an adjective of quality.
-_TEMPLATES: dict[str, tuple[str, ...]] = {
-    "subject": (
-        "a photo of a {}",
-        "a rendering of a {}",
-        "a cropped photo of the {}",
-        "the photo of a {}",
-        "a photo of the {}",
-        "a close-up photo of a {}",
-        "a depiction of a {}",
-        "a photo of one {}",
-    ),
-    "style": (
-        "a painting in the style of {}",
-        "a rendering in the style of {}",
-        "a cropped painting in the style of {}",
-        "the painting in the style of {}",
-        "a picture in the style of {}",
-        "a close-up painting in the style of {}",
-        "a depiction in the style of {}",
-    ),
-}
-
-
-def embedding_prompt(settings: EmbeddingSettings, placeholders: Sequence[str], caption: str, draw: int) -> str:
-    """The training prompt: the caption, or a template's sentence, with the embedding's name written as its placeholders."""
-    if settings.templates == "captions":
-        named = caption if _whole_word(settings.token).search(caption) else ", ".join(part for part in (settings.token, caption) if part)
-    else:
-        sentences = _TEMPLATES[settings.templates]
-        named = sentences[draw % len(sentences)].format(settings.token)
-    return _whole_word(settings.token).sub(" ".join(placeholders), named)
-
-
-def _whole_word(token: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-])(?:embedding:)?{re.escape(token)}(?![\w-])", re.IGNORECASE)

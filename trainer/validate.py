@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from .adapters.check import adapter_problems
 from .config import CompareJob, TrainJob
 from .errors import AthanorError, raise_problems
 from .families import family
@@ -71,7 +72,7 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
 
 
 def _lora_problems(adapter: AdapterSettings, train: TrainSettings) -> list[str]:
-    problems = list(range_problems(adapter, "LoRA"))
+    problems = [*range_problems(adapter, "Adapter"), *adapter_problems(adapter)]
     if train.rate == 0 and train.text_encoder_rate == 0:
         problems.append("Both learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems

@@ -29,6 +29,9 @@ def inject(module: nn.Module, plans: Sequence[LayerPlan], config_of: Callable[[i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for (rank, alpha), group in groupby(sorted(plans, key=lambda plan: (*kind(plan), plan.name)), key=kind):
+            if hasattr(module, "peft_config"):
+                # Left by the adapters of another rank; peft would warn of several adapters.
+                del module.peft_config
             names = "|".join(re.escape(plan.name) for plan in group)
             inject_adapter_in_model(config_of(rank, alpha, f"(?:{names})"), module, adapter_name=NAME)
 

@@ -30,10 +30,7 @@ def trained(kind: Adapter, layers: Mapping[str, nn.Module]) -> dict[tuple[str, s
     from torch import nn
 
     return {
-        (name, suffix): tensor
-        for name, layer in layers.items()
-        for suffix, tensor in kind.tensors(layer).items()
-        if isinstance(tensor, nn.Parameter)
+        (name, suffix): tensor for name, layer in layers.items() for suffix, tensor in kind.tensors(layer).items() if isinstance(tensor, nn.Parameter)
     }
 
 
@@ -131,10 +128,8 @@ def _product_norm(kind: Adapter, tensors: Mapping[str, torch.Tensor], layer: nn.
     """Of the change that the factors make, without what stands beside them (DoRA's magnitudes)."""
     from .lora import low_rank_change
 
-    weight = layer.base_layer.weight
-    if "dora_scale" in tensors:
-        return low_rank_change(tensors, _shaped(layer)).norm()
-    return kind.change(tensors, weight if weight.dim() == 4 else _shaped(layer)).norm()
+    change = low_rank_change if "dora_scale" in tensors else kind.change
+    return change(tensors, _shaped(layer)).norm()
 
 
 def _shaped(layer: nn.Module) -> torch.Tensor:

@@ -7,7 +7,7 @@ for all kinds (whole modules, files, rates) is made of these in attached.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,8 +68,8 @@ class Adapter(Protocol):
         """Multiplies the layer's change of the weight; 0 is the base alone."""
         ...
 
-    def recognises(self, suffixes: Collection[str]) -> bool:
-        """Whether a file's layer with these suffixes is of this kind."""
+    def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        """Whether a file's layer is of this kind."""
         ...
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:

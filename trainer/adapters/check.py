@@ -66,5 +66,7 @@ def merges(settings: AdapterSettings) -> tuple[tuple[str, float], ...]:
         try:
             found.append((path.strip(), float(strength)))
         except ValueError:
-            raise AthanorError(f"LoRAs to merge: {strength.strip()!r} in {line!r} is not a strength; write for example style.safetensors: 0.7.") from None
+            raise AthanorError(
+                f"LoRAs to merge: {strength.strip()!r} in {line!r} is not a strength; write for example style.safetensors: 0.7."
+            ) from None
     return tuple(found)

@@ -7,7 +7,7 @@ m / ||V|| * V x = V (m / ||V|| * x), so that the base's layer is used as it is, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..settings import AdapterSettings
@@ -71,8 +71,8 @@ class Dora:
     def set_strength(self, layer: nn.Module, strength: float) -> None:
         layer.strength = strength
 
-    def recognises(self, suffixes: Collection[str]) -> bool:
-        return set(_SUFFIXES) <= set(suffixes)
+    def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        return set(_SUFFIXES) <= tensors.keys() and not is_stock_form(tensors)
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         return tensors["lora_down.weight"].shape[0]
@@ -92,6 +92,11 @@ def channel_norms(weight: torch.Tensor, axis: int) -> torch.Tensor:
 
     others = [i for i in range(weight.dim()) if i != axis]
     return torch.linalg.vector_norm(weight, dim=others, keepdim=True) + torch.finfo(torch.float32).eps
+
+
+def is_stock_form(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a file's layer is an IA³ in the form that stock loaders take: a change that is zero, with norms beside it."""
+    return "dora_scale" in tensors and "lora_down.weight" in tensors and not tensors["lora_down.weight"].count_nonzero()
 
 
 ADAPTERS.register("dora")(Dora())

@@ -6,13 +6,13 @@ peft scales the bias as well, which no loader of weights does. Files hold w, whi
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..settings import AdapterSettings
 from . import ADAPTERS
 from .base import LayerPlan, base_weight
-from .dora import channel_norms
+from .dora import channel_norms, is_stock_form
 
 if TYPE_CHECKING:
     import torch
@@ -64,13 +64,15 @@ class Ia3:
     def set_strength(self, layer: nn.Module, strength: float) -> None:
         layer.strength = strength
 
-    def recognises(self, suffixes: Collection[str]) -> bool:
-        return "on_input" in suffixes
+    def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        return "on_input" in tensors or is_stock_form(tensors)
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         return 1
 
     def change(self, tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+        if "dora_scale" in tensors:
+            tensors = from_stock_form(tensors, weight)
         axis = 1 if bool(tensors["on_input"].item()) else 0
         shape = [-1 if i == axis else 1 for i in range(weight.dim())]
         return weight.float() * tensors["weight"].float().to(weight.device).reshape(shape)
@@ -92,11 +94,9 @@ def to_stock_form(tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> 
 
 
 def from_stock_form(tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The inverse of `to_stock_form`. Raises ValueError where the change is not zero: that is a DoRA."""
+    """The inverse of `to_stock_form`."""
     import torch
 
-    if tensors["lora_up.weight"].count_nonzero() or tensors["dora_scale"].dim() != weight.dim():
-        raise ValueError("is a DoRA")
     axis = 0 if tensors["dora_scale"].shape[0] == weight.shape[0] else 1
     ratio = tensors["dora_scale"].float().to(weight.device) / channel_norms(weight.float(), axis) - 1
     return {"weight": ratio.flatten(), "on_input": torch.tensor(float(axis))}

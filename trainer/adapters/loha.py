@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..settings import AdapterSettings
@@ -29,9 +29,7 @@ class LoHa:
         from peft import LoHaConfig
 
         def config(rank: int, alpha: float, names: str) -> LoHaConfig:
-            return LoHaConfig(
-                r=rank, alpha=alpha, target_modules=names, rank_dropout=settings.rank_dropout, module_dropout=settings.module_dropout
-            )  # type: ignore[arg-type]
+            return LoHaConfig(r=rank, alpha=alpha, target_modules=names, rank_dropout=settings.rank_dropout, module_dropout=settings.module_dropout)  # type: ignore[arg-type]
 
         inject(module, plans, config, seed)
 
@@ -57,8 +55,8 @@ class LoHa:
     def set_strength(self, layer: nn.Module, strength: float) -> None:
         layer.set_scale(NAME, strength)
 
-    def recognises(self, suffixes: Collection[str]) -> bool:
-        return "hada_w1_a" in suffixes and "dora_scale" not in suffixes
+    def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        return "hada_w1_a" in tensors and "dora_scale" not in tensors
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         return tensors["hada_w1_b"].shape[0]

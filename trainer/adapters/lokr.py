@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..settings import AdapterSettings
@@ -77,8 +77,8 @@ class LoKr:
     def set_strength(self, layer: nn.Module, strength: float) -> None:
         layer.set_scale(NAME, strength)
 
-    def recognises(self, suffixes: Collection[str]) -> bool:
-        return any(suffix in suffixes for suffix in ("lokr_w1", "lokr_w1_a", "lokr_w2", "lokr_w2_a")) and "dora_scale" not in suffixes
+    def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        return any(suffix in tensors for suffix in ("lokr_w1", "lokr_w1_a", "lokr_w2", "lokr_w2_a")) and "dora_scale" not in tensors
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         if _is_whole(tensors):

@@ -5,7 +5,7 @@ LoCon is the same with the 3 x 3 convolutions of the ResNet blocks, which have a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..settings import AdapterSettings
@@ -73,8 +73,8 @@ class Lora:
     def set_strength(self, layer: nn.Module, strength: float) -> None:
         layer.set_scale(NAME, strength)
 
-    def recognises(self, suffixes: Collection[str]) -> bool:
-        return {"lora_up.weight", "lora_down.weight"} <= set(suffixes) and "dora_scale" not in suffixes
+    def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        return {"lora_up.weight", "lora_down.weight"} <= tensors.keys() and "dora_scale" not in tensors
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         return tensors["lora_down.weight"].shape[0]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _ATTENTION = re.compile(r"(?:^|\.)(?:attn\d?|self_attn|SelfAttention)\.")
 _MLP = re.compile(r"(?:^|\.)(?:ff(?:_context)?|mlp|DenseReluDense)\.|(?:^|\.)single_transformer_blocks\.\d+\.proj_(?:mlp|out)$")
 _CONVOLVED = re.compile(r"(?:^|\.)(?:resnets|downsamplers|upsamplers)\.\d+\.")
-_SCALED = re.compile(r"(?:^|\.)(?:attn\d?\.(?:to|add)_[kv](?:_proj)?|self_attn\.[kv]_proj|SelfAttention\.[kv]|ff(?:_context)?\.net\.2|mlp\.fc2|DenseReluDense\.wo)$")
+_SCALED = re.compile(
+    r"(?:^|\.)(?:attn\d?\.(?:to|add)_[kv](?:_proj)?|self_attn\.[kv]_proj|SelfAttention\.[kv]|ff(?:_context)?\.net\.2|mlp\.fc2|DenseReluDense\.wo)$"
+)
 """What LyCORIS's preset for IA³ trains: keys, values, and the second layer of each feed-forward pair."""
 _RULE = re.compile(r"\s*(?P<glob>[^:\s][^:]*?)\s*:\s*(?P<settings>(?:\w+\s*=\s*[\d.eE+-]+[\s,]*)+)")
 _KEYS = ("rank", "alpha", "rate")
@@ -76,6 +78,12 @@ def plan_layers(module: nn.Module, part: str, default_targets: str, settings: Ad
     rules = parse_rules(settings.rules)
     plans = (_planned(name, is_window(module.get_submodule(name)), part, rules, settings) for name in sorted(wanted))
     return tuple(plan for plan in plans if plan is not None)
+
+
+def rate_of(name: str, part: str, settings: AdapterSettings) -> float:
+    """What the rules multiply the layer's learning rate by."""
+    rates = [rule.rate for rule in parse_rules(settings.rules) if rule.rate is not None and is_part(rule.glob, part, name)]
+    return rates[-1] if rates else 1.0
 
 
 def unmatched(names: Iterable[tuple[str, str]], settings: AdapterSettings) -> tuple[str, ...]:

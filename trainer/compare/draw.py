@@ -7,17 +7,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..adapters import adapter
+from ..adapters import Adapter
+from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
 from ..cache import TensorCache
 from ..config import CompareJob, SheetCell
 from ..control import Control
 from ..errors import AthanorError
 from ..families import family as family_named
-from ..families.base import PARTS, Family, Framing, Part, Prompted, TextStack
+from ..families.base import Family, Framing, Part, Prompted, TextStack
+from ..formats.layers import layers_of, read_tensors_of
 from ..memory import best_device, peak_mib, release
 from ..prompts import PromptBook
 from ..run import EventLog, Run
 from ..sampling import save_picture
+from ..settings import AdapterSettings
 from ..validate import check_compare_job
 
 if TYPE_CHECKING:
@@ -65,10 +68,11 @@ class _Painter:
     def __init__(self, job: CompareJob, family: Family, device: torch.device, cache: TensorCache):
         self._job, self._family, self._device, self._cache = job, family, device, cache
         self._files = dict(job.epochs)
-        self._kind = adapter("lora")
         self._epoch = 0
         self._modules: dict[Part, nn.Module] = {}
-        self._ranks: dict[Part, int] = {}
+        self._worn: dict[Part, tuple[Adapter, dict[str, nn.Module]]] = {}
+        self._bare: list[Part] = []
+        """The parts that the epoch now worn leaves alone; an earlier one may not have."""
 
     def load(self, cells: Sequence[SheetCell], dtype: torch.dtype) -> None:
         """Text first; the text encoder stays only if an epoch changes it."""
@@ -101,31 +105,28 @@ class _Painter:
     def _wear(self, epoch: int, strength: float) -> None:
         """Makes the models those of `epoch` at `strength`; epoch 0 is the base alone."""
         if epoch not in (0, self._epoch):
-            from safetensors.torch import load_file
-
-            tensors = load_file(self._files[epoch])
-            for part in PARTS:
-                if part in self._modules:
-                    self._load_part(part, tensors, self._files[epoch])
+            tensors = read_tensors_of(Path(self._files[epoch]))
+            self._bare = [part for part in self._modules if not self._load_part(part, tensors, Path(self._files[epoch]).name)]
             self._epoch = epoch
-        for part in self._ranks:
-            self._kind.set_strength(self._modules[part], strength if epoch else 0.0)
+        for part, (kind, layers) in self._worn.items():
+            set_strength(kind, layers, strength if epoch and part not in self._bare else 0.0)
 
-    def _load_part(self, part: Part, tensors: Mapping[str, torch.Tensor], path: str) -> None:
-        prefix = self._family.export_key(part, "")
-        ranks = {tensor.shape[0] for key, tensor in tensors.items() if key.startswith(prefix) and key.endswith("lora_down.weight")}
-        if not ranks:
-            # This epoch leaves the part alone, an earlier one may not have.
-            if part in self._ranks:
-                self._kind.set_strength(self._modules[part], 0.0)
-            return
-        if len(ranks) > 1 or self._ranks.get(part, next(iter(ranks))) not in ranks:
-            raise AthanorError(f"{path} has adapters of several ranks ({sorted(ranks)}); the epochs of one run have one.")
-        if part not in self._ranks:
-            self._ranks[part] = ranks.pop()
-            self._kind.attach(self._modules[part], self._family.adapter_targets(part), self._ranks[part], 1.0, 0)
-            self._modules[part].to(self._device).requires_grad_(False)
-        self._kind.load(self._modules[part], tensors, lambda name: self._family.export_key(part, name))
+    def _load_part(self, part: Part, tensors: Mapping[str, torch.Tensor], name: str) -> bool:
+        """Whether the file has anything for the part."""
+        module = self._modules[part]
+        given = layers_of(tensors, self._family, part, [name for name, _ in module.named_modules()])
+        if not given:
+            return False
+        kind_name, kind = kind_of(given, name)
+        if part not in self._worn:
+            settings = AdapterSettings(kind=kind_name, factor=0)
+            self._worn[part] = kind, attach(kind, module, plans_of(kind, given), settings, 0)
+            module.to(self._device).requires_grad_(False)
+        worn, layers = self._worn[part]
+        if worn is not kind or layers.keys() != given.keys():
+            raise AthanorError(f"{name} has other layers than the epochs before it, or is of another kind; compare epochs of one run.")
+        load(kind, layers, given)
+        return True
 
     def _has_part(self, path: str, part: Part) -> bool:
         from ..formats.header import read_header

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     import torch
 
 _SUFFIXES: tuple[tuple[str, str], ...] = (
-    (r"(?:\.lora_up\.weight|\.lora_B(?:\.default)?(?:\.weight)?|_lora\.up\.weight|\.lora\.up\.weight|\.lora_linear_layer\.up\.weight)", "lora_up.weight"),
+    (
+        r"(?:\.lora_up\.weight|\.lora_B(?:\.default)?(?:\.weight)?|_lora\.up\.weight|\.lora\.up\.weight|\.lora_linear_layer\.up\.weight)",
+        "lora_up.weight",
+    ),
     (
         r"(?:\.lora_down\.weight|\.lora_A(?:\.default)?(?:\.weight)?|_lora\.down\.weight|\.lora\.down\.weight|\.lora_linear_layer\.down\.weight)",
         "lora_down.weight",
     ),
     (r"\.ia3_l(?:\.default)?(?:\.weight)?", "ia3_l"),
-    (r"\.(?P<kept>lora_mid\.weight|alpha|dora_scale|hada_\w+|lokr_\w+|on_input|lora_magnitude_vector|diff|diff_b|weight)(?:\.default)?(?:\.weight)?", ""),
+    (
+        r"\.(?P<kept>lora_mid\.weight|alpha|dora_scale|hada_\w+|lokr_\w+|on_input|lora_magnitude_vector|diff|diff_b|weight)(?:\.default)?(?:\.weight)?",
+        "",
+    ),
 )
 _DOTTED = {
     "denoiser": ("base_model.model.", "unet.", "transformer.", "diffusion_model."),

@@ -78,11 +78,6 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
     }
     if job.kind == "lora":
         values |= {
-            "ss_network_module": "networks.lora",
-            "ss_network_dim": job.adapter.rank,
-            "ss_network_alpha": job.adapter.alpha,
-            "ss_network_dropout": None,
-            "ss_network_args": json.dumps({}),
             "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/lora",
         }
     else:

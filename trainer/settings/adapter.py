@@ -56,7 +56,9 @@ class AdapterSettings:
         "", "Training goes on from this LoRA instead of from nothing. Its layers, ranks and alphas are taken from the file.", advanced=True
     )
     merge_files: str = setting(
-        "", "LoRAs that are added to the base before training, one a line: name, or name: strength. What they hold is not learned again.", multiline=True
+        "",
+        "LoRAs that are added to the base before training, one a line: name, or name: strength. What they hold is not learned again.",
+        multiline=True,
     )
     stock_form: bool = setting(
         False, "IA³ is saved in a form that ComfyUI's own Load LoRA takes; exact on this base model only. Off: LyCORIS's form, for Apply Epoch."

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from athanor.trainer.control import Control
+from athanor.trainer.embedding_trainee import embedding_prompt, embedding_trainee
 from athanor.trainer.families import family
 from athanor.trainer.loop import train
 from athanor.trainer.run import open_run
 from athanor.trainer.settings import EmbeddingSettings
-from athanor.trainer.trainee import embedding_prompt, embedding_trainee
 
 SD15 = family("sd15")
 
