@@ -11,9 +11,11 @@ from comfy_api.latest import io
 Settings = TypeVar("Settings")
 
 
-def widgets(settings: type, defaults: Mapping[str, Any] | None = None, without: tuple[str, ...] = (), prefix: str = "") -> list[io.Input]:
-    """A widget for each field of a settings class, its id with `prefix` in front. `defaults` replaces the class's own ones."""
-    fields = [item for item in dataclasses.fields(settings) if item.name not in without]
+def widgets(
+    settings: type, defaults: Mapping[str, Any] | None = None, without: tuple[str, ...] = (), prefix: str = "", only: tuple[str, ...] = ()
+) -> list[io.Input]:
+    """A widget for each field of a settings class (or those in `only`), its id with `prefix` in front. `defaults` replaces the class's own ones."""
+    fields = [item for item in dataclasses.fields(settings) if item.name not in without and (not only or item.name in only)]
     return [_widget(item, prefix + item.name, (defaults or {}).get(item.name, item.default)) for item in fields]
 
 
@@ -29,6 +31,8 @@ def _widget(item: dataclasses.Field, widget_id: str, default: Any) -> io.Input:
         return io.Combo.Input(
             widget_id, options=list(limits["choices"]), default=default, display_name=shown, tooltip=limits["help"], advanced=advanced
         )
+    if isinstance(default, bool):
+        return io.Boolean.Input(widget_id, default=default, display_name=shown, tooltip=limits["help"], advanced=advanced)
     if isinstance(default, int):
         # A seed that changed by itself after each queueing would train anew each time.
         control = False if item.name == "seed" else None

@@ -39,7 +39,7 @@ class TrainLora(io.ComfyNode):
                 BaseModelWire.Input("base_model", tooltip="The model to train upon, from Load Base Model."),
                 DatasetWire.Input("dataset", tooltip="The images to train on, from Bucket."),
                 io.String.Input("name", default="my-lora", tooltip=_RUN_TOOLTIP),
-                *widgets(AdapterSettings, without=("kind",)),
+                *widgets(AdapterSettings, only=("rank", "alpha")),
                 *widgets(TrainSettings),
                 *widgets(SampleSettings, prefix="sample_"),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),

@@ -12,6 +12,8 @@ from . import adapter, all_adapters
 from .plan import parse_rules
 
 _FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files"})
+_OF_THE_FILE = ("conv_rank", "conv_alpha", "factor", "decompose_both", "full_matrix", "targets", "blocks", "pattern", "rank_stabilised")
+"""What a LoRA to start from decides, beside its rank and alpha."""
 
 
 def adapter_problems(settings: AdapterSettings) -> list[str]:
@@ -40,6 +42,10 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
         problems.append(str(error))
     if settings.conv_alpha > 0 and settings.conv_rank == 0 and settings.kind != "locon":
         problems.append("Adapter: conv_alpha has no effect while conv_rank is 0; set a conv_rank, or conv_alpha to 0.")
+    if settings.start_file:
+        fixed = [item.name for item in dataclasses.fields(settings) if item.name in _OF_THE_FILE and getattr(settings, item.name) != item.default]
+        fixed += ["rank or alpha of the rules"] if _rules_change_form(settings.rules) else []
+        problems += [f"Adapter: {name} has no effect where training goes on from a LoRA, whose file decides it; set it back." for name in fixed]
     if settings.start_file and not Path(settings.start_file).is_file():
         problems.append(f"Adapter: the LoRA to start from, {settings.start_file}, is not there.")
     try:
@@ -47,6 +53,13 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
     except AthanorError as error:
         problems.append(str(error))
     return problems
+
+
+def _rules_change_form(rules: str) -> bool:
+    try:
+        return any(rule.rank is not None or rule.alpha is not None for rule in parse_rules(rules))
+    except AthanorError:
+        return False
 
 
 def merges(settings: AdapterSettings) -> tuple[tuple[str, float], ...]:

@@ -17,7 +17,7 @@ class AdapterSettings:
         "dora learns close to a full training and is slower; ia3 makes tiny files.",
         choices=("lora", "locon", "loha", "lokr", "dora", "ia3"),
     )
-    rank: int = setting(16, "Inner dimension of the small matrices. Larger holds more detail and makes a larger file. Usual: 4 to 128.", 1, 1024)
+    rank: int = setting(16, "Inner dimension of the two small matrices. Larger holds more detail and makes a larger file.", 1, 1024)
     alpha: float = setting(16.0, "Scale of the change: alpha / rank multiplies it. Equal to rank is a scale of 1.", 0.001, 4096.0)
     conv_rank: int = setting(
         0, "Rank of the 3 x 3 convolutions. 0 takes the rank for locon, and leaves them out for the other kinds. Usual: half the rank.", 0, 1024

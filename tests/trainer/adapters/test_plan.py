@@ -132,6 +132,13 @@ def test_an_option_without_effect_is_refused(settings, message):
     assert len(problems) == 1 and re.search(message, problems[0])
 
 
+def test_what_a_file_to_start_from_decides_is_refused_beside_it(tmp_path):
+    (tmp_path / "x.safetensors").touch()
+    given = AdapterSettings(start_file=str(tmp_path / "x.safetensors"), targets="attention", rules="*: rank=4")
+    assert [problem.split(" has no effect")[0] for problem in adapter_problems(given)] == ["Adapter: targets", "Adapter: rank or alpha of the rules"]
+    assert adapter_problems(AdapterSettings(start_file=str(tmp_path / "x.safetensors"), rules="*: rate=0.5", rank=4)) == []
+
+
 def test_the_files_to_merge_may_have_a_drive_and_a_strength():
     text = "# mine\nC:\\loras\\a b.safetensors\nC:\\loras\\c.safetensors: 0.7\n/x/d.safetensors:-1\n"
     assert merges(AdapterSettings(merge_files=text)) == (
