@@ -28,6 +28,7 @@ def register_folders() -> None:
     folder_paths.add_model_folder_path("wd_taggers", str(models / "wd_taggers"))
     folder_paths.add_model_folder_path("torch_deepdanbooru", str(models / "torch_deepdanbooru"))
     folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
+    folder_paths.add_model_folder_path("face_detectors", str(models / "face_detectors"))
     for kind, folder in _epoch_folders(runs_root()):
         folder_paths.add_model_folder_path(kind, str(folder))
 
@@ -80,6 +81,18 @@ def lexicon_files() -> dict[str, Path]:
     for root in map(Path, folder_paths.get_folder_paths("tag_lexicons")):
         for file in sorted(root.rglob("*.csv")):
             found.setdefault(file.relative_to(root).as_posix(), file)
+    return found
+
+
+def face_detector_files() -> dict[str, Path]:
+    """Detectors in models/face_detectors, by name; and YuNet where other programs and packs keep it."""
+    found: dict[str, Path] = {}
+    for root in map(Path, folder_paths.get_folder_paths("face_detectors")):
+        for file in sorted(root.rglob("*.onnx")):
+            found.setdefault(file.relative_to(root).as_posix(), file)
+    for other in ("facedetection", "opencv", "onnx"):
+        for file in sorted((Path(folder_paths.models_dir) / other).glob("*yunet*.onnx")):
+            found.setdefault(file.name, file)
     return found
 
 
@@ -151,6 +164,19 @@ def dataset_file(name: str, folder: Path) -> Path:
         if is_registered(candidate) and candidate.is_file():
             return candidate
     raise AthanorError(f"There is no file {name.strip()!r} in {folder} or below the registered dataset folders; give its path from there.")
+
+
+def new_dataset_folder(name: str) -> Path:
+    """Where pictures and captions are saved under that name: below ComfyUI's input, so that Load Dataset finds them.
+
+    A full path is taken if it lies below a dataset root. Raises AthanorError for any other place, and for a root itself.
+    """
+    roots = dataset_roots()
+    folder = (roots[0] / name.strip()).resolve()
+    if not any(is_within(folder, root) and folder != root.resolve() for root in roots):
+        places = ", ".join(map(str, roots))
+        raise AthanorError(f"Nothing is saved to {name.strip()!r}: it does not lie below {places}. Give a name such as my-set.")
+    return folder
 
 
 def is_registered(path: Path) -> bool:

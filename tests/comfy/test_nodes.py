@@ -62,7 +62,7 @@ def whole_graph(server: ComfyUI, strengths: str = "0.5, 1") -> Prompt:
     prompt["tags"] = node(server, "AthanorAutoTag", dataset=["data", 0], tagger="probe", general_threshold=0.5)
     prompt["edit"] = node(server, "AthanorEditTags", dataset=["tags", 0], rules="deduplicate\ntrigger: mytoy")
     prompt["bucket"]["inputs"]["dataset"] = ["edit", 0]
-    prompt["captions"] = node(server, "AthanorSaveCaptions", dataset=["bucket", 0], extension=".caption")
+    prompt["captions"] = node(server, "AthanorSaveCaptions", dataset=["bucket", 0], extension=".caption", write=True)
     prompt["plot"] = node(server, "AthanorPlotLoss", run=["train", 0], log_scale=True)
     compared = {"prompts": "subject, red toy", "epochs": "all", "strengths": strengths, "steps": 2}
     prompt["xy"] = node(server, "AthanorXYPlotCompare", run=["train", 0], base_model=["base", 0], **compared)

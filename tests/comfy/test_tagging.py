@@ -49,7 +49,7 @@ def _graph(server: ComfyUI, tagging: dict, editing: dict) -> Prompt:
         "data": node(server, "AthanorLoadDataset", folder=FOLDER, trigger="", validation_percent=0.0, recursive=True),
         "tags": node(server, "AthanorAutoTag", dataset=["data", 0], **{"tagger": "wd-vit-tagger-v3", "mode": "overwrite", **tagging}),
         "edit": node(server, "AthanorEditTags", dataset=["tags", 0], **{"rules": "deduplicate", **editing}),
-        "save": node(server, "AthanorSaveCaptions", dataset=["edit", 0], backup=False),
+        "save": node(server, "AthanorSaveCaptions", dataset=["edit", 0], backup=False, write=True),
     }
     for name, link in {"tags": ["tags", 1], "edit": ["edit", 2]}.items():
         prompt[f"text of {name}"] = node(server, "PreviewAny", source=link)

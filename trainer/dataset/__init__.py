@@ -10,15 +10,19 @@ from .load import load_list, places_of
 from .name_pattern import NamePattern, name_pattern
 from .pictures import bucket_chart, contact_sheet
 from .roles import with_regularization, with_validation
+from .save import PICTURES, Pictures, SaveReport, save_captions
 from .scan import scan_folder
 from .shapes import shape_notes
 from .split import held_out
 from .store import store_images
 
 __all__ = [
+    "PICTURES",
     "BucketCount",
     "Focus",
     "NamePattern",
+    "Pictures",
+    "SaveReport",
     "assign_buckets",
     "bucket_chart",
     "bucket_counts",
@@ -36,6 +40,7 @@ __all__ = [
     "placed_image",
     "places_of",
     "read_caption",
+    "save_captions",
     "scan_folder",
     "select_bucket",
     "select_bucket_without_upscale",
