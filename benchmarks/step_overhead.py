@@ -33,6 +33,7 @@ from athanor.trainer.loop import train
 from athanor.trainer.noise import noise_of
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, TrainSettings
+from athanor.trainer.views import View
 
 MINIATURE = Path(__file__).resolve().parent.parent / "trainer" / "miniature"
 BATCH_SIZE, RANK, NUM_ROUNDS = 4, 16, 3
@@ -84,7 +85,7 @@ def _bare_loop(job: TrainJob, cache_folder: Path, num_steps: int) -> float:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     samples = job.dataset.with_role("train")
     batches = [[samples[i] for i in batch] for batch in epoch_batches(samples, BATCH_SIZE, 0, 1)]
-    loaded = [load_latents(job.base.fingerprint, batch, TensorCache(cache_folder), device)[0] for batch in batches]
+    loaded = [load_latents(job.base.fingerprint, [View(sample) for sample in batch], TensorCache(cache_folder), device)[0] for batch in batches]
     seconds = []
     for step in range(num_steps):
         latents = loaded[step % len(loaded)]

@@ -121,6 +121,9 @@ def _job(
         embedding=from_widgets(EmbeddingSettings(), values),
         train=from_widgets(given.train, values),
         optimizer=given.optimizer,
+        objective=given.objective,
+        captions=given.captions,
+        data=given.data,
         samples=from_widgets(given.samples, values, prefix="sample_"),
     )
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from .config import to_json
 from .errors import AthanorError
 from .files import replace_atomically
-from .types import Sample
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +22,6 @@ _MEMORY_BYTES = 512 << 20
 def cache_key(*parts: object) -> str:
     """A name for what is made of `parts` (values that `to_json` takes)."""
     return hashlib.sha256(json.dumps([to_json(part) for part in parts], sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()[:40]
-
-
-def latents_key(base_fingerprint: str, sample: Sample) -> str:
-    """The image's content, the autoencoder, and how the image is resized and cropped."""
-    return cache_key("latents", base_fingerprint, sample.path, sample.fingerprint, sample.placement)
 
 
 class TensorCache:

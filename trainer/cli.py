@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 from .bases import describe_base
 from .config import TrainJob
 from .control import Control
-from .dataset import assign_buckets, scan_folder
+from .dataset import assign_buckets, scan_folder, with_regularization
 from .errors import AthanorError
 from .run import Run, open_run
-from .settings import AdapterSettings, EmbeddingSettings, SampleSettings, TrainSettings
+from .settings import AdapterSettings, CaptionSettings, DataSettings, EmbeddingSettings, ObjectiveSettings, SampleSettings, TrainSettings
 from .validate import check_train_job
 from .worker import work
 
 Settings = TypeVar("Settings")
 _SHOW_EVERY_SEC = 2.0
-_SAMPLE = "sample-"
+_SAMPLE, _CAPTION, _IMAGE = "sample-", "caption-", "image-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
     train.add_argument("--name", required=True, help="of the run and its files; for an embedding also its word in prompts")
     train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
+    train.add_argument(
+        "--masks",
+        type=Path,
+        default=None,
+        help="a folder of masks of the same names: white is where the loss counts; alpha: the images' own alpha channel",
+    )
+    train.add_argument(
+        "--regularization", type=Path, default=None, help="a folder of regularization images, repeated to as many as there are training images"
+    )
     train.add_argument("--trigger", default="", help="what images without a caption are trained with")
     train.add_argument("--held-out-percent", type=float, default=10.0, help="share of the images to measure on instead of training on them")
     train.add_argument("--resolution", type=int, default=0, help="side of the square whose area all sizes have; 0 is the base model's own")
@@ -72,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(train, AdapterSettings, without=("kind",))
     _add_settings(train, EmbeddingSettings, without=("token",))
     _add_settings(train, TrainSettings)
+    _add_settings(train, ObjectiveSettings)
+    _add_settings(train, CaptionSettings, prefix=_CAPTION)
+    _add_settings(train, DataSettings, prefix=_IMAGE)
     _add_settings(train, SampleSettings, prefix=_SAMPLE)
     return parser
 
@@ -79,11 +91,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str = "", without: tuple[str, ...] = ()) -> None:
     for item in dataclasses.fields(settings):
         if item.name not in without:
-            choices = item.metadata["choices"] or None
-            sentence = item.metadata["help"].replace("%", "%%")
-            parser.add_argument(
-                f"--{prefix}{item.name.replace('_', '-')}", type=type(item.default), default=item.default, choices=choices, help=sentence
-            )
+            option, sentence = f"--{prefix}{item.name.replace('_', '-')}", item.metadata["help"].replace("%", "%%")
+            if isinstance(item.default, bool):
+                parser.add_argument(option, action=argparse.BooleanOptionalAction, default=item.default, help=sentence)
+            else:
+                parser.add_argument(option, type=type(item.default), default=item.default, choices=item.metadata["choices"] or None, help=sentence)
 
 
 def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -> Settings:
@@ -94,7 +106,10 @@ def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -
 
 def _new_run(options: argparse.Namespace) -> Run:
     base = describe_base(options.base, options.tokenizers)
-    scanned = scan_folder(options.images, trigger=options.trigger, validation_percent=options.held_out_percent)
+    masks = "alpha" if options.masks == Path("alpha") else options.masks
+    scanned = scan_folder(options.images, trigger=options.trigger, validation_percent=options.held_out_percent, masks=masks)
+    if options.regularization:
+        scanned = with_regularization(scanned, scan_folder(options.regularization))
     side_px, step_px = options.resolution or base.native_px, base.bucket_step_px
     dataset = assign_buckets(scanned, resolution_px=side_px, min_px=max(step_px, side_px // 2), max_px=2 * side_px, step_px=step_px, upscale=True)
     for note in dataset.notes:
@@ -109,6 +124,9 @@ def _new_run(options: argparse.Namespace) -> Run:
         adapter=_settings(AdapterSettings, values),
         embedding=_settings(EmbeddingSettings, {**values, "token": options.name}),
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
+        objective=_settings(ObjectiveSettings, values),
+        captions=_settings(CaptionSettings, values, prefix=_CAPTION),
+        data=_settings(DataSettings, values, prefix=_IMAGE),
         samples=_settings(SampleSettings, values, prefix=_SAMPLE),
     )
     check_train_job(job)

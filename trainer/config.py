@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .errors import AthanorError
-from .settings import AdapterSettings, EmbeddingSettings, OptimizerSettings, SampleSettings, TrainSettings
+from .settings import (
+    AdapterSettings,
+    CaptionSettings,
+    DataSettings,
+    EmbeddingSettings,
+    ObjectiveSettings,
+    OptimizerSettings,
+    SampleSettings,
+    TrainSettings,
+)
 from .types import BaseModel, Dataset
 
 Value = TypeVar("Value")
@@ -30,6 +39,9 @@ class TrainJob:
     embedding: EmbeddingSettings = EmbeddingSettings()
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    captions: CaptionSettings = CaptionSettings()
+    data: DataSettings = DataSettings()
     samples: SampleSettings = SampleSettings()
 
 

@@ -1,14 +1,14 @@
-"""Images as latents: encoded once, mean and standard deviation kept on disk."""
+"""Images as latents, and their masks: encoded once for each way in which an image is seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import TensorCache, latents_key
-from .dataset.crop import placed_image
+from .cache import TensorCache, cache_key
 from .families.base import Family
-from .types import Sample
+from .views import View
 
 if TYPE_CHECKING:
     import torch
@@ -19,38 +19,72 @@ def store_latents(
     family: Family,
     vae: nn.Module,
     base_fingerprint: str,
-    samples: Sequence[Sample],
+    views: Sequence[View],
     cache: TensorCache,
     device: torch.device,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Encodes the images that are not in the cache yet."""
+    """Encodes the views that are not in the cache yet."""
     import torch
 
-    for done, sample in enumerate(samples, start=1):
-        pixels = image_tensor(sample).unsqueeze(0).to(device)
+    for done, view in enumerate(views, start=1):
+        pixels = image_tensor(view).unsqueeze(0).to(device)
         with torch.no_grad():
             mean, std = family.encode_images(vae, pixels)
-        cache.put(latents_key(base_fingerprint, sample), {"mean": mean[0], "std": std[0]}, f"The latents of {sample.path}")
-        on_progress(done, len(samples))
+        cache.put(latents_key(base_fingerprint, view), {"mean": mean[0], "std": std[0]}, f"The latents of {view.sample.path}")
+        on_progress(done, len(views))
 
 
-def missing_latents(base_fingerprint: str, samples: Sequence[Sample], cache: TensorCache) -> list[Sample]:
-    return [sample for sample in samples if latents_key(base_fingerprint, sample) not in cache]
+def missing_latents(base_fingerprint: str, views: Sequence[View], cache: TensorCache) -> list[View]:
+    return [view for view in views if latents_key(base_fingerprint, view) not in cache]
 
 
-def load_latents(base_fingerprint: str, samples: Sequence[Sample], cache: TensorCache, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def load_latents(base_fingerprint: str, views: Sequence[View], cache: TensorCache, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation, [B, C, H, W] each, of images of one bucket."""
     import torch
 
-    rows = [cache[latents_key(base_fingerprint, sample)] for sample in samples]
+    rows = [cache[latents_key(base_fingerprint, view)] for view in views]
     return torch.stack([row["mean"] for row in rows]).to(device), torch.stack([row["std"] for row in rows]).to(device)
 
 
-def image_tensor(sample: Sample) -> torch.Tensor:
+def latents_key(base_fingerprint: str, view: View) -> str:
+    """The image's content, the autoencoder, and how the image is resized, cropped, mirrored and coloured."""
+    sample = view.sample
+    return cache_key("latents", base_fingerprint, sample.path, sample.fingerprint, sample.placement, view.hue_shift, view.gamma)
+
+
+def load_masks(views: Sequence[View], stride_px: int, unmasked_weight: float, cache: TensorCache) -> torch.Tensor | None:
+    """[B, 1, H, W] in 0..1 on the CPU, ones for images without a mask; None where none of `views` has one. Made when first asked for."""
+    import torch
+
+    if not any(view.has_mask for view in views):
+        return None
+    masks = [_mask(view, stride_px, cache) for view in views]
+    return unmasked_weight + (1 - unmasked_weight) * torch.stack(masks)
+
+
+def _mask(view: View, stride_px: int, cache: TensorCache) -> torch.Tensor:
+    """[1, H, W]: each number the mean of the mask's pixels there."""
+    import numpy
+    import torch
+
+    sample = view.sample
+    assert sample.placement is not None
+    if not view.has_mask:
+        width_px, height_px = sample.placement.bucket_px
+        return torch.ones(1, height_px // stride_px, width_px // stride_px)
+    source = sample.mask and Path(sample.mask).name
+    key = cache_key("mask", sample.path, source, sample.fingerprint, sample.placement, stride_px)
+    if key not in cache:
+        pixels = torch.from_numpy(numpy.array(view.mask())).unsqueeze(0).float() / 255
+        cache.put(key, {"mask": torch.nn.functional.avg_pool2d(pixels, stride_px)}, f"The mask of {sample.path}")
+    return cache[key]["mask"]
+
+
+def image_tensor(view: View) -> torch.Tensor:
     """The image in its bucket, [3, H, W] in -1..1."""
     import numpy
     import torch
 
-    pixels = torch.from_numpy(numpy.array(placed_image(sample)))
+    pixels = torch.from_numpy(numpy.array(view.picture()))
     return pixels.permute(2, 0, 1).float() / 127.5 - 1

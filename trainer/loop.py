@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -9,29 +10,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .batches import batches_per_epoch, epoch_batches
 from .cache import TensorCache
+from .captions import captioner_of
 from .config import TrainJob
 from .control import Control, Stopped
 from .embedding_trainee import embedding_trainee
 from .errors import AthanorError
 from .families import family as family_named
-from .families.base import Family, Framing
-from .latents import load_latents, missing_latents, store_latents
+from .families.base import Family
+from .feed import Feed
+from .latents import missing_latents, store_latents
 from .lora_trainee import lora_trainee
 from .memory import best_device, peak_mib, release
 from .milestones import Milestones
-from .noise import noise_of
+from .noise import noise_of, trained_base
 from .optimizers import OPTIMIZERS
 from .prompts import PromptBook
 from .run import EventLog, Run
 from .schedules import rate_factor
-from .seeds import stable_seed
 from .state import Position, load_state
-from .step import batch_losses, draws_of
+from .step import batch_losses
 from .trainee import Trainee
 from .types import Sample
 from .validate import check_train_job
+from .views import View, all_views
 
 if TYPE_CHECKING:
     import torch
@@ -59,69 +61,73 @@ def _train(run: Run, control: Control) -> None:
     job = run.train_job()
     check_train_job(job)
     events, family, device = EventLog(run.folder), family_named(job.base.family), best_device()
-    samples, held_out = job.dataset.with_role("train"), job.dataset.with_role("validation")
+    job = dataclasses.replace(job, base=trained_base(job.base, job.objective))
+    samples, held_out = job.dataset.trained, job.dataset.with_role("validation")
     precision = torch.bfloat16 if job.train.precision == "bf16" else torch.float32
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
-    cache, process = TensorCache(run.folder.parent / ".cache"), noise_of(job.base)
+    cache, process, captioner = TensorCache(run.folder.parent / ".cache"), noise_of(job.base), captioner_of(job)
 
     # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
     text = family.load_text(job.base, torch.float32)
     for encoder in text.parts().values():
         encoder.to(device)
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
-    captions = _training_captions(job, samples + held_out, trainee)
+    measured = [captioner.plain(sample) for sample in held_out]
+    captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
     book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text)
     if job.kind == "lora" and job.train.text_encoder_rate == 0:
-        book.store([*captions, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
+        book.store([*captioner.every_prompt(samples), *measured, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
         book.text = text = None
         release()
 
-    vae = _store_images(job, family, samples + held_out, cache, device, _phase(events, control, "latents"))
+    views = [view for sample in samples for view in all_views(sample, job.data)] + [View(sample) for sample in held_out]
+    vae = _store_images(job, family, views, cache, device, _phase(events, control, "latents"))
     denoiser = family.load_denoiser(job.base, precision).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
 
-    steps_per_epoch = batches_per_epoch(samples, job.train.batch_size)
-    total_steps = steps_per_epoch * job.train.epochs
+    feed = Feed(job, family, captioner, cache, trainee.caption)
+    steps_per_epoch, total_steps = feed.batches_per_epoch, feed.num_batches
     warmup_steps = round(total_steps * job.train.warmup_percent / 100)
     groups = [{"params": list(group.parameters.values()), "lr": group.rate} for group in trainee.groups]
     optimizer = OPTIMIZERS[job.train.optimizer](groups, job.train.weight_decay, job.optimizer)
     position = load_state(run.folder / "state", trainee.parameters(), optimizer) or Position(0)
     step, epoch_losses = position.step, list(position.epoch_losses)
     events.write("start", _start_report(trainee, step, total_steps, steps_per_epoch, job.train.epochs))
-    milestones = Milestones(run, job, family, events, trainee, book, denoiser, vae, cache, device, autocast)
+    milestones = Milestones(run, job, family, events, trainee, book, captioner, denoiser, vae, cache, device, autocast)
 
     if step == 0 and held_out:
         milestones.validate(0, 0)
     if step == total_steps:
         # The last epoch's file was deleted, or the worker ended between its state and its last word.
         milestones.epoch_end(job.train.epochs, step)
-    parameters, order, order_epoch = list(trainee.parameters().values()), [], 0
-    last_state_sec = time.monotonic()
+    parameters = list(trainee.parameters().values())
+    last_state_sec = loop_started_sec = time.monotonic()
     while step < total_steps and not control.stop_requested:
         started_sec = time.monotonic()
-        epoch, index = step // steps_per_epoch + 1, step % steps_per_epoch
-        if epoch != order_epoch:
-            order, order_epoch = epoch_batches(samples, job.train.batch_size, job.train.seed, epoch), epoch
-        batch = [samples[i] for i in order[index]]
+        epoch, batch = step // steps_per_epoch + 1, feed.batch(step)
         factor = rate_factor(job.train.schedule, step, total_steps, warmup_steps)
         for group, settings in zip(optimizer.param_groups, trainee.groups, strict=True):
             group["lr"] = settings.rate * factor
 
-        mean, std = load_latents(job.base.fingerprint, batch, cache, device)
-        draws = draws_of(job.train.seed, step, tuple(mean.shape))
         with autocast, trainee.dropping(step):
-            conditioning = book.conditioning(
-                [
-                    trainee.caption(sample.prompt(job.dataset.trigger), stable_seed(job.train.seed, "caption", step, i))
-                    for i, sample in enumerate(batch)
-                ],
-                [Framing.of(sample) for sample in batch],
+            conditioning = book.conditioning(batch.prompts, batch.framings)
+            losses = batch_losses(
+                family,
+                process,
+                denoiser,
+                batch.mean.to(device),
+                batch.std.to(device),
+                batch.mask,
+                batch.draws,
+                batch.times,
+                conditioning,
+                job.objective,
             )
-            loss = batch_losses(family, process, denoiser, mean, std, draws, conditioning).mean()
+            loss = (losses * batch.weights.to(device)).mean()
         value = loss.item()
         if not math.isfinite(value):
-            raise AthanorError(_not_finite(value, step, epoch, batch))
+            raise AthanorError(_not_finite(value, step, epoch, batch.samples))
         loss.backward()
         if job.train.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(parameters, job.train.max_grad_norm)
@@ -143,17 +149,13 @@ def _train(run: Run, control: Control) -> None:
             milestones.save_state(Position(step, tuple(epoch_losses)), optimizer)
             last_state_sec = time.monotonic()
 
+    feed.close()
     stopped = step < total_steps
     if stopped:
         milestones.save_state(Position(step, tuple(epoch_losses)), optimizer)
         milestones.save_file(None, step, f"{run.name}-step{step:08d}.safetensors")
-    events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1)})
-
-
-def _training_captions(job: TrainJob, samples: Sequence[Sample], trainee: Trainee | None) -> list[str]:
-    """Every caption that the run can ask for (of an embedding's templates the first, all of them are short)."""
-    captions = [sample.prompt(job.dataset.trigger) for sample in samples]
-    return [trainee.caption(caption, 0) for caption in captions] if trainee else captions
+    waited_share = feed.waited_sec / max(1e-9, time.monotonic() - loop_started_sec)
+    events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1), "waited_share": round(waited_share, 4)})
 
 
 def _num_chunks(family: Family, text, captions: Sequence[str], events: EventLog) -> int:
@@ -174,10 +176,10 @@ def _phase(events: EventLog, control: Control, name: str) -> Callable[[int, int]
 
 
 def _store_images(
-    job: TrainJob, family: Family, samples: Sequence[Sample], cache: TensorCache, device: torch.device, on_progress: Callable[[int, int], None]
+    job: TrainJob, family: Family, views: Sequence[View], cache: TensorCache, device: torch.device, on_progress: Callable[[int, int], None]
 ) -> nn.Module | None:
     """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it."""
-    missing = missing_latents(job.base.fingerprint, samples, cache)
+    missing = missing_latents(job.base.fingerprint, views, cache)
     if not missing and not job.samples.lines:
         return None
     vae = family.load_vae(job.base)

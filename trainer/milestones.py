@@ -11,26 +11,32 @@ from typing import TYPE_CHECKING
 
 from .batches import batches_per_epoch
 from .cache import TensorCache
+from .captions import Captioner
 from .config import TrainJob
-from .families.base import Family, Framing
+from .draws import validation_draws
+from .families.base import Family
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata
-from .latents import load_latents
+from .latents import load_latents, load_masks
 from .noise import noise_of
 from .objectives import validation_times
 from .prompts import PromptBook
 from .run import EventLog, Run
 from .sampling import draw_samples, save_picture
+from .settings import ObjectiveSettings
 from .state import Position, save_state
-from .step import batch_losses, validation_draws
+from .step import batch_losses
 from .trainee import Trainee
 from .types import Sample
+from .views import View
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 _NUM_VALIDATION_TIMES = 8
+_PLAIN = ObjectiveSettings(masked_loss="normalized")
+"""Held-out images are measured alike whatever the training minimises, so that runs can be compared."""
 
 
 @dataclass
@@ -41,6 +47,7 @@ class Milestones:
     events: EventLog
     trainee: Trainee
     book: PromptBook
+    captioner: Captioner
     denoiser: nn.Module
     vae: nn.Module | None
     """On the CPU; None where no sample pictures are wanted."""
@@ -58,7 +65,7 @@ class Milestones:
 
     def save_file(self, epoch: int | None, step: int, name: str) -> None:
         """Saves what is trained as it is now; `epoch` is None in the middle of one."""
-        whole_epochs = step // batches_per_epoch(self.job.dataset.with_role("train"), self.job.train.batch_size)
+        whole_epochs = step // batches_per_epoch(self.job.dataset.trained, self.job.train.batch_size)
         metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
         sha256 = save_tensors(self.run.folder / "epochs" / name, self.trainee.export(), metadata, self.job.train.save_precision)
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
@@ -76,18 +83,18 @@ class Milestones:
     def _validation_losses(self, sample: Sample) -> list[float]:
         import torch
 
-        times = validation_times(_NUM_VALIDATION_TIMES)
-        mean, std = load_latents(self.job.base.fingerprint, [sample], self.cache, self.device)
-        draws = validation_draws(Path(sample.path).name, times, tuple(mean.shape[1:]))
-        prompt = self.trainee.caption(sample.prompt(self.job.dataset.trigger), 0)
+        view, process = View(sample), noise_of(self.job.base)
+        mean, std = load_latents(self.job.base.fingerprint, [view], self.cache, self.device)
+        masks = load_masks([view], self.family.vae_stride_px, 0.0, self.cache) if self.job.objective.masked_loss != "off" else None
+        draws = validation_draws(Path(sample.path).name, validation_times(_NUM_VALIDATION_TIMES), tuple(mean.shape[1:]))
+        prompt = self.trainee.caption(self.captioner.plain(sample), 0)
         losses: list[float] = []
         for piece in draws.pieces(self.job.train.batch_size):
-            rows = len(piece.times)
+            rows = len(piece.uniform)
+            means, stds = mean.expand(rows, -1, -1, -1), std.expand(rows, -1, -1, -1)
             with torch.no_grad(), self.autocast:
-                conditioning = self.book.conditioning([prompt] * rows, [Framing.of(sample)] * rows)
-                means, stds = mean.expand(rows, -1, -1, -1), std.expand(rows, -1, -1, -1)
-                of_piece = batch_losses(self.family, noise_of(self.job.base), self.denoiser, means, stds, piece, conditioning)
-            losses += of_piece.tolist()
+                conditioning = self.book.conditioning([prompt] * rows, [view.framing] * rows)
+                losses += batch_losses(self.family, process, self.denoiser, means, stds, masks, piece, piece.uniform, conditioning, _PLAIN).tolist()
         return losses
 
     def _draw_samples(self, epoch: int, step: int) -> None:

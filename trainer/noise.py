@@ -5,9 +5,10 @@ Times are in 0..1, 0 is the picture and 1 is noise. x_t = signal(t) x_0 + share(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from .settings import ObjectiveSettings
 from .types import BaseModel
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Noise:
 
 def noise_of(base: BaseModel) -> Noise:
     return Noise(base.prediction, base.zero_terminal_snr)
+
+
+def trained_base(base: BaseModel, settings: ObjectiveSettings) -> BaseModel:
+    """`base` with the noise schedule that the settings want it to be trained with, and its sample pictures drawn with."""
+    return base if settings.zero_terminal_snr == "auto" else replace(base, zero_terminal_snr=settings.zero_terminal_snr == "on")
 
 
 def discrete(times: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from .settings.captions import CaptionOverrides
+
 Role = Literal["train", "validation", "regularization"]
 
 
@@ -59,6 +61,8 @@ class Sample:
     """What stands in for a missing caption: the name of its `6_name` folder, or what a dataset file says."""
     mask: str | None = None
     """Where the loss counts: absolute path of a picture of the image's size, or "alpha" for its own alpha channel."""
+    captioning: CaptionOverrides | None = None
+    """What its dataset file says about shuffling, dropout and so on, in place of the caption settings."""
     tag_scores: tuple[TagScore, ...] = field(default=(), compare=False, metadata={"in_job": False})
     """What a tagger thought of its tags. For people who edit them: no part of a job, and no reason to train again."""
 
@@ -89,6 +93,11 @@ class Dataset:
 
     def with_role(self, role: Role) -> tuple[Sample, ...]:
         return tuple(sample for sample in self.samples if sample.role == role)
+
+    @property
+    def trained(self) -> tuple[Sample, ...]:
+        """What steps are made of: the training images, then the regularization images."""
+        return self.with_role("train") + self.with_role("regularization")
 
     def with_samples(self, samples: tuple[Sample, ...], *notes: str) -> Dataset:
         return replace(self, samples=samples, notes=self.notes + notes)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .adapters.check import adapter_problems
 from .config import CompareJob, TrainJob
+from .effects import effect_problems
 from .errors import AthanorError, raise_problems
 from .families import family
 from .files import safe_name
@@ -19,6 +20,7 @@ def check_train_job(job: TrainJob) -> None:
     """Raises InvalidJobError with every problem of `job`."""
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
     problems += [*range_problems(job.train, "Training"), *range_problems(job.optimizer, "Optimizer"), *range_problems(job.samples, "Sample pictures")]
+    problems += effect_problems(job)
     problems += _lora_problems(job.adapter, job.train) if job.kind == "lora" else _embedding_problems(job.embedding, job.train)
     raise_problems(problems)
 

@@ -53,3 +53,12 @@ def test_every_problem_is_told_before_anything_is_made(tmp_path, base_folder, im
     assert not (tmp_path / "runs").exists()
     assert main(arguments(tmp_path / "nowhere", images, tmp_path / "runs")) == 2
     assert "There is no model at" in capsys.readouterr().err
+
+
+def test_objective_captions_and_images_are_set_like_everything_else(tmp_path, base_folder, images):
+    others = make_pictures(tmp_path / "others", num=2)
+    more = ["--weighting", "min_snr", "--caption-shuffle", "--caption-keep-tokens", "1", "--image-mirror", "--regularization", str(others)]
+    assert main(arguments(base_folder, images, tmp_path / "runs", *more)) == 0
+    job = Run(tmp_path / "runs" / "cli-run").train_job()
+    assert job.objective.weighting == "min_snr" and job.captions.shuffle and job.captions.keep_tokens == 1 and job.data.mirror
+    assert {sample.concept for sample in job.dataset.with_role("regularization")} == {"others"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageCms, ImageColor, ImageOps
@@ -22,19 +25,9 @@ def open_image(path: Path, *, draft_px: int | None = None) -> Image.Image:
     `draft_px` allows a JPEG to be decoded smaller, though no side under that: for thumbnails.
     Raises AthanorError naming the file if it cannot be decoded.
     """
-    try:
-        with open_picture(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"more than {MAX_PIXELS // 1_000_000} million pixels")
-            if draft_px is not None:
-                picture.draft(None, (draft_px, draft_px))
-            picture.load()
-            icc_profile = picture.info.get("icc_profile")
-            upright = ImageOps.exif_transpose(picture)
-    except Exception as error:
-        # The decoders raise all sorts: SyntaxError, struct.error, ValueError, RuntimeError, OSError without a number.
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise AthanorError(f"The image {path} cannot be read: {reason}. Replace it, or take it out of the dataset.") from error
+    with _decoded(path, draft_px) as picture:
+        icc_profile = picture.info.get("icc_profile")
+        upright = ImageOps.exif_transpose(picture)
     alpha, colours = _without_alpha(_in_8_bits(upright))
     rgb = _in_srgb(colours, icc_profile)
     return rgb if alpha is None else Image.composite(rgb, Image.new("RGB", rgb.size, _WHITE), alpha)
@@ -56,11 +49,38 @@ def placed_image(sample: Sample) -> Image.Image:
     return place(image, sample.placement)
 
 
-def place(image: Image.Image, placement: Placement) -> Image.Image:
+def placed_mask(sample: Sample) -> Image.Image:
+    """Where the loss of `sample` counts: L of the size of its bucket, cut and mirrored exactly as its image is.
+
+    White where it counts, black where the image is padded. Of a picture the red channel is taken, as sd-scripts does.
+    Raises AthanorError if the mask cannot be read, or has another size than the image.
+    """
+    assert sample.placement is not None, "asked for samples with a bucket only"
+    mask = Image.new("L", (sample.width_px, sample.height_px), "white")
+    if sample.mask is not None:
+        path = Path(sample.path if sample.mask == "alpha" else sample.mask)
+        with _decoded(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+        mask = upright.convert("RGBA").getchannel("A") if sample.mask == "alpha" else _in_8_bits(upright).convert("RGB").getchannel("R")
+        if mask.size != (sample.width_px, sample.height_px):
+            raise AthanorError(
+                f"The mask {path} is {mask.width} x {mask.height} px but its image {sample.width_px} x {sample.height_px} px; "
+                "make them equal and load the dataset again."
+            )
+    black_border = replace(sample.placement, border="black" if sample.placement.border else "")
+    return place(mask, black_border, shrinking=Image.Resampling.BOX, growing=Image.Resampling.BILINEAR)
+
+
+def place(
+    image: Image.Image,
+    placement: Placement,
+    shrinking: Image.Resampling = Image.Resampling.LANCZOS,
+    growing: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
     """Resizes, cuts or pads, and mirrors: Lanczos where the image shrinks, bicubic where it grows, which rings less."""
     if image.size != placement.resized_px:
         shrinks = placement.resized_px[0] * placement.resized_px[1] < image.width * image.height
-        image = image.resize(placement.resized_px, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
+        image = image.resize(placement.resized_px, shrinking if shrinks else growing)
     (left, top), (width, height) = placement.crop_px, placement.bucket_px
     placed = image.crop((left, top, left + width, top + height))
     if placement.border and (left < 0 or top < 0 or left + width > image.width or top + height > image.height):
@@ -87,6 +107,22 @@ def _with_border(image: Image.Image, inner: tuple[int, int, int, int], border: s
     if bottom < image.height:
         image.paste(image.crop((0, bottom - 1, image.width, bottom)).resize((image.width, image.height - bottom)), (0, bottom))
     return image
+
+
+@contextlib.contextmanager
+def _decoded(path: Path, draft_px: int | None = None) -> Iterator[Image.Image]:
+    try:
+        with open_picture(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"more than {MAX_PIXELS // 1_000_000} million pixels")
+            if draft_px is not None:
+                picture.draft(None, (draft_px, draft_px))
+            picture.load()
+            yield picture
+    except Exception as error:
+        # The decoders raise all sorts: SyntaxError, struct.error, ValueError, RuntimeError, OSError without a number.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise AthanorError(f"The image {path} cannot be read: {reason}. Replace it, or take it out of the dataset.") from error
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

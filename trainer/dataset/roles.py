@@ -44,7 +44,7 @@ def regularization_notes(taken: Sequence[Sample], unused: Sequence[Sample]) -> l
             f"{several(len(unused), 'regularization image')} beyond the number of training images left out, as kohya's trainers do: {names}."
         )
     if taken:
-        notes.append(f"{several(len(taken), 'regularization image')} loaded and put into buckets, but the training does not use them yet.")
+        notes.append(f"{several(len(taken), 'regularization image')} mixed in, as many an epoch as there are training images.")
     return notes
 
 

@@ -64,7 +64,7 @@ def existing_folder(folder: Path) -> Path:
 
 def mask_notes(samples: Collection[Sample]) -> list[str]:
     num_masked = sum(sample.mask is not None for sample in samples)
-    return [f"{several(num_masked, 'mask')} found, but the training does not use them yet."] if num_masked else []
+    return [f"{several(num_masked, 'mask')} found: the loss counts where they are white."] if num_masked else []
 
 
 def _all_left_out(root: Path, num_found: int, notes: list[str]) -> str:

@@ -162,6 +162,10 @@ class Family(Protocol):
         """With what the denoiser is told of each picture's size and crop; unchanged where it is told nothing."""
         ...
 
+    def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
+        """At which times [B] the family is trained if nobody chooses: from `uniform` [B] in 0..1, for latents of (rows, columns)."""
+        ...
+
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """The denoiser's answer to `noisy` [B, C, H, W] at `times` [B] in 0..1 (0 is clean); trainer/noise.py tells what it should be."""
         ...

@@ -146,6 +146,9 @@ class SD15:
     def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
         return conditioning
 
+    def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
+        return uniform
+
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         return denoiser(noisy, discrete(times), conditioning["states"]).sample
 

@@ -2,10 +2,26 @@
 
 from .adapter import AdapterSettings
 from .bundle import Settings
+from .captions import CaptionOverrides, CaptionSettings
+from .data import DataSettings
 from .embedding import EmbeddingSettings
 from .field import range_problems, setting
+from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .samples import SampleSettings
 from .train import TrainSettings
 
-__all__ = ["AdapterSettings", "EmbeddingSettings", "OptimizerSettings", "SampleSettings", "Settings", "TrainSettings", "range_problems", "setting"]
+__all__ = [
+    "AdapterSettings",
+    "CaptionOverrides",
+    "CaptionSettings",
+    "DataSettings",
+    "EmbeddingSettings",
+    "ObjectiveSettings",
+    "OptimizerSettings",
+    "SampleSettings",
+    "Settings",
+    "TrainSettings",
+    "range_problems",
+    "setting",
+]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .adapter import AdapterSettings
+from .captions import CaptionSettings
+from .data import DataSettings
+from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .samples import SampleSettings
 from .train import TrainSettings
@@ -17,4 +20,7 @@ class Settings:
     adapter: AdapterSettings = AdapterSettings()
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    captions: CaptionSettings = CaptionSettings()
+    data: DataSettings = DataSettings()
     samples: SampleSettings = SampleSettings()

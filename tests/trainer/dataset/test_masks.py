@@ -30,7 +30,7 @@ def test_masks_of_a_folder_are_found_by_name_and_size(tmp_path):
     assert "c.png has a mask of another size (16 x 24 px, the image 24 x 16 px)" in notes
     assert "e.png has a mask that is empty" in notes
     assert "f.png has no mask" in notes
-    assert "3 masks found, but the training does not use them yet" in notes
+    assert "3 masks found: the loss counts where they are white" in notes
 
 
 def test_a_changed_mask_changes_the_fingerprint(tmp_path):

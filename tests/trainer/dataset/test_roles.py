@@ -45,7 +45,7 @@ def test_held_out_images_do_not_count_and_surplus_is_told():
     assert [(s.role, s.repeats) for s in merged.samples[3:]] == [("regularization", 1)] * 3
     assert merged.notes[0] == "of the folder"
     assert "2 regularization images beyond the number of training images left out" in merged.notes[1] and "3.png, 4.png" in merged.notes[1]
-    assert "does not use them yet" in merged.notes[2]
+    assert "mixed in, as many an epoch" in merged.notes[2]
     assert with_regularization(dataset, Dataset(())).samples == dataset.samples
 
 

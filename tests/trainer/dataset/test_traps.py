@@ -85,7 +85,7 @@ def test_plain_files_are_not_worth_a_word(tmp_path):
 
 def test_the_alpha_channel_as_mask_is_not_called_a_loss(tmp_path):
     half_clear().save(tmp_path / "a.png")
-    assert scan_folder(tmp_path, masks="alpha").notes == ("1 mask found, but the training does not use them yet.",)
+    assert scan_folder(tmp_path, masks="alpha").notes == ("1 mask found: the loss counts where they are white.",)
 
 
 def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path):

@@ -1,0 +1,115 @@
+"""What the loop is fed with: for each batch of the run its images, how they are seen, their prompts, weights and random numbers.
+
+Everything follows from the batch's number, so it can be fetched before it is asked for: a thread reads the next ones while
+the denoiser is busy with this one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .batches import batches_per_epoch, epoch_batches
+from .cache import TensorCache
+from .captions import Captioner
+from .config import TrainJob
+from .draws import Draws, draws_of
+from .families.base import Family, Framing
+from .latents import load_latents, load_masks
+from .seeds import stable_seed
+from .settings import ObjectiveSettings
+from .times import training_times
+from .types import Sample
+from .views import view_at
+
+if TYPE_CHECKING:
+    import torch
+
+_NUM_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images of one bucket, C channels, H x W latents; all on the CPU."""
+
+    samples: tuple[Sample, ...]
+    mean: torch.Tensor
+    """[B, C, H, W]"""
+    std: torch.Tensor
+    """[B, C, H, W]"""
+    mask: torch.Tensor | None
+    """[B, 1, H, W] in 0..1"""
+    weights: torch.Tensor
+    """[B]: how much each image counts."""
+    prompts: tuple[str, ...]
+    framings: tuple[Framing, ...]
+    draws: Draws
+    times: torch.Tensor
+    """[B] in 0..1"""
+
+
+class Feed:
+    """The batches of a run by their numbers, the first is 0. `to_prompt`: from a caption and a draw to the prompt."""
+
+    def __init__(self, job: TrainJob, family: Family, captioner: Captioner, cache: TensorCache, to_prompt: Callable[[str, int], str]):
+        self._job, self._family, self._captioner, self._cache, self._to_prompt = job, family, captioner, cache, to_prompt
+        self._samples = job.dataset.trained
+        self.batches_per_epoch = batches_per_epoch(self._samples, job.train.batch_size)
+        self.num_batches = self.batches_per_epoch * job.train.epochs
+        self._orders: dict[int, list[tuple[int, ...]]] = {}
+        self._ahead: dict[int, Future[Batch]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="athanor-feed")
+        self.waited_sec = 0.0
+        """How long `batch` has kept the loop waiting."""
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number. Raises AthanorError if a cached file is damaged."""
+        started_sec = time.perf_counter()
+        self._ahead = {n: future for n, future in self._ahead.items() if n >= number}
+        for n in range(number, min(number + _NUM_AHEAD + 1, max(self.num_batches, number + 1))):
+            if n not in self._ahead:
+                self._ahead[n] = self._pool.submit(self._made, n)
+        made = self._ahead.pop(number).result()
+        self.waited_sec += time.perf_counter() - started_sec
+        return made
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _made(self, number: int) -> Batch:
+        import torch
+
+        job, objective = self._job, self._job.objective
+        epoch, index = number // self.batches_per_epoch + 1, number % self.batches_per_epoch
+        samples = tuple(self._samples[i] for i in self._order(epoch)[index])
+        views = [view_at(sample, job.data, job.train.seed, number, row) for row, sample in enumerate(samples)]
+        mean, std = load_latents(job.base.fingerprint, views, self._cache, torch.device("cpu"))
+        mask = None
+        if objective.masked_loss != "off":
+            mask = load_masks(views, self._family.vae_stride_px, objective.unmasked_weight, self._cache)
+        draws = draws_of(job.train.seed, number, tuple(mean.shape), objective)
+        times = training_times(draws.uniform, tuple(mean.shape[2:]), self._family, job.base, objective)
+        prompts = tuple(
+            self._to_prompt(self._captioner.prompt(sample, epoch, number, row), stable_seed(job.train.seed, "template", number, row))
+            for row, sample in enumerate(samples)
+        )
+        weights = torch.tensor(image_weights(samples, objective))
+        return Batch(samples, mean, std, mask, weights, prompts, tuple(view.framing for view in views), draws, times)
+
+    def _order(self, epoch: int) -> list[tuple[int, ...]]:
+        if epoch not in self._orders:
+            self._orders = {epoch: epoch_batches(self._samples, self._job.train.batch_size, self._job.train.seed, epoch)}
+        return self._orders[epoch]
+
+
+def image_weights(samples: Sequence[Sample], objective: ObjectiveSettings) -> list[float]:
+    """How much each image counts: as its concept does, regularization images by their own weight besides."""
+    concepts = objective.weights_of_concepts()
+    return [
+        (concepts.get(sample.concept) or (0.0 if sample.concept in concepts else 1.0))
+        * (objective.regularization_weight if sample.role == "regularization" else 1.0)
+        for sample in samples
+    ]

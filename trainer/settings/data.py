@@ -1,0 +1,31 @@
+"""How images are varied, and where what is encoded of them is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import setting
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    mirror: bool = setting(False, "Show every second time the mirror image. Not for faces that are known by a side, nor for text.")
+    random_crop: bool = setting(False, "Cut another part out each time where an image is larger than its size, instead of its middle.")
+    colors: bool = setting(False, "Change hue and brightness a little now and then. Not for styles that live by their colours.")
+    variants: int = setting(
+        8,
+        "With random crop or colors: how many variants of each image are encoded beforehand and then drawn from. More take more space and time at the start.",
+        1,
+        1000,
+        advanced=True,
+    )
+    keep_latents: str = setting(
+        "disk",
+        "Where encoded images are kept: on disk for all later runs, or in memory for this one alone.",
+        choices=("disk", "memory"),
+        advanced=True,
+    )
+
+    @property
+    def has_variants(self) -> bool:
+        return self.random_crop or self.colors
