@@ -19,7 +19,7 @@ def effect_problems(job: TrainJob) -> list[str]:
     problems = [*range_problems(job.objective, "Objective"), *range_problems(job.captions, "Captions"), *range_problems(job.data, "Data")]
     problems += _unused(job.objective, "Objective", _objective_conditions(job.objective))
     problems += _unused(job.captions, "Captions", _caption_conditions(job.captions, job.dataset))
-    problems += _unused(job.data, "Data", _data_conditions(job.data))
+    problems += _unused(job.data, "Data", _data_conditions(job.data, job.dataset))
     problems += [*_objective_problems(job), *_dataset_problems(job), *_caption_problems(job)]
     return problems
 
@@ -59,8 +59,9 @@ def _caption_conditions(settings: CaptionSettings, dataset: Dataset) -> Iterable
     yield any(each.is_random for each in every), ("variants",), "turn shuffle or wildcards on, or set tag_dropout or tag_warmup"
 
 
-def _data_conditions(settings: DataSettings) -> Iterable[tuple[bool, tuple[str, ...], str]]:
-    yield settings.has_variants, ("variants",), "turn random_crop or colors on"
+def _data_conditions(settings: DataSettings, dataset: Dataset) -> Iterable[tuple[bool, tuple[str, ...], str]]:
+    every = [settings, *dict.fromkeys(said.applied_to(settings) for sample in dataset.trained if (said := sample.viewing))]
+    yield any(each.has_variants for each in every), ("variants",), "turn random_crop or colors on"
 
 
 def _objective_problems(job: TrainJob) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from .settings.captions import CaptionOverrides
+from .settings import CaptionOverrides, DataOverrides
 
 Role = Literal["train", "validation", "regularization"]
 
@@ -63,6 +63,8 @@ class Sample:
     """Where the loss counts: absolute path of a picture of the image's size, or "alpha" for its own alpha channel."""
     captioning: CaptionOverrides | None = None
     """What its dataset file says about shuffling, dropout and so on, in place of the caption settings."""
+    viewing: DataOverrides | None = None
+    """What its dataset file says about mirroring, random crops and colours, in place of the data settings."""
     tag_scores: tuple[TagScore, ...] = field(default=(), compare=False, metadata={"in_job": False})
     """What a tagger thought of its tags. For people who edit them: no part of a job, and no reason to train again."""
 

@@ -58,6 +58,7 @@ class View:
 
 def all_views(sample: Sample, settings: DataSettings) -> tuple[View, ...]:
     """Every view that `view_at` can choose, without repetition."""
+    settings = data_settings_of(sample, settings)
     variants = [_variant(sample, settings, number) for number in range(_num_variants(settings))]
     mirrored = [view.mirrored() for view in variants] if settings.mirror else []
     return tuple(dict.fromkeys((*variants, *mirrored)))
@@ -65,9 +66,14 @@ def all_views(sample: Sample, settings: DataSettings) -> tuple[View, ...]:
 
 def view_at(sample: Sample, settings: DataSettings, seed: int, batch: int, row: int) -> View:
     """How `sample` is seen in that row of that batch of the run."""
+    settings = data_settings_of(sample, settings)
     draw = stable_seed(seed, "view", batch, row)
     view = _variant(sample, settings, (draw >> 1) % _num_variants(settings))
     return view.mirrored() if settings.mirror and draw & 1 else view
+
+
+def data_settings_of(sample: Sample, settings: DataSettings) -> DataSettings:
+    return sample.viewing.applied_to(settings) if sample.viewing else settings
 
 
 def _num_variants(settings: DataSettings) -> int:

@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from athanor.trainer.settings import DataSettings
+from athanor.trainer.settings import DataOverrides, DataSettings
 from athanor.trainer.types import Placement, Sample
 from athanor.trainer.views import View, all_views, view_at
 
@@ -112,3 +112,10 @@ def test_random_crops_keep_inside_the_picture_and_colours_change_it_a_little(sam
 def test_variants_of_an_image_are_the_same_in_every_run(sample):
     first, again = all_views(sample, EVERYTHING), all_views(dataclasses.replace(sample), EVERYTHING)
     assert first == again
+
+
+def test_what_a_dataset_file_says_goes_first_for_its_folder(sample):
+    said = dataclasses.replace(sample, viewing=DataOverrides(mirror=True, random_crop=False))
+    views = all_views(said, DataSettings(random_crop=True, variants=5))
+    assert [view.sample.placement.mirrored for view in views] == [False, True]
+    assert {view_at(said, DataSettings(), 1, batch, 0) for batch in range(20)} == set(views)

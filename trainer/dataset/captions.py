@@ -31,13 +31,14 @@ def caption_extension(text: str) -> str:
 
 
 def read_caption(
-    image: Path, extensions: tuple[str, ...] = DEFAULT_EXTENSIONS, *, listed: frozenset[str] | None = None
+    image: Path, extensions: tuple[str, ...] = DEFAULT_EXTENSIONS, *, listed: frozenset[str] | None = None, keep_lines: bool = False
 ) -> tuple[str | None, tuple[str, ...]]:
     """The caption of `image` and what the reader should be told about its file.
 
     The first of `extensions` for which there is a file counts. None where there is no such file, "" where it is empty.
     Byte-order marks, blanks and commas at the ends are taken off. Several lines become one: a line that ends a sentence
     or in a comma is followed by a blank, any other by a comma, so that one tag a line works as well as prose does.
+    `keep_lines` leaves them apart instead, for wildcards that choose among them.
     `listed`: the names of all files in the folder, where they are known; saves asking for each in large datasets.
     """
     files = _listed_files(image, extensions, listed) if listed is not None else [f for each in extensions if (f := _caption_file(image, each))]
@@ -55,6 +56,8 @@ def read_caption(
     if encoding:
         notes.append(f"{file.name} is not UTF-8; it was read as {encoding}. Look whether that is right, and save it as UTF-8.")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if keep_lines:
+        return "\n".join(lines), tuple(notes)
     if len(lines) > 1:
         notes.append(f"{file.name} has {len(lines)} lines, which were joined into one caption.")
     return _joined(lines).strip(", \t\u3000"), tuple(notes)

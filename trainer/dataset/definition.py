@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import AthanorError, raise_problems
+from ..settings import CaptionOverrides, CaptionSettings, DataOverrides, DataSettings, range_problems
 from .captions import caption_extension
 from .metadata import read_text
 
 _TEXT, _NUMBER, _FLAG, _SHARE, _PAIR, _TABLE = "text", "a whole number", "true or false", "a number", "a number or a pair of numbers", "a table"
+
+Overrides = TypeVar("Overrides")
 
 # What the Dataset carries.
 _APPLIED = {
@@ -37,27 +40,29 @@ _OF_BUCKET = {
 _OF_TRAINING = {"batch_size": _NUMBER, "network_multiplier": _SHARE}
 # What changes nothing here: a cache, and a seed of the drawing that our choice by name does without.
 _WITHOUT_EFFECT = {"cache_info": _FLAG, "validation_seed": _NUMBER}
+# What the Dataset carries to the training, by the names of CaptionOverrides and DataOverrides.
+_OF_CAPTIONS = {
+    "shuffle_caption": (_FLAG, "shuffle"),
+    "keep_tokens": (_NUMBER, "keep_tokens"),
+    "keep_tokens_separator": (_TEXT, "keep_tokens_separator"),
+    "secondary_separator": (_TEXT, "secondary_separator"),
+    "caption_separator": (_TEXT, "separator"),
+    "enable_wildcard": (_FLAG, "wildcards"),
+    "caption_dropout_rate": (_SHARE, "dropout"),
+    "caption_dropout_every_n_epochs": (_NUMBER, "dropout_every_epochs"),
+    "caption_tag_dropout_rate": (_SHARE, "tag_dropout"),
+    "token_warmup_min": (_NUMBER, "tag_warmup_start"),
+    "token_warmup_step": (_SHARE, "tag_warmup"),
+}
+_OF_VIEWS = {"color_aug": (_FLAG, "colors"), "flip_aug": (_FLAG, "mirror"), "random_crop": (_FLAG, "random_crop")}
 # What is not there yet, with the value that is the same as nothing.
 _NOT_YET: dict[str, tuple[str, object]] = {
-    "shuffle_caption": (_FLAG, False),
-    "keep_tokens": (_NUMBER, 0),
-    "keep_tokens_separator": (_TEXT, ""),
-    "secondary_separator": (_TEXT, ""),
-    "caption_separator": (_TEXT, ","),
-    "enable_wildcard": (_FLAG, False),
-    "caption_dropout_rate": (_SHARE, 0),
-    "caption_dropout_every_n_epochs": (_NUMBER, 0),
-    "caption_tag_dropout_rate": (_SHARE, 0),
-    "token_warmup_min": (_NUMBER, 1),
-    "token_warmup_step": (_SHARE, 0),
-    "color_aug": (_FLAG, False),
-    "flip_aug": (_FLAG, False),
-    "random_crop": (_FLAG, False),
     "face_crop_aug_range": (_PAIR, None),
     "resize_interpolation": (_TEXT, ""),
     "custom_attributes": (_TABLE, {}),
 }
-_INHERITED = {**_APPLIED, **_OF_BUCKET, **_OF_TRAINING, **_WITHOUT_EFFECT, **{key: kind for key, (kind, _) in _NOT_YET.items()}}
+_CARRIED = {key: kind for key, (kind, _) in {**_OF_CAPTIONS, **_OF_VIEWS}.items()}
+_INHERITED = {**_APPLIED, **_CARRIED, **_OF_BUCKET, **_OF_TRAINING, **_WITHOUT_EFFECT, **{key: kind for key, (kind, _) in _NOT_YET.items()}}
 _IN_SUBSETS = {key: kind for key, kind in _INHERITED.items() if key not in _OF_BUCKET and key not in _OF_TRAINING} | _APPLIED_TO_SUBSETS
 
 
@@ -81,6 +86,9 @@ class Subset:
     caption_prefix: str
     caption_suffix: str
     validation_percent: float | None
+    captioning: CaptionOverrides | None
+    viewing: DataOverrides | None
+    """Both None where the file says nothing of what they hold."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +227,20 @@ def _subset(settings: dict[str, Any], where: str, group: int, file: Path, proble
         settings.get("caption_prefix", "").strip(),
         settings.get("caption_suffix", "").strip(),
         None if split is None else 100 * split,
+        _overrides(CaptionOverrides, CaptionSettings, _OF_CAPTIONS, settings, f"{file.name}, {where}", problems),
+        _overrides(DataOverrides, DataSettings, _OF_VIEWS, settings, f"{file.name}, {where}", problems),
     )
+
+
+def _overrides(
+    kind: type[Overrides], limits: type, keys: dict[str, tuple[str, str]], settings: dict[str, Any], where: str, problems: list[str]
+) -> Overrides | None:
+    """What `settings` says of `keys`, checked against the ranges of the settings class `limits`."""
+    said = {name: float(settings[key]) if type_ == _SHARE else settings[key] for key, (type_, name) in keys.items() if key in settings}
+    if not said:
+        return None
+    problems += range_problems(limits(**said), where)
+    return kind(**said)
 
 
 def _notes(file: Path, data: dict[str, Any]) -> Iterable[str]:

@@ -106,10 +106,12 @@ def _read_subset(
     ]
     extensions = () if subset.metadata_file else (subset.caption_extension,) if subset.caption_extension else captions.extensions
     source = replace(captions, extensions=extensions, prefix=subset.caption_prefix, suffix=subset.caption_suffix)
+    source = replace(source, keep_lines=bool(subset.captioning and subset.captioning.wildcards))
     samples, more = read_samples(named, source, subset.mask_dir or ("alpha" if subset.alpha_mask else masks))
     percent = 0.0 if subset.is_reg else validation_percent if subset.validation_percent is None else subset.validation_percent
     chosen = held_out(samples.keys(), percent)
-    return [replace(sample, role="validation") if name in chosen else sample for name, sample in samples.items()], [*notes, *more]
+    carried = {name: replace(sample, captioning=subset.captioning, viewing=subset.viewing) for name, sample in samples.items()}
+    return [replace(sample, role="validation") if name in chosen else sample for name, sample in carried.items()], [*notes, *more]
 
 
 def _find(subset: Subset, is_allowed: Allowed) -> tuple[list[Found], list[str]]:
@@ -138,12 +140,14 @@ def _place_problems(file: Path, subsets: Sequence[Subset], is_allowed: Allowed) 
 
 
 def _without_repetition(subsets: Sequence[Subset]) -> tuple[list[Subset], list[str]]:
-    """One of each folder: in a dataset file the same one stands several times to be trained in several sizes, which Bucket does not do."""
+    """One of each folder: in a dataset file the same one stands several times to be trained in several sizes, which the Bucket node sets."""
     first: dict[tuple[Path | None, Path | None, bool], Subset] = {}
     notes = []
     for subset in subsets:
         key = (subset.image_dir and subset.image_dir.resolve(), subset.metadata_file and subset.metadata_file.resolve(), subset.is_reg)
         if key in first:
-            notes.append(f"{subset.where} names the same folder as {first[key].where} and was left out, as every image is trained in one size.")
+            notes.append(
+                f"{subset.where} names the same folder as {first[key].where} and was left out; to train in several sizes, set them in the Bucket node."
+            )
         first.setdefault(key, subset)
     return list(first.values()), notes

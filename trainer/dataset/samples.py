@@ -31,6 +31,8 @@ class CaptionSource:
     """For images without caption: what their names say."""
     prefix: str = ""
     suffix: str = ""
+    keep_lines: bool = False
+    """Whether lines of a caption file stay apart, for wildcards."""
 
     def completed(self, caption: str) -> str:
         """With prefix and suffix, a blank between."""
@@ -95,7 +97,7 @@ def _read_image(found: Found, captions: CaptionSource, masks: Masks, is_thorough
         return _Read(None, f"{found.name} cannot be opened ({error.strerror or error}) and was left out; look whether another program holds it.")
     caption, on_caption = found.caption, ()
     if caption is None and captions.extensions:
-        caption, on_caption = read_caption(found.path, captions.extensions, listed=found.listed)
+        caption, on_caption = read_caption(found.path, captions.extensions, listed=found.listed, keep_lines=captions.keep_lines)
     if caption is None and captions.pattern:
         caption = captions.pattern.caption(found.name)
     mask, mask_fingerprint, on_mask = masks.find(found, header)

@@ -3,7 +3,7 @@
 from .adapter import AdapterSettings
 from .bundle import Settings
 from .captions import CaptionOverrides, CaptionSettings
-from .data import DataSettings
+from .data import DataOverrides, DataSettings
 from .embedding import EmbeddingSettings
 from .field import range_problems, setting
 from .objective import ObjectiveSettings
@@ -15,6 +15,7 @@ __all__ = [
     "AdapterSettings",
     "CaptionOverrides",
     "CaptionSettings",
+    "DataOverrides",
     "DataSettings",
     "EmbeddingSettings",
     "ObjectiveSettings",

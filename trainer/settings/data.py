@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from .field import setting
@@ -29,3 +30,16 @@ class DataSettings:
     @property
     def has_variants(self) -> bool:
         return self.random_crop or self.colors
+
+
+@dataclass(frozen=True)
+class DataOverrides:
+    """What a dataset file says for one of its folders; None where it says nothing. The fields are those of DataSettings."""
+
+    mirror: bool | None = None
+    random_crop: bool | None = None
+    colors: bool | None = None
+
+    def applied_to(self, settings: DataSettings) -> DataSettings:
+        said = {item.name: value for item in dataclasses.fields(self) if (value := getattr(self, item.name)) is not None}
+        return dataclasses.replace(settings, **said)

@@ -22,6 +22,7 @@ from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.families.base import Framing
 from athanor.trainer.latents import image_tensor
 from athanor.trainer.types import Dataset, Placement, Sample
+from athanor.trainer.views import View
 
 SD15 = {"resolution_px": 512, "min_px": 256, "max_px": 1024, "step_px": 64, "upscale": True}
 SMALL = {"resolution_px": 64, "min_px": 32, "max_px": 128, "step_px": 16, "upscale": True}
@@ -160,7 +161,7 @@ def test_oversized_pictures_are_split_and_the_training_sees_each_part(colours):
     assert placed_image(dataset.samples[1]).getpixel((32, 32)) == (0, 0, 255)
     assert placed_image(dataset.samples[0]).getpixel((2, 2)) == (255, 0, 0) and placed_image(dataset.samples[2]).getpixel((61, 2)) == (255, 255, 255)
     assert len(assign_buckets(colours, **SMALL, fixed_px=(64, 64), split_over=0.7).samples) == 1
-    assert len({image_tensor(each).numpy().tobytes() for each in dataset.samples}) == 3
+    assert len({image_tensor(View(each)).numpy().tobytes() for each in dataset.samples}) == 3
 
 
 def test_mirrored_copies_are_real_ones(colours):
@@ -174,7 +175,7 @@ def test_mirrored_copies_are_real_ones(colours):
     ]
     plain, mirrored = placed_image(dataset.samples[0]), placed_image(dataset.samples[2])
     assert mirrored.tobytes() == ImageOps.mirror(plain).tobytes() != plain.tobytes()
-    assert bool((image_tensor(dataset.samples[2]) == image_tensor(dataset.samples[0]).flip(-1)).all())
+    assert bool((image_tensor(View(dataset.samples[2])) == image_tensor(View(dataset.samples[0])).flip(-1)).all())
     assert "stripes.png" in note_on(dataset, "speaks of left, right or text")
     assert note_on(dataset, "1 image mirrored")
     assert sum(count.num_draws for count in bucket_counts(dataset)) == 2

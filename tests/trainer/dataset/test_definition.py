@@ -3,9 +3,14 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from athanor.trainer.config import from_json, to_json
+from athanor.trainer.dataset import load_list
 from athanor.trainer.dataset.definition import is_definition, read_definition
 from athanor.trainer.errors import AthanorError, InvalidJobError
+from athanor.trainer.settings import CaptionOverrides, DataOverrides
+from athanor.trainer.types import Dataset
 
 README_EXAMPLE = """
 [general]
@@ -75,12 +80,57 @@ def test_each_level_inherits_from_the_one_above(tmp_path):
 def test_what_has_no_effect_here_is_named_once(tmp_path):
     definition = read_definition(written(tmp_path, README_EXAMPLE))
     assert definition.notes == (
-        "dataset.toml has settings that have no effect yet: shuffle_caption, keep_tokens.",
         "dataset.toml has sizes that are set in the Bucket node instead: resolution.",
         "dataset.toml has settings that are made in the training node instead: batch_size.",
     )
+    with_range = "[general]\nface_crop_aug_range = [1.0, 3.0]\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'"
+    assert read_definition(written(tmp_path, with_range)).notes == ("dataset.toml has settings that have no effect yet: face_crop_aug_range.",)
     plain = "[general]\nflip_aug = false\nkeep_tokens = 0\ncaption_separator = ','\ncache_info = true\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'"
     assert read_definition(written(tmp_path, plain)).notes == ()
+
+
+def test_what_captions_and_views_are_told_is_carried_along(tmp_path):
+    text = """
+    [general]
+    shuffle_caption = true
+    keep_tokens = 1
+    [[datasets]]
+    caption_dropout_rate = 0.1
+      [[datasets.subsets]]
+      image_dir = 'a'
+      shuffle_caption = false
+      token_warmup_step = 200
+      flip_aug = true
+      [[datasets.subsets]]
+      image_dir = 'b'
+      caption_separator = ';'
+      enable_wildcard = true
+    [[datasets]]
+      [[datasets.subsets]]
+      image_dir = 'c'
+    """
+    first, second, third = read_definition(written(tmp_path, text)).subsets
+    assert first.captioning == CaptionOverrides(shuffle=False, keep_tokens=1, dropout=0.1, tag_warmup=200.0)
+    assert first.viewing == DataOverrides(mirror=True)
+    assert second.captioning == CaptionOverrides(shuffle=True, keep_tokens=1, dropout=0.1, separator=";", wildcards=True)
+    assert third.captioning == CaptionOverrides(shuffle=True, keep_tokens=1) and third.viewing is None
+    wrong = "[general]\ncaption_dropout_rate = 7\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'"
+    with pytest.raises(AthanorError, match=r"dataset.toml, dataset 1, subset 1: dropout is 7.0; it must be from 0.0 to 1.0"):
+        read_definition(written(tmp_path, wrong))
+
+
+def test_samples_carry_what_their_folder_was_told_and_lines_stay_apart_for_wildcards(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "x.png")
+        (tmp_path / folder / "x.txt").write_text("one\n\n two, \n", encoding="utf-8")
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir='a'\ncaption_extension='.txt'\nenable_wildcard=true\nflip_aug=true\n"
+    text += "[[datasets.subsets]]\nimage_dir='b'\ncaption_extension='.txt'"
+    loaded = load_list(written(tmp_path, text), tmp_path, is_allowed=lambda path: True)
+    first, second = loaded.samples
+    assert first.caption == "one\ntwo," and first.captioning.wildcards and first.viewing.mirror
+    assert second.caption == "one, two" and second.captioning is None and second.viewing is None
+    assert from_json(Dataset, to_json(loaded)) == loaded
 
 
 def test_all_mistakes_are_told_at_once(tmp_path):
