@@ -58,7 +58,9 @@ class TensorFile:
             return
         kind = json.loads(bytes(self.stored(f"{layer}.comfy_quant").tolist())).get("format")
         if kind not in _KNOWN_QUANTS:
-            raise AthanorError(f"{self.path} keeps its weights as {kind}, which cannot be trained upon; choose the bf16, fp16 or fp8 file of this model.")
+            raise AthanorError(
+                f"{self.path} keeps its weights as {kind}, which cannot be trained upon; choose the bf16, fp16 or fp8 file of this model."
+            )
 
 
 def empty(build: Callable[[], nn.Module]) -> nn.Module:

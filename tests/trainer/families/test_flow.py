@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from athanor.trainer.families import _flow
+from athanor.trainer.noise import Noise
 
 
 def test_path_and_velocity():
-    """t = 1/4: x_t = 3/4 · 2 + 1/4 · 6 = 3 and v = 6 - 2 = 4; its derivative along t is the velocity everywhere."""
-    latents, noise = torch.full((2, 1, 1, 1), 2.0), torch.full((2, 1, 1, 1), 6.0)
-    assert _flow.interpolate(latents, noise, torch.tensor([0.25, 1.0])).flatten().tolist() == [3.0, 6.0]
-    assert _flow.velocity(latents, noise).flatten().tolist() == [4.0, 4.0]
+    """t = 1/4: x_t = 3/4 · 2 + 1/4 · 6 = 3 and v = 6 - 2 = 4 (Lipman et al. 2023, equation 23 with σ_min = 0); t = 1 is noise alone."""
+    flow, latents, noise = Noise("flow"), torch.full((2, 1, 1, 1), 2.0), torch.full((2, 1, 1, 1), 6.0)
+    times = torch.tensor([0.25, 1.0])
+    assert flow.add(latents, noise, times).flatten().tolist() == [3.0, 6.0]
+    assert flow.target(latents, noise, times).flatten().tolist() == [4.0, 4.0]
 
 
 def test_logit_normal_times():

@@ -1,0 +1,163 @@
+"""What only ComfyUI's own modules can tell of FLUX.1 and SD3.5. Run as a script inside a checkout, since its modules need its command line.
+
+comfyui_flow_side.py checkpoint LAYOUT OUT                      a checkpoint with everything in it, random weights, in LAYOUT's sizes
+comfyui_flow_side.py compute LAYOUT CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of fixed inputs, in fp32, bare and with the LoRA
+comfyui_flow_side.py keys NAME OUT                              LoRA names that it knows for the model of that name in full size: name to [key, rows]
+
+LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's class, "clip_l", "clip_g", "t5xxl": sizes other than the true ones, "dtype"}.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+PROMPT = "a photo of a monster toy on the moon, seen from far away"
+FLUX = {
+    "image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0,
+    "num_heads": 24, "depth": 19, "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "patch_size": 2, "qkv_bias": True,
+    "guidance_embed": True, "txt_ids_dims": [],
+}  # fmt: skip
+SD35_MEDIUM = {
+    "in_channels": 16, "patch_size": 2, "out_channels": 16, "depth": 24, "input_size": None, "adm_in_channels": 2048,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 1536}},
+    "num_patches": 147456, "pos_embed_max_size": 384, "qk_norm": "rms", "pos_embed_scaling_factor": None, "x_block_self_attn_layers": list(range(13)),
+}  # fmt: skip
+SD35_LARGE = {
+    **SD35_MEDIUM, "depth": 38, "num_patches": 36864, "pos_embed_max_size": 192, "x_block_self_attn_layers": [],
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 2432}},
+}  # fmt: skip
+FULL_SIZE = {"flux dev": FLUX, "flux schnell": {**FLUX, "guidance_embed": False}, "sd35 medium": SD35_MEDIUM, "sd35 large": SD35_LARGE}
+VAE = {
+    "double_z": True, "z_channels": 16, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
+}  # fmt: skip
+
+
+def denoiser_class(family: str) -> type:
+    from comfy.ldm.flux.model import Flux
+    from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
+
+    return Flux if family == "flux" else OpenAISignatureMMDITWrapper
+
+
+def sizes_of(layout: dict[str, Any]) -> dict[str, Any]:
+    """The text encoders' sizes as ComfyUI takes them."""
+    return {f"{name}_model_config": layout[name] for name in ("clip_l", "clip_g", "t5xxl") if name in layout}
+
+
+def text_class(family: str) -> type:
+    from comfy.text_encoders.flux import flux_clip
+    from comfy.text_encoders.sd3_clip import sd3_clip
+
+    return flux_clip() if family == "flux" else sd3_clip()
+
+
+def shapes(layout: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes as ComfyUI's own classes have them, in the spelling of the files that people have."""
+    import comfy.ops
+    import torch
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    family = layout["family"]
+    with torch.device("meta"):
+        denoiser = denoiser_class(family)(**layout["denoiser"], device="meta", operations=comfy.ops.disable_weight_init)
+        vae = AutoencoderKL(ddconfig=VAE, embed_dim=16)
+        text = text_class(family)(device="meta", dtype=torch.float32, model_options=sizes_of(layout))
+    found = {f"model.diffusion_model.{key}": value for key, value in denoiser.state_dict().items()}
+    if family == "flux":
+        found = {key[: -len("weight")] + "scale" if key.endswith("_norm.weight") else key: value for key, value in found.items()}
+    vae_prefix = "vae." if family == "flux" else "first_stage_model."
+    found |= {f"{vae_prefix}{key}": value for key, value in vae.state_dict().items() if "quant_conv" not in key}
+    found |= {f"text_encoders.{key}": value for key, value in text.state_dict().items() if ".transformer." in key}
+    return {key: tuple(value.shape) for key, value in found.items()}
+
+
+def make_checkpoint(layout_file: Path, out: Path) -> None:
+    """Weights that keep a signal's size from layer to layer; biases and norms are random too, so that a forgotten one shows."""
+    import torch
+    from safetensors.torch import save_file
+
+    layout = json.loads(layout_file.read_text(encoding="utf-8"))
+    dtype, generator, tensors = getattr(torch, layout["dtype"]), torch.Generator().manual_seed(0), {}
+    for key, shape in sorted(shapes(layout).items()):
+        drawn = torch.randn(shape, generator=generator)
+        if len(shape) < 2:
+            tensors[key] = (
+                drawn * 0.1 + float(key.endswith(("norm.weight", "norm1.weight", "norm2.weight", "scale", "ln_q.weight", "ln_k.weight")))
+            ).to(dtype)
+        elif "embedding" in key or "shared" in key or "pos_embed" in key:
+            tensors[key] = (drawn * 0.3).to(dtype)
+        else:
+            tensors[key] = (drawn / math.sqrt(math.prod(shape[1:]))).to(dtype)
+    save_file(tensors, out)
+
+
+def compute(layout_file: Path, checkpoint: Path, lora: Path, inputs: Path, out: Path) -> None:
+    """Writes bare.* and lora.* of velocity, states and pooled, the latents of the pixels, and `merged.KEY`: W x for a fixed x, W with the LoRA in it."""
+    import comfy.lora
+    import comfy.model_management
+    import comfy.sd
+    import comfy.utils
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    layout, given, results = json.loads(layout_file.read_text(encoding="utf-8")), load_file(inputs), {}
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), te_model_options=sizes_of(layout))
+    tensors = comfy.utils.load_torch_file(str(lora))
+    patched = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 1.0)
+    with torch.inference_mode():
+        pixels = vae.encode(given["pixels"].permute(0, 2, 3, 1) / 2 + 0.5)
+        results["latents"] = model.model.process_latent_in(pixels)
+        for wearer in (patched[0], patched[1].patcher):
+            for key, patches in wearer.patches.items():
+                weight = comfy.utils.get_attr(wearer.model, key)
+                merged = comfy.lora.calculate_weight(patches, weight.detach().float().clone(), key).flatten(1)
+                results[f"merged.{key}"] = merged @ torch.randn(merged.shape[1], generator=torch.Generator().manual_seed(merged.shape[1]))
+    for name, (unet, text) in {"bare": (model, clip), "lora": patched}.items():
+        comfy.model_management.load_models_gpu([unet])
+        guidance = {"guidance": torch.tensor([1.0])} if layout["family"] == "flux" else {}
+        with torch.inference_mode():
+            sigma = given["times"]
+            clean = unet.model.apply_model(given["latents"], sigma, c_crossattn=given["states"], y=given["pooled"], **guidance)
+            states, pooled = text.encode_from_tokens(text.tokenize(PROMPT), return_pooled=True)
+        results |= {f"{name}.velocity": (given["latents"] - clean) / sigma.view(-1, 1, 1, 1), f"{name}.states": states, f"{name}.pooled": pooled}
+    save_file({key: value.detach().float().contiguous().clone() for key, value in results.items()}, out)
+    sys.stdout.write(json.dumps({"denoiser": len(patched[0].patches), "text": len(patched[1].patcher.patches)}) + "\n")
+
+
+def keys(name: str, out: Path) -> None:
+    """Of the model and its text encoders in full size, without weights."""
+    import comfy.lora
+    import comfy.model_base
+    import comfy.supported_models
+    import torch
+
+    config = FULL_SIZE[name]
+    family = name.split(" ", maxsplit=1)[0]
+    supported = {"flux dev": comfy.supported_models.Flux, "flux schnell": comfy.supported_models.FluxSchnell}.get(name, comfy.supported_models.SD3)(
+        dict(config)
+    )
+    with torch.device("meta"):
+        model = supported.get_model({}, device="meta")
+        text = text_class(family)(device="meta", dtype=torch.float32)
+    found = comfy.lora.model_lora_keys_clip(text, comfy.lora.model_lora_keys_unet(model, {}))
+    out.write_text(
+        json.dumps({key: [value, None] if isinstance(value, str) else [value[0], value[1]] for key, value in found.items()}), encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    task, *paths = sys.argv[1:]
+    sys.argv[1:] = ["--cpu", "--fp32-unet", "--fp32-text-enc", "--fp32-vae"]
+    sys.path[0] = str(Path.cwd())
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    if task == "keys":
+        keys(paths[0], Path(paths[1]))
+    else:
+        {"checkpoint": make_checkpoint, "compute": compute}[task](*map(Path, paths))

@@ -1,0 +1,54 @@
+"""Latents of autoencoders that shift and scale: (z - shift) · scale (Esser et al. 2024, code)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._parts import PartKind, open_part
+from ._pipeline import component
+from .base import Prompted
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
+
+
+def load_vae(base_path: Path, kind: PartKind, paths: Iterable[str], configs: Path) -> nn.Module:
+    """In fp32; of a diffusers folder, or the part of one of the files."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from ..formats.native import Place
+
+    if base_path.is_dir():
+        return component(AutoencoderKL, base_path / "vae", torch.float32)
+    file = open_part(kind, paths)
+    tensors = {
+        name: file.rows(name, Place(""), torch.float32) for name in file.names if name.startswith(("encoder.", "decoder.", "quant_", "post_quant_"))
+    }
+    vae = AutoencoderKL.from_single_file(tensors, config=str(configs), subfolder="vae", torch_dtype=torch.float32, local_files_only=True)
+    return vae.eval().requires_grad_(False)
+
+
+def encoded(vae: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the latents, [B, C, H, W] each, of pixels [B, 3, 8H, 8W] in -1..1."""
+    posterior = vae.encode(pixels).latent_dist
+    return (posterior.mean - vae.config.shift_factor) * vae.config.scaling_factor, posterior.std * vae.config.scaling_factor
+
+
+def decoded(vae: nn.Module, latents: torch.Tensor) -> list[Image.Image]:
+    from PIL import Image
+
+    pixels = vae.decode(latents.float() / vae.config.scaling_factor + vae.config.shift_factor).sample
+    arrays = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(array) for array in arrays]
+
+
+def start_noise(prompts: Sequence[Prompted], shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+    """[B, C, H, W], each from its own seed, the same on every device."""
+    import torch
+
+    return torch.stack([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(prompt.seed)) for prompt in prompts]).to(device)

@@ -1,0 +1,96 @@
+"""Which file, and what prefix in it, has each part of a model that people keep in one file or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import AthanorError
+from ..formats.header import Header, read_header
+from ..types import BaseModel
+from ._encoders import CLIP_G_WIDTH, CLIP_L_WIDTH
+from ._native import TensorFile
+
+_CLIP_KEY = "text_model.encoder.layers.0.mlp.fc1.weight"
+_T5_KEY = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"
+_VAE_KEY = "decoder.conv_in.weight"
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """A part as it is looked for: where its tensors begin in files of one part and of all parts, and what tells it from others."""
+
+    title: str
+    usual_file: str
+    folder: str
+    """Of ComfyUI's models."""
+    prefixes: tuple[str, ...]
+    key: str
+    fits: Callable[[tuple[int, ...]], bool]
+    """From the shape of `key`."""
+
+    def prefix_in(self, header: Header) -> str | None:
+        for prefix in self.prefixes:
+            shape = header.shapes.get(prefix + self.key)
+            if shape is not None and self.fits(shape):
+                return prefix
+        return None
+
+
+def _clip(letter: str, width: int) -> PartKind:
+    prefixes = (f"text_encoders.clip_{letter}.transformer.", f"clip_{letter}.transformer.", "")
+    return PartKind(f"CLIP-{letter.upper()}", f"clip_{letter}.safetensors", "text_encoders", prefixes, _CLIP_KEY, lambda shape: shape[-1] == width)
+
+
+CLIP_L, CLIP_G = _clip("l", CLIP_L_WIDTH), _clip("g", CLIP_G_WIDTH)
+T5 = PartKind(
+    "T5-XXL",
+    "t5xxl_fp16.safetensors",
+    "text_encoders",
+    ("text_encoders.t5xxl.transformer.", "t5xxl.transformer.", ""),
+    _T5_KEY,
+    lambda shape: True,
+)
+
+
+def vae(usual_file: str) -> PartKind:
+    return PartKind("VAE", usual_file, "vae", ("vae.", "first_stage_model.", ""), _VAE_KEY, lambda shape: len(shape) == 4 and shape[1] == 16)
+
+
+def find_part(kind: PartKind, paths: Iterable[str | Path]) -> tuple[Path, str] | None:
+    """The first of the files that has the part, and the prefix of its tensors there. Files that cannot be read have none."""
+    for path in map(Path, paths):
+        try:
+            header = read_header(path)
+        except AthanorError:
+            continue
+        prefix = kind.prefix_in(header)
+        if prefix is not None:
+            return path, prefix
+    return None
+
+
+def text_paths(base: BaseModel) -> tuple[str, ...]:
+    return (*base.text_encoder_paths, base.path)
+
+
+def vae_paths(base: BaseModel) -> tuple[str, ...]:
+    return (base.vae_path, base.path) if base.vae_path else (base.path,)
+
+
+def open_part(kind: PartKind, paths: Iterable[str | Path]) -> TensorFile:
+    """Raises AthanorError if none of the files has the part."""
+    paths = tuple(paths)
+    found = find_part(kind, paths)
+    if found is None:
+        raise AthanorError(missing_part(kind, paths))
+    return TensorFile(*found)
+
+
+def missing_part(kind: PartKind, paths: Iterable[str | Path]) -> str:
+    places = " or ".join(Path(path).name for path in paths)
+    return (
+        f"The base model lacks its {kind.title}, which is not in {places}. Put {kind.usual_file} into ComfyUI's models/{kind.folder} "
+        f"and choose it in Load Base Model."
+    )

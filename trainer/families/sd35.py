@@ -1,0 +1,290 @@
+"""Stable Diffusion 3.5 medium and large: rectified flow, CLIP-L, CLIP-G and T5, sixteen latent channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import AthanorError
+from ..formats.header import Header
+from ..formats.native import sd3_places
+from ..types import BaseModel
+from . import FAMILIES
+from ._clip import chunk_ids, count_chunks
+from ._encoders import encode_t5, load_clip, load_t5, t5_ids
+from ._flow import integrate, logit_normal, schedule, shifted
+from ._latents import decoded, encoded, load_vae, start_noise
+from ._native import TensorFile, count_blocks, empty, fill, locate_in
+from ._parts import CLIP_G, CLIP_L, T5, find_part, missing_part, open_part, text_paths, vae, vae_paths
+from ._pipeline import component, missing_components, pipeline_class
+from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
+from ._weights import read_json
+from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
+
+_CONFIGS = Path(__file__).parent / "configs" / "sd35"
+_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
+_HEAD_WIDTH = 64
+_NUM_TRAIN_TIMES = 1000
+_SHIFT = 3.0
+"""Of training and of pictures, as Stability's own code and ComfyUI have it."""
+_CLIP_TOKENS = 77
+_VAE = vae("sd3.5_vae.safetensors")
+_CLIP_G_PAD = 0
+_FOLDER = (
+    ("transformer", "diffusion_pytorch_model"),
+    ("vae", "diffusion_pytorch_model"),
+    ("text_encoder", "model"),
+    ("text_encoder_2", "model"),
+)
+
+
+class SD35:
+    name = "sd35"
+    title = "SD3.5"
+    modelspec_implementation = "diffusers"
+    latent_channels = 16
+    vae_stride_px = 8
+    native_px = 1024
+    bucket_step_px = 64
+    max_chunks = 3
+    text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+
+    def matches(self, header: Header) -> bool:
+        prefix = _prefix(header)
+        if prefix is None:
+            return False
+        if f"{prefix}joint_blocks.0.x_block.attn.ln_q.weight" not in header.shapes:
+            raise AthanorError("This file is SD3.0, the forerunner of SD3.5 without its normed attention; choose SD3.5 medium or large.")
+        return True
+
+    def matches_folder(self, folder: Path) -> bool:
+        if pipeline_class(folder, "transformer") != "SD3Transformer2DModel":
+            return False
+        return read_json(folder / "transformer" / "config.json").get("qk_norm") == "rms_norm"
+
+    def facts_of_file(self, header: Header) -> BaseFacts:
+        prefix = _prefix(header)
+        dual = any(key.endswith(".x_block.attn2.qkv.weight") for key in header.shapes if key.startswith(f"{prefix}joint_blocks."))
+        return BaseFacts(self.native_px, self.bucket_step_px, "flow", variant="medium" if dual else "large")
+
+    def facts_of_folder(self, folder: Path) -> BaseFacts:
+        dual = read_json(folder / "transformer" / "config.json").get("dual_attention_layers")
+        return BaseFacts(self.native_px, self.bucket_step_px, "flow", variant="medium" if dual else "large")
+
+    def kohya_version(self, base: BaseModel) -> str:
+        return f"5-{base.variant}"
+
+    def modelspec_architecture(self, base: BaseModel) -> str:
+        return f"stable-diffusion-3-5-{base.variant}"
+
+    def missing_files(self, base: BaseModel) -> tuple[str, ...]:
+        """T5 may be absent, as in ComfyUI: pictures and training then go without it."""
+        path = Path(base.path)
+        if not path.exists():
+            return (f"The base model {path} is not there any more; choose another one in Load Base Model.",)
+        if path.is_dir():
+            missing = missing_components(path, _FOLDER)
+        else:
+            wanted = ((CLIP_L, text_paths(base)), (CLIP_G, text_paths(base)), (_VAE, vae_paths(base)))
+            missing = tuple(missing_part(kind, paths) for kind, paths in wanted if find_part(kind, paths) is None)
+        t5 = missing_tokenizer(base, T5_TOKENIZER) if _has_t5(base) else ()
+        return (*missing, *missing_tokenizer(base, CLIP_TOKENIZER), *t5)
+
+    def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
+        """CLIP-L, CLIP-G and T5, in this order; T5 may be None."""
+        from transformers import CLIPTextModelWithProjection, T5EncoderModel
+
+        path, clip_tokenizer = Path(base.path), load_tokenizer(base, CLIP_TOKENIZER)
+        clip_l: nn.Module
+        clip_g: nn.Module
+        t5: nn.Module | None = None
+        if path.is_dir():
+            clip_l, clip_g = (component(CLIPTextModelWithProjection, path / part, dtype) for part in ("text_encoder", "text_encoder_2"))
+            if _has_t5(base):
+                t5 = component(T5EncoderModel, path / "text_encoder_3", dtype)
+        else:
+            clip_l, clip_g = (load_clip(open_part(kind, text_paths(base)), dtype) for kind in (CLIP_L, CLIP_G))
+            if _has_t5(base):
+                t5 = load_t5(open_part(T5, text_paths(base)), dtype)
+        # CLIP-G has a copy of its own: an embedding adds words to each tokenizer.
+        tokenizers = (clip_tokenizer, load_tokenizer(base, CLIP_TOKENIZER), load_tokenizer(base, T5_TOKENIZER) if t5 is not None else None)
+        return TextStack(tokenizers, (clip_l, clip_g, t5))
+
+    def load_vae(self, base: BaseModel) -> nn.Module:
+        return load_vae(Path(base.path), _VAE, vae_paths(base), _CONFIGS)
+
+    def load_denoiser(self, base: BaseModel, dtype: torch.dtype) -> nn.Module:
+        from diffusers import SD3Transformer2DModel
+
+        from ..formats.header import read_header
+
+        path = Path(base.path)
+        if path.is_dir():
+            return component(SD3Transformer2DModel, path / "transformer", dtype)
+        prefix = _prefix(read_header(path))
+        assert prefix is not None, "recognised before"
+        file = TensorFile(path, prefix)
+        num_blocks = count_blocks(file.names, "joint_blocks")
+        dual = tuple(i for i in range(num_blocks) if f"joint_blocks.{i}.x_block.attn2.qkv.weight" in file.names)
+        patches = file.stored("x_embedder.proj.weight")
+        # Text and picture have the same width in every block.
+        width, joint_width = file.stored("context_embedder.weight").shape
+        denoiser = empty(
+            lambda: SD3Transformer2DModel(
+                patch_size=patches.shape[-1],
+                in_channels=patches.shape[1],
+                out_channels=patches.shape[1],
+                num_layers=num_blocks,
+                attention_head_dim=_HEAD_WIDTH,
+                num_attention_heads=width // _HEAD_WIDTH,
+                joint_attention_dim=joint_width,
+                caption_projection_dim=width,
+                pooled_projection_dim=file.stored("y_embedder.mlp.0.weight").shape[1],
+                pos_embed_max_size=round(file.stored("pos_embed").shape[1] ** 0.5),
+                dual_attention_layers=dual,
+                qk_norm="rms_norm",
+            )
+        )
+        locate = locate_in(sd3_places(num_blocks, dual), {"pos_embed.pos_embed": "pos_embed"})
+        return fill(denoiser, file, locate, dtype, "SD3.5 transformer")
+
+    def encode_images(self, vae: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return encoded(vae, pixels)
+
+    def decode_latents(self, vae: nn.Module, latents: torch.Tensor) -> list[Image.Image]:
+        return decoded(vae, latents)
+
+    def num_chunks(self, text: TextStack, captions: Sequence[str]) -> int:
+        """Of CLIP; T5 gets as many tokens as CLIP has."""
+        return count_chunks(text.tokenizers[0], captions)
+
+    def encode_text(self, text: TextStack, captions: Sequence[str], num_chunks: int) -> Conditioning:
+        """Both CLIPs side by side, padded to T5's width, and T5 behind them along the tokens (Esser et al. 2024, figure 2), as ComfyUI does it."""
+        import torch
+
+        clip_l, clip_g, t5 = text.encoders
+        assert clip_l is not None and clip_g is not None
+        states_l, pooled_l = _clip_states(clip_l, chunk_ids(text.tokenizers[0], captions, num_chunks, text.tokenizers[0].eos_token_id), False)
+        states_g, pooled_g = _clip_states(clip_g, chunk_ids(text.tokenizers[1], captions, num_chunks, _CLIP_G_PAD), True)
+        both = torch.cat([states_l, states_g], dim=-1)
+        width = t5.config.d_model if t5 is not None else 4096
+        states = torch.nn.functional.pad(both, (0, width - both.shape[-1]))
+        if t5 is not None:
+            states = torch.cat([states, encode_t5(t5, t5_ids(text.tokenizers[2], captions, _CLIP_TOKENS * num_chunks))], dim=1)
+        return {"states": states, "pooled": torch.cat([pooled_l, pooled_g], dim=-1)}
+
+    def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
+        return conditioning
+
+    def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
+        """Logit-normal with m = 0, s = 1, the best of Esser et al. 2024, shifted by 3 as in their training at 1024 px."""
+        return shifted(logit_normal(uniform), _SHIFT)
+
+    def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        return denoiser(
+            hidden_states=noisy,
+            timestep=times * _NUM_TRAIN_TIMES,
+            encoder_hidden_states=conditioning["states"],
+            pooled_projections=conditioning["pooled"],
+        ).sample
+
+    def sample(
+        self,
+        base: BaseModel,
+        denoiser: nn.Module,
+        vae: nn.Module,
+        prompts: Sequence[Prompted],
+        steps: int,
+        guidance: float,
+        size_px: tuple[int, int],
+    ) -> list[Image.Image]:
+        """Euler's method with classifier-free guidance (Ho and Salimans 2022, equation 6)."""
+        import torch
+
+        noise = start_noise(prompts, (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px), denoiser.device)
+        positive = {name: torch.cat([prompt.positive[name] for prompt in prompts]).to(denoiser.device) for name in prompts[0].positive}
+        negative = {name: torch.cat([prompt.negative[name] for prompt in prompts]).to(denoiser.device) for name in prompts[0].negative}
+
+        def velocity_at(state: torch.Tensor, time: float) -> torch.Tensor:
+            times = torch.full((len(prompts),), time, device=state.device)
+            wanted = self.predict(denoiser, state, times, positive).float()
+            if guidance == 1.0:
+                return wanted
+            without = self.predict(denoiser, state, times, negative).float()
+            return without + guidance * (wanted - without)
+
+        return decoded(vae, integrate(noise, schedule(steps, _SHIFT), velocity_at))
+
+    def adapter_targets(self, part: Part) -> str:
+        """Every linear layer of the blocks, as sd-scripts' networks.lora_sd3; in the encoders attention and MLP."""
+        if part in ("text_encoder", "text_encoder_2"):
+            return r"(?:text_model\.)?encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
+        if part == "text_encoder_3":
+            return r"encoder\.block\.\d+\.layer\.(?:0\.SelfAttention\.[qkvo]|1\.DenseReluDense\.(?:wi_0|wi_1|wo))"
+        attention = r"attn2?\.to_[qkv]|attn2?\.to_out\.0|attn\.add_[qkv]_proj|attn\.to_add_out"
+        return rf"transformer_blocks\.\d+\.(?:{attention}|ff(?:_context)?\.net\.(?:0\.proj|2)|norm1(?:_context)?\.linear)"
+
+    def expected_targets(self, part: Part, module: nn.Module) -> int:
+        config = module.config
+        if part == "text_encoder_3":
+            return 7 * config.num_layers
+        if part != "denoiser":
+            return 6 * config.num_hidden_layers
+        # The last block's text has neither an output of its attention nor an MLP.
+        return 14 * config.num_layers - 3 + 4 * len(config.dual_attention_layers)
+
+    def export_key(self, part: Part, module_name: str) -> str:
+        if part == "text_encoder_3":
+            return "lora_te3_" + module_name.replace(".", "_")
+        if part != "denoiser":
+            number = 1 if part == "text_encoder" else 2
+            return f"lora_te{number}_text_model_" + module_name.removeprefix("text_model.").replace(".", "_")
+        return f"transformer.{module_name}"
+
+    def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
+        clip_l, clip_g, t5 = text.encoders
+        assert clip_l is not None and clip_g is not None
+        tables = [(key, getattr(clip, "text_model", clip).embeddings, "token_embedding") for key, clip in (("clip_l", clip_l), ("clip_g", clip_g))]
+        return (*tables, *((("t5xxl", t5.encoder, "embed_tokens"),) if t5 is not None else ()))
+
+
+def _prefix(header: Header) -> str | None:
+    """Of a file with SD3's blocks in it; None for any other."""
+    for prefix in _PREFIXES:
+        if f"{prefix}joint_blocks.0.context_block.attn.qkv.weight" in header.shapes and f"{prefix}x_embedder.proj.weight" in header.shapes:
+            return prefix
+    return None
+
+
+def _has_t5(base: BaseModel) -> bool:
+    path = Path(base.path)
+    return (path / "text_encoder_3" / "config.json").is_file() if path.is_dir() else find_part(T5, text_paths(base)) is not None
+
+
+def _clip_states(encoder: nn.Module, ids: torch.Tensor, projected: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last layer but one, without the final norm, [B, chunks * 77, D], and the first chunk's pooled output.
+
+    CLIP-L's pooled output is not projected: so Stability's own code and ComfyUI have it, whatever projection the file brings.
+    """
+    batch, num_chunks, length = ids.shape
+    flat = ids.reshape(batch * num_chunks, length).to(encoder.device)
+    output = encoder(input_ids=flat, output_hidden_states=True)
+    pooled = output.text_embeds if projected else _unprojected(encoder, flat, output.last_hidden_state)
+    return output.hidden_states[-2].reshape(batch, num_chunks * length, -1), pooled.reshape(batch, num_chunks, -1)[:, 0]
+
+
+def _unprojected(encoder: nn.Module, ids: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """The state at the first end token, after the final norm."""
+    import torch
+
+    ends = (ids == encoder.config.eos_token_id).int().argmax(dim=-1)
+    return states[torch.arange(len(ids), device=states.device), ends]
+
+
+FAMILIES.register("sd35")(SD35())
