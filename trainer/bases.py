@@ -10,7 +10,7 @@ from .errors import AthanorError
 from .families import all_families
 from .families.base import BaseFacts, Family
 from .files import content_fingerprint
-from .formats.header import Header, describe_contents, read_header
+from .formats.header import describe_contents, read_model_header
 from .types import BaseModel
 
 CHECKPOINT_ENDINGS = (".safetensors", ".ckpt")
@@ -66,20 +66,8 @@ def _of_folder(folder: Path) -> tuple[Family, BaseFacts]:
 def _of_file(path: Path) -> tuple[Family, BaseFacts]:
     if path.suffix.lower() not in CHECKPOINT_ENDINGS:
         raise AthanorError(f"{path} is not a model file; its name must end in {' or '.join(CHECKPOINT_ENDINGS)}.")
-    header = read_header(path) if path.suffix.lower() == ".safetensors" else _pickled_header(path)
+    header = read_model_header(path)
     for family in all_families():
         if family.matches(header):
             return family, family.facts_of_file(header)
     raise AthanorError(f"{path} is {describe_contents(header)}, not a checkpoint that can be trained upon. Choose one of: {_known()}.")
-
-
-def _pickled_header(path: Path) -> Header:
-    """Names and shapes of an old `.ckpt`, read without running any code in it."""
-    import torch
-
-    try:
-        data = torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:
-        raise AthanorError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); convert it to safetensors.") from None
-    state = data.get("state_dict", data)
-    return Header({key: tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}, {}, {})

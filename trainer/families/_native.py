@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
+from ..formats.header import pickled_tensors
 from ..formats.native import Place, Places
 
 if TYPE_CHECKING:
@@ -22,15 +23,28 @@ _KNOWN_QUANTS = ("float8_e4m3fn", "float8_e5m2")
 _SCALES = ("scale_weight", "weight_scale")
 
 
+class _Pickled:
+    """An old `.ckpt`, read without running any code in it, as safetensors' reader shows its files."""
+
+    def __init__(self, path: Path):
+        self._tensors = pickled_tensors(path)
+
+    def keys(self) -> list[str]:
+        return list(self._tensors)
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+
 class TensorFile:
-    """The tensors of one safetensors file whose names begin with `prefix`, named without it."""
+    """The tensors of one file whose names begin with `prefix`, named without it."""
 
     def __init__(self, path: Path, prefix: str = ""):
         from safetensors import safe_open
 
         self.path, self._prefix = path, prefix
         try:
-            self._file = safe_open(path, framework="pt").__enter__()
+            self._file = _Pickled(path) if path.suffix.lower() != ".safetensors" else safe_open(path, framework="pt").__enter__()
         except Exception as error:
             raise AthanorError(f"{path} cannot be read: {error}.") from None
         self.names = frozenset(name[len(prefix) :] for name in self._file.keys() if name.startswith(prefix))  # noqa: SIM118
@@ -84,10 +98,20 @@ def fill(module: nn.Module, file: TensorFile, locate: Callable[[str], tuple[tupl
         if found is None:
             raise AthanorError(f"{file.path} lacks {choices[0]}; it is not a whole {what}. Get the file again, or choose another.")
         tensors[name] = file.rows(found, place, dtype)
+        if _without_ones(tensors[name].shape) == _without_ones(wanted.shape):
+            # A convolution of one pixel is a linear layer: files have either.
+            tensors[name] = tensors[name].reshape(wanted.shape)
         if tensors[name].shape != wanted.shape:
             raise AthanorError(f"{found} in {file.path} has the shape {tuple(tensors[name].shape)}, {what} wants {tuple(wanted.shape)}.")
     module.load_state_dict(tensors, assign=True)
     return module.eval().requires_grad_(False)
+
+
+def _without_ones(shape: torch.Size) -> tuple[int, ...]:
+    sizes = list(shape)
+    while len(sizes) > 2 and sizes[-1] == 1:
+        sizes.pop()
+    return tuple(sizes)
 
 
 def locate_in(places: Places, others: dict[str, str] | None = None) -> Callable[[str], tuple[tuple[str, ...], Place]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AthanorError
-from ..formats.header import Header, read_header
+from ..formats.header import Header, read_model_header
 from ..types import BaseModel
 from ._encoders import CLIP_G_WIDTH, CLIP_L_WIDTH
 from ._native import TensorFile
@@ -62,7 +62,7 @@ def find_part(kind: PartKind, paths: Iterable[str | Path]) -> tuple[Path, str] |
     """The first of the files that has the part, and the prefix of its tensors there. Files that cannot be read have none."""
     for path in map(Path, paths):
         try:
-            header = read_header(path)
+            header = read_model_header(path)
         except AthanorError:
             continue
         prefix = kind.prefix_in(header)
@@ -94,3 +94,18 @@ def missing_part(kind: PartKind, paths: Iterable[str | Path]) -> str:
         f"The base model lacks its {kind.title}, which is not in {places}. Put {kind.usual_file} into ComfyUI's models/{kind.folder} "
         f"and choose it in Load Base Model."
     )
+
+
+def find_any(kinds: Iterable[PartKind], paths: Iterable[str | Path]) -> tuple[Path, str] | None:
+    """Like `find_part`, of a part that has several spellings."""
+    paths = tuple(paths)
+    return next((found for kind in kinds if (found := find_part(kind, paths)) is not None), None)
+
+
+def open_any(kinds: Sequence[PartKind], paths: Iterable[str | Path]) -> TensorFile:
+    """Like `open_part`, of a part that has several spellings."""
+    paths = tuple(paths)
+    found = find_any(kinds, paths)
+    if found is None:
+        raise AthanorError(missing_part(kinds[0], paths))
+    return TensorFile(*found)

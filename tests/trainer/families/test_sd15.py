@@ -12,7 +12,6 @@ from athanor.trainer.bases import describe_base
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
 from athanor.trainer.families.base import Prompted
-from athanor.trainer.formats.header import Header
 
 SD15 = family("sd15")
 
@@ -73,38 +72,6 @@ def test_latents_are_scaled_and_come_back(models):
         expected = (vae.decode(posterior.mean).sample[0] / 2 + 0.5).clamp(0, 1)
     assert mean.shape == (1, 4, 4, 2) and torch.allclose(mean, posterior.mean * 0.5) and torch.allclose(std, posterior.std * 0.5)
     assert abs(picture.getpixel((3, 7))[1] / 255 - expected[1, 7, 3]) <= 0.51 / 255
-
-
-def test_full_size_names_and_counts():
-    """192 modules of the U-Net and 72 of the text encoder, by the names that sd-scripts gives them."""
-    import re
-
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    from athanor.trainer.families import sd15
-
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sd15._CONFIGS / "unet"))
-        text = CLIPTextModel(CLIPTextConfig.from_pretrained(sd15._CONFIGS / "text_encoder"))
-    for part, module, count in (("denoiser", unet, 192), ("text_encoder", text, 72)):
-        names = [name for name, _ in module.named_modules() if re.fullmatch(SD15.adapter_targets(part), name)]
-        assert len(names) == count == SD15.expected_targets(part, module)
-    assert SD15.export_key("denoiser", "down_blocks.1.attentions.0.proj_in") == "lora_unet_down_blocks_1_attentions_0_proj_in"
-    for prefix in ("", "text_model."):
-        key = SD15.export_key("text_encoder", prefix + "encoder.layers.11.self_attn.out_proj")
-        assert key == "lora_te_text_model_encoder_layers_11_self_attn_out_proj"
-
-
-def test_a_header_of_sd15_is_recognised_and_others_are_not():
-    names = {
-        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
-        "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
-    }
-    assert SD15.matches(Header(names, {}, {}))
-    assert not SD15.matches(Header({**names, "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024)}, {}, {}))
-    assert not SD15.matches(Header({**names, "model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3)}, {}, {}))
-    assert not SD15.matches(Header({}, {}, {}))
 
 
 def test_a_folder_of_another_kind_is_refused_with_a_sentence(workshop):

@@ -1,0 +1,208 @@
+"""What every family must do, on tiny random models of its true architecture in every layout that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import make_pictures
+from tiny_families import MAKERS
+
+from athanor.trainer.adapters import adapter
+from athanor.trainer.bases import describe_base
+from athanor.trainer.config import TrainJob
+from athanor.trainer.control import Control
+from athanor.trainer.dataset import assign_buckets, scan_folder
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.families import all_families, family
+from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Prompted
+from athanor.trainer.formats.header import read_header
+from athanor.trainer.loop import train
+from athanor.trainer.noise import noise_of
+from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import AdapterSettings, TrainSettings
+from athanor.trainer.step import batch_losses, draws_of
+from athanor.trainer.types import BaseModel, Dataset
+from athanor.trainer.validate import base_problems
+
+CAPTIONS = ["a red circle", "blue"]
+FRAMINGS = [Framing((300, 200), (8, 0), (64, 64)), Framing.whole((64, 64))]
+LAYOUTS = [pytest.param(key, id="-".join(key)) for key in MAKERS]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A family with a model of its own."""
+
+    family: Family
+    base: BaseModel
+
+    def models(self):
+        return self.family.load_text(self.base, torch.float32), self.family.load_denoiser(self.base, torch.float32)
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def subject(request, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    name, layout = request.param
+    made = MAKERS[request.param](tmp_path_factory.mktemp(f"{name} {layout}"))
+    base = describe_base(made.path, text_encoders=made.text_encoders, vae=made.vae)
+    assert base.family == name
+    return Subject(family(name), base)
+
+
+def test_every_registered_family_is_tried():
+    assert {key[0] for key in MAKERS} == {each.name for each in all_families()}
+
+
+def test_one_family_alone_takes_it(subject):
+    path, taken = Path(subject.base.path), []
+    for each in all_families():
+        try:
+            matches = each.matches_folder(path) if path.is_dir() else each.matches(read_header(path))
+        except AthanorError:
+            matches = False
+        taken += [each.name] if matches else []
+    assert taken == [subject.family.name]
+    assert not base_problems(subject.base)
+
+
+def test_pictures_become_latents_and_come_back(subject):
+    vae = subject.family.load_vae(subject.base)
+    stride = subject.family.vae_stride_px
+    with torch.no_grad():
+        mean, std = subject.family.encode_images(vae, torch.rand(2, 3, 8 * stride, 4 * stride) * 2 - 1)
+        (picture, _) = subject.family.decode_latents(vae, mean)
+    assert mean.shape == std.shape == (2, subject.family.latent_channels, 8, 4)
+    assert (std > 0).all() and mean.isfinite().all()
+    assert picture.size == (4 * stride, 8 * stride)
+
+
+def conditioned(subject: Subject, text, num_chunks: int = 1):
+    return subject.family.frame(subject.family.encode_text(text, CAPTIONS, num_chunks), FRAMINGS)
+
+
+def test_the_conditioning_follows_captions_and_the_denoiser_follows_it(subject):
+    text, denoiser = subject.models()
+    shape = (2, subject.family.latent_channels, 8, 8)
+    with torch.no_grad():
+        told = conditioned(subject, text)
+        assert all(len(tensor) == 2 for tensor in told.values())
+        assert not torch.equal(told["states"][0], told["states"][1])
+        swapped = subject.family.encode_text(text, CAPTIONS[::-1], 1)
+        assert torch.allclose(swapped["states"][0], told["states"][1], atol=1e-5)
+        latents, times = torch.randn(1, *shape[1:]).expand(shape), torch.tensor([0.5, 0.5])
+        answers = subject.family.predict(denoiser, latents, times, told)
+        early = subject.family.predict(denoiser, latents, times / 5, told)
+    assert answers.shape == shape and answers.isfinite().all()
+    assert not torch.allclose(answers[0], answers[1], atol=1e-5), "the prompt matters"
+    assert not torch.allclose(answers, early, atol=1e-5), "the time matters"
+
+
+def test_long_captions_take_more_pieces(subject):
+    text, _ = subject.models()
+    long = " ".join("abcdefghij" for _ in range(9))
+    assert subject.family.num_chunks(text, ["abc"]) == 1 and subject.family.num_chunks(text, ["abc", long]) == 2
+    with torch.no_grad():
+        short, two = (subject.family.encode_text(text, CAPTIONS, num) for num in (1, 2))
+    assert two["states"].shape[1] == 2 * short["states"].shape[1]
+    assert two.keys() == short.keys()
+
+
+def test_a_picture_is_drawn_alike_alone_and_in_a_batch(subject):
+    text, denoiser = subject.models()
+    vae = subject.family.load_vae(subject.base)
+    with torch.no_grad():
+        framing = [Framing.whole((64, 64))]
+        positive, negative = (subject.family.frame(subject.family.encode_text(text, [line], 1), framing) for line in CAPTIONS)
+        prompts = [Prompted(positive, negative, seed) for seed in (1, 2)]
+        both = subject.family.sample(subject.base, denoiser, vae, prompts, 2, 3.0, (64, 64))
+        alone = subject.family.sample(subject.base, denoiser, vae, prompts[1:], 2, 3.0, (64, 64))[0]
+    assert both[0].size == (64, 64) and both[0].tobytes() != both[1].tobytes()
+    worst = max(abs(a - b) for a, b in zip(both[1].tobytes(), alone.tobytes(), strict=True))
+    assert worst <= 1
+
+
+def adapted(subject: Subject) -> dict[Part, torch.nn.Module]:
+    text, denoiser = subject.models()
+    modules = {"denoiser": denoiser, **{part: module for part, module in text.parts().items() if part in subject.family.text_parts}}
+    for i, (part, module) in enumerate(modules.items()):
+        names = adapter("lora").attach(module, subject.family.adapter_targets(part), 2, 2.0, i)
+        assert len(names) == subject.family.expected_targets(part, module) > 0
+    return modules
+
+
+def worn(encoders: tuple, modules: dict[Part, torch.nn.Module]) -> tuple:
+    """The encoders, those that are among `modules` taken from there."""
+    return tuple(modules.get(part, encoder) for part, encoder in zip(TEXT_PARTS, encoders, strict=False))
+
+
+def test_three_steps_lower_the_loss_and_the_file_brings_it_all_back(subject):
+    kind, modules = adapter("lora"), adapted(subject)
+    text = subject.family.load_text(subject.base, torch.float32)
+    text.encoders = worn(text.encoders, modules)
+    parameters = [parameter for module in modules.values() for parameter in kind.parameters(module).values()]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-3)
+    mean, draws = torch.randn(2, subject.family.latent_channels, 8, 8), draws_of(0, 0, (2, subject.family.latent_channels, 8, 8))
+
+    def loss() -> torch.Tensor:
+        told = conditioned(subject, text)
+        return batch_losses(subject.family, noise_of(subject.base), modules["denoiser"], mean, 0 * mean, draws, told).mean()
+
+    losses = []
+    for _ in range(3):
+        value = loss()
+        losses.append(value.item())
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        last = loss().item()
+    assert last < losses[0]
+
+    saved = {}
+    for part, module in modules.items():
+        tensors = kind.export(module, lambda name, part=part: subject.family.export_key(part, name))
+        assert all(key.startswith(subject.family.export_key(part, "")) for key in tensors)
+        assert not saved.keys() & tensors.keys(), "no name is used twice"
+        saved |= tensors
+    again = adapted(subject)
+    for part, module in again.items():
+        assert kind.load(module, saved, lambda name, part=part: subject.family.export_key(part, name)) > 0
+    modules = again
+    text.encoders = worn(text.encoders, again)
+    with torch.no_grad():
+        assert loss().item() == pytest.approx(last, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    scanned = scan_folder(make_pictures(tmp_path_factory.mktemp("pictures"), 3), trigger="subject", validation_percent=0)
+    return assign_buckets(scanned, resolution_px=64, min_px=64, max_px=64, step_px=64, upscale=True)
+
+
+def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
+    settings = TrainSettings(epochs=1, batch_size=1, rate=1e-3, text_encoder_rate=1e-3, precision="fp32", save_precision="fp32")
+    job = TrainJob("run", subject.base, pictures, adapter=AdapterSettings(rank=2), train=settings)
+
+    class StopAfterOne(Control):
+        @property
+        def stop_requested(self) -> bool:
+            return len(stopped.losses()) >= 1
+
+    whole, stopped = open_run(tmp_path / "whole", job), open_run(tmp_path / "stopped", job)
+    train(whole, Control())
+    train(stopped, StopAfterOne())
+    assert len(stopped.losses()) == 1 and not stopped.finished()
+    train(stopped, Control())
+    assert sha(stopped) == sha(whole)
+    parts = next(event for event in whole.events() if event["event"] == "start")["parts"]
+    assert [part["name"] for part in parts] == ["denoiser", *subject.family.text_parts]
+    keys = load_file(whole.epochs()[-1].path).keys()
+    assert len(keys) == 3 * sum(part["modules"] for part in parts)
+
+
+def sha(run: Run) -> str:
+    return run.epochs()[-1].sha256

@@ -1,0 +1,65 @@
+"""Where the modules of diffusers' U-Net live in Stability's files, which ComfyUI, A1111 and sd-scripts use.
+
+One table serves the reading of models, and the reading and writing of LoRAs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SINGLE = {
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)")
+_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.?(.*)")
+
+
+@dataclass(frozen=True)
+class UNetLayout:
+    """What the numbers in Stability's names depend on."""
+
+    num_layers: int
+    """ResNets of each level on the way down; one more on the way up."""
+    attended: frozenset[int]
+    """Levels of the way up that have attention, counted from the smallest picture."""
+
+    def native(self, module_name: str) -> str:
+        """Stability's name of a module that diffusers calls `module_name`. Raises KeyError where there is none."""
+        if module_name in _SINGLE:
+            return _SINGLE[module_name]
+        middle = _MIDDLE.fullmatch(module_name)
+        if middle is not None:
+            kind, index, rest = middle[1], int(middle[2]), middle[3]
+            return f"middle_block.1.{rest}" if kind == "attentions" else f"middle_block.{2 * index}.{_RESNET[rest]}"
+        block = _BLOCK.fullmatch(module_name)
+        if block is None:
+            raise KeyError(module_name)
+        way, level, kind, index, rest = block[1], int(block[2]), block[3], int(block[4]), block[5]
+        stride = self.num_layers + 1
+        side, number = ("input_blocks", stride * level + 1 + index) if way == "down" else ("output_blocks", stride * level + index)
+        if kind == "resnets":
+            return f"{side}.{number}.0.{_RESNET[rest]}"
+        if kind == "attentions":
+            return f"{side}.{number}.1.{rest}"
+        if kind == "downsamplers":
+            return f"{side}.{stride * (level + 1)}.0.op"
+        return f"{side}.{stride * level + self.num_layers}.{2 if level in self.attended else 1}.conv"
+
+
+SD1_LAYOUT = UNetLayout(2, frozenset({1, 2, 3}))
+SDXL_LAYOUT = UNetLayout(2, frozenset({0, 1}))
