@@ -15,11 +15,14 @@ from safetensors.torch import load_file, save_file
 from sides import run_side
 
 from athanor.trainer.adapters import adapter
+from athanor.trainer.adapters.attached import attach, export, trained
+from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
 from athanor.trainer.families import family
 from athanor.trainer.families.base import Framing, Part, TextStack
 from athanor.trainer.formats.unet_names import SD1_LAYOUT, SDXL_LAYOUT
 from athanor.trainer.noise import Noise
+from athanor.trainer.settings import AdapterSettings
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]
 SIDE, SDXL, RANK = "comfyui_sdxl_side.py", family("sdxl"), 4
@@ -96,14 +99,14 @@ def far(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def dressed(part: Part, module: torch.nn.Module, lora: Path) -> dict[str, torch.Tensor]:
-    """Puts a random LoRA on a part and returns its file's tensors."""
-    kind = adapter("lora")
-    kind.attach(module, SDXL.adapter_targets(part), RANK, 2.0, 1)
+    """Puts a random LoRA on a part, adds it to the file and returns its tensors."""
+    kind, settings = adapter("lora"), AdapterSettings(rank=RANK, alpha=2.0)
+    layers = attach(kind, module, plan_layers(module, part, SDXL.adapter_targets(part), settings), settings, 1)
     generator = torch.Generator().manual_seed(2)
-    for name, parameter in kind.parameters(module).items():
-        if name.endswith("lora_up"):
+    for (_, suffix), parameter in trained(kind, layers).items():
+        if suffix == "lora_up.weight":
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
-    tensors = kind.export(module, lambda name: SDXL.export_key(part, name))
+    tensors = export(kind, layers, lambda name: SDXL.export_key(part, name))
     save_file({**(load_file(lora) if lora.is_file() else {}), **tensors}, lora)
     return tensors
 

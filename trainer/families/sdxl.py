@@ -133,6 +133,10 @@ class SDXL:
         rows = [[*reversed(framing.original_px), *reversed(framing.crop_px), *reversed(framing.shown_px)] for framing in framings]
         return {**conditioning, "sizes": torch.tensor(rows, dtype=torch.float32, device=conditioning["pooled"].device)}
 
+    def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
+        """All alike (Ho et al. 2020, algorithm 1)."""
+        return uniform
+
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         return _answer(denoiser, noisy, discrete(times), conditioning)
 

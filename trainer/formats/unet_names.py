@@ -39,21 +39,21 @@ class UNetLayout:
     """Levels of the way up that have attention, counted from the smallest picture."""
 
     def native(self, module_name: str) -> str:
-        """Stability's name of a module that diffusers calls `module_name`. Raises KeyError where there is none."""
+        """Stability's name of a module that diffusers calls `module_name`. One without weights keeps its name."""
         if module_name in _SINGLE:
             return _SINGLE[module_name]
         middle = _MIDDLE.fullmatch(module_name)
         if middle is not None:
             kind, index, rest = middle[1], int(middle[2]), middle[3]
-            return f"middle_block.1.{rest}" if kind == "attentions" else f"middle_block.{2 * index}.{_RESNET[rest]}"
+            return f"middle_block.1.{rest}" if kind == "attentions" else f"middle_block.{2 * index}.{_RESNET.get(rest, rest)}"
         block = _BLOCK.fullmatch(module_name)
         if block is None:
-            raise KeyError(module_name)
+            return module_name
         way, level, kind, index, rest = block[1], int(block[2]), block[3], int(block[4]), block[5]
         stride = self.num_layers + 1
         side, number = ("input_blocks", stride * level + 1 + index) if way == "down" else ("output_blocks", stride * level + index)
         if kind == "resnets":
-            return f"{side}.{number}.0.{_RESNET[rest]}"
+            return f"{side}.{number}.0.{_RESNET.get(rest, rest)}"
         if kind == "attentions":
             return f"{side}.{number}.1.{rest}"
         if kind == "downsamplers":

