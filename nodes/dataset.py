@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 from ..trainer.dataset import (
     NamePattern,
     duplicate_notes,
+    duplicate_sheet,
     load_list,
     name_pattern,
     near_duplicates,
@@ -22,8 +23,9 @@ from ..trainer.dataset import (
     with_validation,
 )
 from ..trainer.errors import AthanorError
-from ..trainer.types import Dataset
+from ..trainer.types import Dataset, Sample
 from . import host
+from .images import to_comfy
 from .types import DatasetWire
 
 _EXTENSIONS = {".txt, then .caption": (".txt", ".caption"), ".caption, then .txt": (".caption", ".txt"), ".txt": (".txt",), ".caption": (".caption",)}
@@ -127,7 +129,11 @@ class LoadDataset(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
-            outputs=[DatasetWire.Output("dataset", display_name="dataset"), io.String.Output("report", display_name="report")],
+            outputs=[
+                DatasetWire.Output("dataset", display_name="dataset"),
+                io.String.Output("report", display_name="report"),
+                io.Image.Output("look_alikes", display_name="look-alikes"),
+            ],
         )
 
     @classmethod
@@ -215,16 +221,21 @@ class LoadDataset(io.ComfyNode):
             )
         if regular is not None:
             dataset = with_regularization(dataset, scan_folder(regular, caption_extensions=extensions, recursive=recursive, pattern=pattern))
-        notes = [*shape_notes(dataset, min_resolution), *(cls._look_alikes(dataset) if near_duplicates else [])]
+        groups = cls._look_alikes(dataset) if near_duplicates else ()
+        notes = [*shape_notes(dataset, min_resolution), *duplicate_notes(groups)]
+        notes += ["No two images look alike."] if near_duplicates and not groups else []
         dataset = dataset.with_samples(dataset.samples, *notes)
         report = describe(dataset)
-        return io.NodeOutput(dataset, report, ui=ui.PreviewText(report))
+        sheet = to_comfy([duplicate_sheet(groups) if near_duplicates else duplicate_sheet((), title="find look-alikes is off")])
+        shown = ui.PreviewText(report).as_dict()
+        if groups:
+            shown |= ui.PreviewImage(sheet, cls=cls).as_dict()
+        return io.NodeOutput(dataset, report, sheet, ui=shown)
 
     @classmethod
-    def _look_alikes(cls, dataset: Dataset) -> list[str]:
+    def _look_alikes(cls, dataset: Dataset) -> tuple[tuple[Sample, ...], ...]:
         progress = host.Progress(cls.hidden.unique_id)
-        groups = near_duplicates(dataset, cache_folder=host.cache_folder() / "looks", on_progress=progress.show)
-        return duplicate_notes(groups) or ["No two images look alike."]
+        return near_duplicates(dataset, cache_folder=host.cache_folder() / "looks", on_progress=progress.show)
 
 
 def _optional_folder(name: str | None) -> Path | None:

@@ -23,6 +23,7 @@ from .types import DatasetWire
 
 _NO_LEXICON = "none"
 _DEFAULT_RULES = """# One rule a line, from top to bottom.
+# To begin with: preset: character (or style, outfit, concept)
 deduplicate
 """
 
@@ -42,7 +43,7 @@ class EditTags(io.ComfyNode):
                     "rules",
                     default=_DEFAULT_RULES,
                     multiline=True,
-                    tooltip="trigger: my_word · remove: a, *_hair · keep: a, b · replace: old -> new · regex: pattern -> text · deduplicate · first: a, b · prepend: a · append: a · sort: frequency · max: 30 · max tokens: 75 · shuffle: 1 · consolidate · prune: character, style, outfit or concept · alias",
+                    tooltip="preset: character, style, outfit or concept · trigger: my_word · remove: a, *_hair · keep: a, b · replace: old -> new · regex: pattern -> text · deduplicate · first: a, b · prepend: a · append: a · sort: frequency · max: 30 · max tokens: 75 · shuffle: 1 · consolidate · prune: character, style, outfit or concept · alias",
                 ),
                 io.Int.Input("columns", default=5, min=1, max=12, tooltip="Pictures in a row of the contact sheet."),
                 io.Int.Input(

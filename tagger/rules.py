@@ -17,6 +17,7 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     max: 30                          only the first 30 tags stay
     max tokens: 75                   whole tags go from the end until a text encoder reads all of the caption
     prune: character 40%             hair, eyes, ears and the like that 40 % of the solo pictures have: the trigger learns them
+    preset: character                or style, outfit, concept: several of these rules that suit it, see `presets`
     prune: style                     or outfit, or concept: what belongs to it and most pictures have (`prune` tells the kinds)
     consolidate                      shirt goes where white shirt stands, smile where grin stands
     spaces                           long_hair becomes long hair; kaomoji such as ^_^ stay
@@ -59,6 +60,7 @@ from .edits import (
 )
 from .errors import RuleError
 from .lexicon import Lexicon
+from .presets import preset_steps
 from .prune import SUBJECTS, Pruned, usual_percent
 from .tags import match_key, split_tags, without_duplicates
 from .tokens import CountTokens
@@ -105,12 +107,19 @@ def parse_rules(text: str, lexicon: Lexicon | None = None, count_tokens: CountTo
         if not line or line.startswith("#"):
             continue
         try:
-            rules.append(Rule(number, line, _parse_line(line, lexicon, count_tokens)))
+            rules += _rules(number, line, lexicon, count_tokens)
         except ValueError as error:
             problems.append(f"Line {number}, `{line if len(line) <= 80 else line[:79] + '…'}`: {error}")
     if problems:
         raise RuleError(problems)
     return tuple(rules)
+
+
+def _rules(number: int, line: str, lexicon: Lexicon | None, count_tokens: CountTokens | None) -> list[Rule]:
+    preset = re.fullmatch(r"preset\s*[:：](.*)", line, re.IGNORECASE)
+    if preset is None:
+        return [Rule(number, line, _parse_line(line, lexicon, count_tokens))]
+    return [Rule(number, f"{line}, {why}", _parse_line(rule, lexicon, count_tokens)) for rule, why in preset_steps(preset[1])]
 
 
 def apply_rules(
@@ -172,7 +181,7 @@ def _parse_line(line: str, lexicon: Lexicon | None, count_tokens: CountTokens | 
             raise ValueError(f"`{word}` takes nothing behind it; delete {body!r}.")
         return _WITHOUT_BODY[word](lexicon)
     if word not in _WITH_BODY:
-        near = difflib.get_close_matches(word, known := [*_WITH_BODY, *_WITHOUT_BODY], n=1)
+        near = difflib.get_close_matches(word, known := [*_WITH_BODY, *_WITHOUT_BODY, "preset"], n=1)
         hint = f"Did you mean `{near[0]}`?" if near else f"A rule is one of {', '.join(known)}, then a colon and tags, like `remove: hat`."
         raise ValueError(f"there is no rule {name!r}. {hint}")
     if not colon or not body:

@@ -8,7 +8,7 @@ from .crop import open_image, place, placed_image
 from .duplicates import duplicate_notes, near_duplicates
 from .load import load_list, places_of
 from .name_pattern import NamePattern, name_pattern
-from .pictures import bucket_chart, contact_sheet
+from .pictures import bucket_chart, contact_sheet, duplicate_sheet
 from .roles import with_regularization, with_validation
 from .save import PICTURES, Pictures, SaveReport, save_captions
 from .scan import scan_folder
@@ -30,6 +30,7 @@ __all__ = [
     "caption_extension",
     "contact_sheet",
     "duplicate_notes",
+    "duplicate_sheet",
     "held_out",
     "load_list",
     "make_bucket_sizes",

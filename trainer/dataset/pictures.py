@@ -76,11 +76,24 @@ def bucket_chart(dataset: Dataset, width_px: int = 1024) -> Image.Image:
     return picture
 
 
-def contact_sheet(dataset: Dataset, *, columns: int = 5, cell_px: int = 224, max_images: int = 60) -> Image.Image:
+def duplicate_sheet(
+    groups: Sequence[Sequence[Sample]], *, columns: int = 6, cell_px: int = 160, max_images: int = 120, title: str = ""
+) -> Image.Image:
+    """The images of each group that look alike, one group after the other, with their sizes. Gives an RGB image."""
+    samples = [replace(sample, caption=size_text((sample.width_px, sample.height_px)), repeats=1) for group in groups for sample in group]
+    labels = [f"group {number}" for number, group in enumerate(groups, 1) for _ in group]
+    title = title or (f"{_several(len(groups), 'group')} of images that look alike" if groups else "No two images look alike")
+    return contact_sheet(Dataset(tuple(samples)), columns=columns, cell_px=cell_px, max_images=max_images, title=title, labels=labels)
+
+
+def contact_sheet(
+    dataset: Dataset, *, columns: int = 5, cell_px: int = 224, max_images: int = 60, title: str = "", labels: Sequence[str] = ()
+) -> Image.Image:
     """Thumbnails in rows, each with file name, caption in any language, repeats and role; what a bucket cuts off is dim.
 
     Shows the first `max_images`, and fewer where the sheet would pass 40 million pixels; how many more there are is said.
-    An image that cannot be read any more is told in its place. Gives an RGB image.
+    An image that cannot be read any more is told in its place. `title` stands for the usual one, and each of `labels` upon
+    its image. Gives an RGB image.
     Raises InvalidJobError for sizes out of range.
     """
     raise_problems(_sheet_problems(columns, cell_px, max_images))
@@ -88,6 +101,7 @@ def contact_sheet(dataset: Dataset, *, columns: int = 5, cell_px: int = 224, max
     unit = max(11, round(cell_px / 17))
     with ThreadPoolExecutor(max_workers=4, thread_name_prefix="athanor-sheet") as pool:
         cells = list(pool.map(lambda sample: _cell(sample, cell_px, unit), dataset.samples[:max_images]))
+    cells = [replace(cell, label=label) for cell, label in zip(cells, labels, strict=False)] or cells
     gap, pad = round(unit * 0.8), round(unit * 0.5)
     width_px = max(columns * (cell_px + 2 * pad) + (columns + 1) * gap, unit * 24)
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
@@ -100,7 +114,7 @@ def contact_sheet(dataset: Dataset, *, columns: int = 5, cell_px: int = 224, max
     num_more = len(dataset.samples) - sum(map(len, rows))
     sheet = Image.new("RGB", (width_px, head_px + sum(heights) + gap * len(rows) + (foot_px if num_more else 0)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    title = _title(dataset)
+    title = title or _title(dataset)
     font = label_font(round(unit * 1.2), title)
     draw.text((gap, head_px // 2), shortened(title, font, width_px - 2 * gap), TEXT, font, anchor="lm")
     y = head_px
@@ -122,6 +136,7 @@ class _Cell:
     thumbnail: Image.Image
     lines: tuple[str, ...]
     colour: Colour
+    label: str = ""
 
 
 def _cell(sample: Sample, cell_px: int, unit: int) -> _Cell:
@@ -166,7 +181,8 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, at: t
     left = x + (thumb_box[0] - cell.thumbnail.width) // 2
     top = y + (thumb_box[1] - cell.thumbnail.height) // 2
     sheet.paste(cell.thumbnail, (left, top))
-    _draw_badges(draw, _badges(cell.sample), (x + unit // 3, y + unit // 3), unit)
+    badges = [(cell.label, ACCENT)] if cell.label else []
+    _draw_badges(draw, [*badges, *_badges(cell.sample)], (x + unit // 3, y + unit // 3), unit)
     line_px = round(unit * 1.3)
     y += thumb_box[1] + unit // 2
     name = Path(cell.sample.path).name

@@ -97,3 +97,13 @@ def test_sizes_out_of_range_are_told_together(dataset):
     with pytest.raises(InvalidJobError) as error:
         contact_sheet(dataset, columns=0, cell_px=5, max_images=0)
     assert len(error.value.problems) == 3
+
+
+def test_groups_of_look_alikes_are_shown_with_their_numbers(dataset):
+    first, second, *others = dataset.samples
+    sheet = pictures.duplicate_sheet([(first, second), others])
+    assert sheet.width > 600 and count(sheet, RED) > 4 * 80 * 160 and count(sheet, ACCENT) > 4 * 100, "each says which group it is of"
+    same = pictures.duplicate_sheet([(first, second)])
+    assert same.size != sheet.size and count(same, RED) < count(sheet, RED)
+    empty = pictures.duplicate_sheet(())
+    assert count(empty, RED) == 0 and empty.tobytes() != pictures.duplicate_sheet((), title="off").tobytes()
