@@ -91,8 +91,10 @@ def test_a_new_folder_can_be_loaded_again(server: ComfyUI):
 
 @pytest.mark.parametrize("folder", ["../out", "/tmp/out", ".", "a/../.."])
 def test_no_other_place_is_written_to(server: ComfyUI, folder: str):
+    prompt = graph(server, {"folder": folder, "write": True})
+    only = {name: prompt[name] for name in ("data", "bucket", "save")}  # else the page's other outputs are drawn all the same
     with pytest.raises(ServerError, match="Nothing is saved to"):
-        server.run(graph(server, {"folder": folder, "write": True}), LIMIT_SEC)
+        server.run(only, LIMIT_SEC)
     assert not (server.base / "out").exists() and not Path("/tmp/out").exists()
 
 
