@@ -14,6 +14,7 @@ class AthanorExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .base_model import LoadBaseModel
         from .bucket import Bucket
+        from .captioning import CaptionImages
         from .captions import SaveCaptions
         from .compare import XYPlotCompare
         from .dataset import LoadDataset
@@ -24,5 +25,5 @@ class AthanorExtension(ComfyExtension):
         from .train import TrainEmbedding, TrainLora
         from .training_settings import OptimizerSettingsNode
 
-        dataset = [LoadDataset, ImagesToDataset, AutoTag, EditTags, SaveCaptions, Bucket, DatasetToImages]
+        dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
         return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, OptimizerSettingsNode, SaveEpoch, PlotLoss, XYPlotCompare]

@@ -27,6 +27,7 @@ def register_folders() -> None:
     models = Path(folder_paths.models_dir)
     folder_paths.add_model_folder_path("wd_taggers", str(models / "wd_taggers"))
     folder_paths.add_model_folder_path("torch_deepdanbooru", str(models / "torch_deepdanbooru"))
+    folder_paths.add_model_folder_path("captioners", str(models / "captioners"))
     folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
     folder_paths.add_model_folder_path("face_detectors", str(models / "face_detectors"))
     for kind, folder in _epoch_folders(runs_root()):
@@ -73,6 +74,11 @@ def tagger_roots() -> list[Path]:
     """Where taggers lie: models/wd_taggers, the folder of the WD14 Tagger pack, and A1111's for DeepDanbooru."""
     own, of_a1111 = (map(Path, folder_paths.get_folder_paths(key)) for key in ("wd_taggers", "torch_deepdanbooru"))
     return [*own, Path(folder_paths.models_dir) / "wd14_tagger", *of_a1111]
+
+
+def captioner_roots() -> list[Path]:
+    """Where captioners lie: models/captioners, and models/LLM, where other packs keep Florence-2."""
+    return [*map(Path, folder_paths.get_folder_paths("captioners")), Path(folder_paths.models_dir) / "LLM"]
 
 
 def lexicon_files() -> dict[str, Path]:

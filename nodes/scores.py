@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..tagger.categories import category_name
 from ..tagger.select import Mode, ScoredTag, combine
+from ..tagger.sentences import add_tags, is_prose
 from ..tagger.tags import match_key
 from ..trainer.types import Sample, TagScore
 
@@ -38,5 +39,9 @@ def with_scored_tags(sample: Sample, new: Sequence[ScoredTag], mode: Mode) -> Sa
     fresh = tuple(TagScore(one.tag, category_name(one.category), one.score) for one in new)
     keys = {match_key(one.tag) for one in fresh}
     kept = () if mode == "overwrite" else tuple(one for one in sample.tag_scores if match_key(one.tag) not in keys)
-    tagged = sample.with_tags(combine(sample.tags, [one.tag for one in new], mode))
+    names = [one.tag for one in new]
+    if mode in ("prepend", "append") and sample.caption and is_prose(sample.caption):
+        tagged = replace(sample, caption=add_tags(sample.caption, names, mode))
+    else:
+        tagged = sample.with_tags(combine(sample.tags, names, mode))
     return replace(tagged, tag_scores=(*fresh, *kept))

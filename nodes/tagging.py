@@ -44,8 +44,8 @@ class AutoTag(io.ComfyNode):
             node_id="AthanorAutoTag",
             display_name="Auto Tag",
             category="Athanor/dataset",
-            description="Writes tags for each image with a tagger: WD14 (v2, v3), cl_tagger, PixAI, Camie, JoyTag or Z3D, from a folder of models/wd_taggers.",
-            search_aliases=["WD14", "tagger", "caption", "danbooru"],
+            description="Writes tags for each image with a tagger: WD14 (v2, v3), cl_tagger, PixAI, Camie, JoyTag, Z3D or DeepDanbooru, from a folder of models/wd_taggers.",
+            search_aliases=["WD14", "tagger", "caption", "danbooru", "DeepDanbooru", "deepbooru"],
             inputs=[
                 DatasetWire.Input("dataset", tooltip="The images to tag."),
                 io.Combo.Input(
@@ -98,7 +98,7 @@ class AutoTag(io.ComfyNode):
                     options=[_AS_SET, _OWN],
                     default=_AS_SET,
                     optional=True,
-                    tooltip="The tagger's own: the thresholds that its makers recommend, for each kind of tag that is not left out with 1.",
+                    tooltip="The tagger's own: the thresholds that its makers recommend, for each kind of tag that is not left out with 1. Each of two taggers has its own.",
                 ),
                 io.Combo.Input(
                     "mcut",
@@ -165,7 +165,7 @@ class AutoTag(io.ComfyNode):
                     "download",
                     default=False,
                     optional=True,
-                    tooltip="Fetch a tagger that is marked as not downloaded from Hugging Face, once, into models/wd_taggers.",
+                    tooltip="Fetch a tagger that is marked as not downloaded from Hugging Face (DeepDanbooru: from GitHub), once, into models/wd_taggers.",
                 ),
             ],
             outputs=[DatasetWire.Output("dataset", display_name="dataset"), io.String.Output("report", display_name="report")],

@@ -19,17 +19,18 @@ from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
 from . import host
 
 _LIBRARIES = ("diffusers", "peft", "accelerate", "transformers", "safetensors")
+CAPTION_LIBRARIES = ("transformers", "tokenizers", "safetensors")
 _POLL_SEC = 0.1
 _STOP_WAIT_SEC = 120.0
 _LOW_DISK_BYTES = 1 << 20
 
 
-def run_worker(run: Run, node_id: str | None) -> None:
-    """Does the job of `run` in a process of its own and returns when it is done.
+def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBRARIES) -> None:
+    """Does the job of `run`, which needs `libraries`, in a process of its own and returns when it is done.
 
     Raises `host.Interrupted` after Cancel, with everything saved, and AthanorError when the worker could not finish.
     """
-    check_libraries()
+    check_libraries(libraries)
     host.free_memory()
     progress = host.Progress(node_id)
     events = _EventTail(run.folder / EVENTS_FILE)
@@ -53,13 +54,13 @@ def run_worker(run: Run, node_id: str | None) -> None:
         raise AthanorError(_failure(run, process.returncode, display.error))
 
 
-def check_libraries() -> None:
+def check_libraries(libraries: tuple[str, ...] = _LIBRARIES) -> None:
     """Raises AthanorError, with the command that helps, if a library that the worker needs is not installed."""
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None] if _interpreter() == sys.executable else []
+    missing = [name for name in libraries if importlib.util.find_spec(name) is None] if _interpreter() == sys.executable else []
     if missing:
         requirements = host.PACK / "requirements.txt"
         raise AthanorError(
-            f'Training needs {", ".join(missing)}, which {sys.executable} lacks. Install with: "{sys.executable}" -m pip install -r "{requirements}"'
+            f'{"Training" if libraries == _LIBRARIES else "Captioning"} needs {", ".join(missing)}, which {sys.executable} lacks. Install with: "{sys.executable}" -m pip install -r "{requirements}"'
         )
 
 
@@ -159,7 +160,7 @@ class _Display:
                 self.error = event["message"]
             elif kind == "start":
                 self._value, self._total = event["step"], event["total_steps"]
-            elif kind in ("step", "cell"):
+            elif kind in ("step", "cell", "caption"):
                 self._value = event["step"]
             elif kind == "phase":
                 self._value, self._total = event["done"], event["total"]

@@ -14,7 +14,7 @@ from .errors import TaggerError
 from .known import KnownTagger, RemoteFile, Site
 from .models import how_to_get
 
-_UNFINISHED = ".downloading"
+UNFINISHED = ".downloading"
 """Beside the taggers; hidden, so that it is not taken for one. What a cut-off download left there is carried on."""
 
 _POLL_SEC = 0.25
@@ -69,7 +69,7 @@ def download_tagger(known: KnownTagger, folder: Path, *, fetch: Fetch | None = N
     report = _Progress(missing, on_progress)
     for file in missing:
         try:
-            fetched = (fetch or _FETCHES[known.site])(known.repository, file.path, folder / _UNFINISHED / known.name, report.of_file)
+            fetched = (fetch or _FETCHES[known.site])(known.repository, file.path, folder / UNFINISHED / known.name, report.of_file)
             report.finish(file, fetched.stat().st_size)
             target.mkdir(parents=True, exist_ok=True)
             fetched.replace(target / file.name)
@@ -82,7 +82,7 @@ def download_tagger(known: KnownTagger, folder: Path, *, fetch: Fetch | None = N
                 f"{file.path} of {known.repository} could not be downloaded ({type(error).__name__}: {reason}). Try again, {mirror}or get the"
                 f" files in another way. {how_to_get(known, folder)}"
             ) from error
-    _remove_unfinished(folder / _UNFINISHED / known.name)
+    _remove_unfinished(folder / UNFINISHED / known.name)
     return target
 
 
@@ -106,24 +106,25 @@ class _Progress:
 
 def _fetch(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Path:
     """By huggingface_hub."""
-    return _in_child(_CHILD, (repository, path, str(folder)), folder, on_bytes) / path
+    return fetch_in_child(_CHILD, (repository, path, str(folder)), folder, on_bytes) / path
 
 
 def _fetch_release(repository: str, path: str, folder: Path, on_bytes: OnProgress) -> Path:
     """From GitHub."""
     file = folder / path.rsplit("/", 1)[-1]
-    _in_child(_RELEASE_CHILD, (f"{_GITHUB}/{repository}/{path}", str(file)), folder, on_bytes)
+    fetch_in_child(_RELEASE_CHILD, (f"{_GITHUB}/{repository}/{path}", str(file)), folder, on_bytes)
     return file
 
 
 _FETCHES: dict[Site, Fetch] = {"Hugging Face": _fetch, "GitHub": _fetch_release}
 
 
-def _in_child(code: str, arguments: tuple[str, ...], folder: Path, on_bytes: OnProgress) -> Path:
+def fetch_in_child(code: str, arguments: tuple[str, ...], folder: Path, on_bytes: OnProgress, count: Callable[[Path], int] | None = None) -> Path:
     """Fetches into `folder` in a process of its own, which can be ended at any moment, even while the network hangs.
 
-    Its first line on stdout is the size in bytes.
+    Its first line on stdout is the size in bytes; `count` tells how many have arrived in the folder.
     """
+    counted = count or _growing_bytes
     folder.mkdir(parents=True, exist_ok=True)
     said, complained = folder / "said.log", folder / "complained.log"
     with said.open("wb") as out, complained.open("wb") as err:
@@ -132,7 +133,7 @@ def _in_child(code: str, arguments: tuple[str, ...], folder: Path, on_bytes: OnP
         while child.poll() is None:
             time.sleep(_POLL_SEC)
             sizes = said.read_text(encoding="utf-8", errors="replace").split("\n")
-            on_bytes(_growing_bytes(folder), int(sizes[0]) if len(sizes) > 1 and sizes[0].isdecimal() else 0)
+            on_bytes(counted(folder), int(sizes[0]) if len(sizes) > 1 and sizes[0].isdecimal() else 0)
     finally:
         if child.poll() is None:
             child.kill()

@@ -56,8 +56,7 @@ class ScoreCache:
 
     def key(self, path: Path) -> str:
         """Of the content of the image file. Raises OSError."""
-        stat = path.stat()
-        return _content_key(str(path), stat.st_size, stat.st_mtime_ns)
+        return content_key(path)
 
     def read(self, key: str) -> np.ndarray | None:
         try:
@@ -90,6 +89,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         _log.debug("left behind: %s", path)
+
+
+def content_key(path: Path) -> str:
+    """Of the content of a file, 40 hexadecimal digits: renamed and copied images have the same. Raises OSError."""
+    stat = path.stat()
+    return _content_key(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=1 << 17)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from .errors import AthanorError
 from .settings import (
     AdapterSettings,
+    CaptioningSettings,
     CaptionSettings,
     DataSettings,
     EmbeddingSettings,
@@ -75,7 +76,24 @@ class CompareJob:
     kind: Literal["compare"] = "compare"
 
 
-Job = TrainJob | CompareJob
+@dataclass(frozen=True)
+class CaptionJob:
+    """Sentences about pictures, written by the worker: each text into the run directory as soon as it is there."""
+
+    captioner: str
+    """A name of the captioner registry, like "florence2"."""
+    model: str
+    """The folder of the model."""
+    pictures: tuple[tuple[str, str], ...]
+    """For each the name under which its text is kept, and its absolute path."""
+    settings: CaptioningSettings
+    batch_size: int = 1
+    kind: Literal["captions"] = "captions"
+
+
+Job = TrainJob | CompareJob | CaptionJob
+_KINDS: dict[str, type[TrainJob] | type[CompareJob] | type[CaptionJob]] = {"compare": CompareJob, "captions": CaptionJob}
+"""By the job's `kind`; all others are trainings."""
 
 
 def to_json(value: Any) -> Any:
@@ -144,4 +162,4 @@ def read_job(path: Path) -> Job:
         raise AthanorError(f"The job file {path} cannot be read: {error}.") from None
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT_VERSION:
         raise AthanorError(f"{path} is not a job file of format {FORMAT_VERSION}.")
-    return from_json(CompareJob if data.get("kind") == "compare" else TrainJob, data)
+    return from_json(_KINDS.get(str(data.get("kind")), TrainJob), data)

@@ -53,7 +53,7 @@ class EventLog:
 
     kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid), phase(name, done, total),
     step(step, epoch, loss, rates, seconds), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
-    base), sample(epoch, step, file, prompt, seed), saved(epoch, step, file, sha256), state(step), cell(file),
+    base), sample(epoch, step, file, prompt, seed), saved(epoch, step, file, sha256), state(step), cell(step, file), caption(step, name),
     warning(message), error(message), done(step, stopped, peak_mib). Files are relative to the run.
     """
 
@@ -117,8 +117,8 @@ class Run:
 
     def train_job(self) -> TrainJob:
         job = self.job()
-        if isinstance(job, CompareJob):
-            raise AthanorError(f"{self.folder} holds a comparison, not a training.")
+        if not isinstance(job, TrainJob):
+            raise AthanorError(f"{self.folder} holds {'a comparison' if isinstance(job, CompareJob) else 'captions'}, not a training.")
         return job
 
     def events(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import CompareJob
+from .config import CaptionJob, CompareJob
 from .control import Control
 from .errors import AthanorError
 from .run import EventLog, Run
@@ -61,10 +61,15 @@ def _locked(run: Run, control: Control) -> None:
 
     try:
         with FileLock(run.folder / LOCK_FILE, timeout=_LOCK_WAIT_SEC):
-            if isinstance(run.job(), CompareJob):
+            job = run.job()
+            if isinstance(job, CompareJob):
                 from .compare.draw import draw_cells
 
                 draw_cells(run, control)
+            elif isinstance(job, CaptionJob):
+                from .captioning.work import write_captions
+
+                write_captions(run, job, control)
             else:
                 from .loop import train
 

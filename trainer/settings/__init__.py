@@ -2,6 +2,7 @@
 
 from .adapter import AdapterSettings
 from .bundle import Settings
+from .captioning import CaptioningSettings
 from .captions import CaptionOverrides, CaptionSettings
 from .data import DataOverrides, DataSettings
 from .embedding import EmbeddingSettings
@@ -15,6 +16,7 @@ __all__ = [
     "AdapterSettings",
     "CaptionOverrides",
     "CaptionSettings",
+    "CaptioningSettings",
     "DataOverrides",
     "DataSettings",
     "EmbeddingSettings",
