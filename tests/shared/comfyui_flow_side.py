@@ -4,7 +4,8 @@ comfyui_flow_side.py checkpoint LAYOUT OUT                      a checkpoint wit
 comfyui_flow_side.py compute LAYOUT CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of fixed inputs, in fp32, bare and with the LoRA
 comfyui_flow_side.py keys NAME OUT                              LoRA names that it knows for the model of that name in full size: name to [key, rows]
 
-LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's class, "clip_l", "clip_g", "t5xxl": sizes other than the true ones, "dtype"}.
+LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's class, "clip_l", "clip_g", "t5xxl": sizes other than the true ones,
+"dtype" of all but T5, which ComfyUI computes in the file's own and which is in fp32, "t5_tokens"}.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ def make_checkpoint(layout_file: Path, out: Path) -> None:
     from safetensors.torch import save_file
 
     layout = json.loads(layout_file.read_text(encoding="utf-8"))
-    dtype, generator, tensors = getattr(torch, layout["dtype"]), torch.Generator().manual_seed(0), {}
+    generator, tensors = torch.Generator().manual_seed(0), {}
     for key, shape in sorted(shapes(layout).items()):
+        dtype = torch.float32 if ".t5xxl." in key else getattr(torch, layout["dtype"])
         drawn = torch.randn(shape, generator=generator)
         if len(shape) < 2:
             tensors[key] = (
@@ -92,7 +94,9 @@ def make_checkpoint(layout_file: Path, out: Path) -> None:
         elif "embedding" in key or "shared" in key or "pos_embed" in key:
             tensors[key] = (drawn * 0.3).to(dtype)
         else:
-            tensors[key] = (drawn / math.sqrt(math.prod(shape[1:]))).to(dtype)
+            # T5 does not scale its attention, and a softmax of large numbers magnifies every rounding.
+            calm = 1 / 8 if key.endswith("SelfAttention.q.weight") else 1.0
+            tensors[key] = (drawn * calm / math.sqrt(math.prod(shape[1:]))).to(dtype)
     save_file(tensors, out)
 
 
@@ -117,13 +121,14 @@ def compute(layout_file: Path, checkpoint: Path, lora: Path, inputs: Path, out: 
                 weight = comfy.utils.get_attr(wearer.model, key)
                 merged = comfy.lora.calculate_weight(patches, weight.detach().float().clone(), key).flatten(1)
                 results[f"merged.{key}"] = merged @ torch.randn(merged.shape[1], generator=torch.Generator().manual_seed(merged.shape[1]))
+    tokens = {"t5xxl_min_length": layout["t5_tokens"]}
     for name, (unet, text) in {"bare": (model, clip), "lora": patched}.items():
         comfy.model_management.load_models_gpu([unet])
         guidance = {"guidance": torch.tensor([1.0])} if layout["family"] == "flux" else {}
         with torch.inference_mode():
             sigma = given["times"]
             clean = unet.model.apply_model(given["latents"], sigma, c_crossattn=given["states"], y=given["pooled"], **guidance)
-            states, pooled = text.encode_from_tokens(text.tokenize(PROMPT), return_pooled=True)
+            states, pooled = text.encode_from_tokens(text.tokenize(PROMPT, tokenizer_options=tokens), return_pooled=True)
         results |= {f"{name}.velocity": (given["latents"] - clean) / sigma.view(-1, 1, 1, 1), f"{name}.states": states, f"{name}.pooled": pooled}
     save_file({key: value.detach().float().contiguous().clone() for key, value in results.items()}, out)
     sys.stdout.write(json.dumps({"denoiser": len(patched[0].patches), "text": len(patched[1].patcher.patches)}) + "\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 _SD15_TYPES = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",), ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
 _SDXL_TYPES = ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2, ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",)
 
@@ -53,3 +55,45 @@ def sdxl() -> dict:
         )
         clips = {"text_encoder": _clip(768, 12, "quick_gelu", projected=False), "text_encoder_2": _clip(1280, 32, "gelu", projected=True)}
     return {"denoiser": unet, **clips}
+
+
+def _t5():
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(T5Config(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, vocab_size=32128, feed_forward_proj="gated-gelu"))
+
+
+def flux(guidance: bool) -> dict:
+    import torch
+    from diffusers import FluxTransformer2DModel
+
+    with torch.device("meta"):
+        denoiser = FluxTransformer2DModel(guidance_embeds=guidance)
+        return {"denoiser": denoiser, "text_encoder": _clip(768, 12, "quick_gelu", projected=False), "text_encoder_2": _t5()}
+
+
+def sd35(num_blocks: int, dual_blocks: tuple[int, ...], max_side: int) -> dict:
+    import torch
+    from diffusers import SD3Transformer2DModel
+
+    with torch.device("meta"):
+        denoiser = SD3Transformer2DModel(
+            num_layers=num_blocks,
+            num_attention_heads=num_blocks,
+            caption_projection_dim=64 * num_blocks,
+            pos_embed_max_size=max_side,
+            dual_attention_layers=dual_blocks,
+            qk_norm="rms_norm",
+        )
+        clips = {"text_encoder": _clip(768, 12, "quick_gelu", projected=False), "text_encoder_2": _clip(1280, 32, "gelu", projected=True)}
+        return {"denoiser": denoiser, **clips, "text_encoder_3": _t5()}
+
+
+MAKERS: dict[str, Callable[[], dict]] = {
+    "sd15": sd15,
+    "sdxl": sdxl,
+    "flux dev": lambda: flux(guidance=True),
+    "flux schnell": lambda: flux(guidance=False),
+    "sd35 medium": lambda: sd35(24, tuple(range(13)), 384),
+    "sd35 large": lambda: sd35(38, (), 192),
+}
