@@ -1,4 +1,4 @@
-"""Training without ComfyUI: `athanor train …` and `athanor resume RUN`. The same jobs, runs and files as from the nodes.
+"""Training without ComfyUI: `athanor train …`, `athanor resume RUN` and `athanor dataset PATH`. The same jobs, runs and files as from the nodes.
 
 Ctrl+C ends a run after its step with everything saved; a second one ends at once.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .bases import describe_base
+from .cli_dataset import add_dataset_command, read_dataset, run_dataset_command
 from .config import TrainJob
 from .control import Control
 from .dataset import assign_buckets, scan_folder, with_regularization
@@ -32,6 +33,8 @@ _SAMPLE, _CAPTION, _IMAGE = "sample-", "caption-", "image-"
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "dataset":
+            return run_dataset_command(options)
         run = Run(options.run.resolve()) if options.command == "resume" else _new_run(options)
     except AthanorError as error:
         sys.stderr.write(f"{error}\n")
@@ -53,9 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     resume = commands.add_parser("resume", help="go on with a run directory, or do the job.json in it")
     resume.add_argument("run", type=Path)
+    add_dataset_command(commands)
     train = commands.add_parser("train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     train.add_argument("--base", type=Path, required=True, help="a checkpoint file or a diffusers folder")
-    train.add_argument("--images", type=Path, required=True, help="a folder of images with their captions; 6_name subfolders repeat six times")
+    train.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder of images with their captions (6_name subfolders repeat six times), or a dataset .toml or .json",
+    )
     train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
     train.add_argument("--name", required=True, help="of the run and its files; for an embedding also its word in prompts")
     train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
@@ -107,7 +116,7 @@ def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -
 def _new_run(options: argparse.Namespace) -> Run:
     base = describe_base(options.base, options.tokenizers)
     masks = "alpha" if options.masks == Path("alpha") else options.masks
-    scanned = scan_folder(options.images, trigger=options.trigger, validation_percent=options.held_out_percent, masks=masks)
+    scanned = read_dataset(options.images, trigger=options.trigger, held_out_percent=options.held_out_percent, masks=masks)
     if options.regularization:
         scanned = with_regularization(scanned, scan_folder(options.regularization))
     side_px, step_px = options.resolution or base.native_px, base.bucket_step_px
