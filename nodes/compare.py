@@ -2,54 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer.compare.axes import parse_epochs, parse_numbers
-from ..trainer.compare.grid import GridPage, draw_grid
-from ..trainer.compare.sheet import BASELINE, Look, Sheet, plan_sheet, write_sheet_job
+from ..trainer.compare.axes import parse_epochs, parse_lines
+from ..trainer.compare.kinds import AXES
+from ..trainer.compare.pages import write_grids
+from ..trainer.compare.recipe import Recipe
+from ..trainer.compare.sheet import AxisText, Sheet, plan_sheet, write_sheet
 from ..trainer.errors import AthanorError
-from ..trainer.files import replace_atomically
-from ..trainer.milestones import commonest_bucket
 from ..trainer.run import Run
 from ..trainer.types import BaseModel
-from ..trainer.validate import check_compare_job
 from . import host
+from .comparing import Comparison, Samplers, draw_by_comfyui, draw_by_worker
 from .images import open_rgb, shown, to_comfy
 from .types import BaseModelWire, RunWire
-from .worker import run_worker
 
-_MAX_CELLS = 2000
-_MIN_CELL_PX = 160
 _PREVIEW_PX = 2048
+_OWN = "default"
+_AXIS_TIP = (
+    "What changes from {0} to {0}. epoch: all, last, best, every 2, or numbers. Numbers: 0.5, 1 or 0-1 (+0.25) or 0-1 [5]. "
+    "Names and words: with commas or one a line. prompt: one a line; empty takes the prompts above."
+)
 
 
 class XYPlotCompare(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        kinds = list(AXES.names())
         return io.Schema(
             node_id="AthanorXYPlotCompare",
             display_name="XY Plot Compare",
             category="Athanor/training",
-            description="Draws the same prompt and seed with every epoch at every strength, beside the bare base model. Each picture is kept the moment it is there: after Cancel the rest is drawn, nothing twice.",
+            description="Draws the same prompt and seed with every epoch at every strength, or along any other two or three axes, beside the bare base model. Each picture is kept the moment it is there: after Cancel the rest is drawn, nothing twice.",
             search_aliases=["XYZ plot", "grid", "compare", "epoch", "lora strength"],
             is_output_node=True,
             inputs=[
-                RunWire.Input("run", tooltip="The run whose epochs are compared, from Train LoRA."),
-                BaseModelWire.Input("base_model", tooltip="The model to draw with, from Load Base Model; another one of the same family works too."),
+                RunWire.Input("run", tooltip="The run whose epochs are compared, from a training node or Load Run."),
+                BaseModelWire.Input(
+                    "base_model",
+                    optional=True,
+                    tooltip="Draws in a process of its own with this model, from Load Base Model. Leave it out where model, clip and vae are connected.",
+                ),
                 io.String.Input(
                     "prompts",
                     default="",
                     multiline=True,
-                    tooltip="One prompt a line; each makes a grid of its own. Lines that start with # are left out.",
+                    tooltip="One prompt a line; each makes a grid of its own. Lines that start with # are left out. Empty takes the dataset's trigger.",
                 ),
                 io.String.Input("negative_prompt", default="", display_name="negative prompt", tooltip="What the pictures should not show."),
-                io.String.Input("epochs", default="all", tooltip="Rows: all, last, every 2, or numbers and ranges such as 2, 4, 6-10."),
-                io.String.Input(
-                    "strengths", default="0.6, 0.8, 1.0", tooltip="Columns: numbers and ranges, such as 0.5, 1 or 0-1 (+0.25) or 0-1 [5]."
-                ),
-                io.Boolean.Input("baseline", default=True, tooltip="A row without the LoRA, to see what it changes."),
+                io.Combo.Input("x_axis", options=kinds, default="strength", display_name="X axis", tooltip=_AXIS_TIP.format("column")),
+                io.String.Input("x_values", default="0.6, 0.8, 1.0", multiline=True, display_name="X values", tooltip="The values of the X axis."),
+                io.Combo.Input("y_axis", options=kinds, default="epoch", display_name="Y axis", tooltip=_AXIS_TIP.format("row")),
+                io.String.Input("y_values", default="all", multiline=True, display_name="Y values", tooltip="The values of the Y axis."),
+                io.Combo.Input("z_axis", options=kinds, default="none", display_name="Z axis", tooltip=_AXIS_TIP.format("page")),
+                io.String.Input("z_values", default="", multiline=True, display_name="Z values", tooltip="The values of the Z axis."),
+                io.Boolean.Input("baseline", default=True, tooltip="Also without the LoRA, to see what it changes."),
                 io.Int.Input("seed", default=1, min=0, max=2**32 - 1, control_after_generate=False, tooltip="Every picture starts from this seed."),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of each picture."),
                 io.Float.Input("guidance", default=7.0, min=0.0, max=100.0, step=0.5, tooltip="Classifier-free guidance (CFG)."),
@@ -59,105 +69,144 @@ class XYPlotCompare(io.ComfyNode):
                 io.Int.Input(
                     "height", default=0, min=0, max=4096, step=8, tooltip="Of each picture in pixels. 0: the size that most images were trained in."
                 ),
-            ],
-            outputs=[
-                io.Image.Output("grid", display_name="grid", tooltip="One picture a prompt."),
-                io.Image.Output("cells", display_name="cells", tooltip="The single pictures, row by row."),
-                io.String.Output(
-                    "chosen_epoch", display_name="chosen_epoch", tooltip="The epoch with the lowest loss on the held-out images; Save Epoch takes it."
+                io.String.Input(
+                    "epoch", default="best", advanced=True, tooltip="Which epoch is drawn where no axis is about epochs: best, last or a number."
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05, advanced=True, tooltip="Of the LoRA where no axis is about strengths."
+                ),
+                io.Combo.Input(
+                    "sampler",
+                    options=[_OWN, *host.samplers()],
+                    default=_OWN,
+                    advanced=True,
+                    tooltip="With model, clip and vae only; default is euler there, and the family's own sampler otherwise.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=[_OWN, *host.schedulers()],
+                    default=_OWN,
+                    advanced=True,
+                    tooltip="With model, clip and vae only; default is normal there.",
+                ),
+                io.Model.Input(
+                    "model", optional=True, tooltip="With clip and vae: draws by ComfyUI's own sampling, as Load LoRA and KSampler would."
+                ),
+                io.Clip.Input("clip", optional=True, tooltip="Of the same checkpoint as the model."),
+                io.Vae.Input("vae", optional=True, tooltip="Of the same checkpoint as the model."),
+                io.String.Input(
+                    "chosen",
+                    default="",
+                    optional=True,
+                    socketless=True,
+                    advanced=True,
+                    tooltip="The epoch that you chose by a look at the grid; it goes out as chosen_epoch. Empty: the one with the lowest held-out loss.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            outputs=[
+                io.Image.Output("grid", display_name="grid", tooltip="One picture a page."),
+                io.Image.Output("cells", display_name="cells", tooltip="The single pictures, row by row."),
+                io.String.Output(
+                    "chosen_epoch",
+                    display_name="chosen_epoch",
+                    tooltip="The epoch that you chose, otherwise the one with the lowest loss on the held-out images; Save Epoch takes it.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
     def execute(
         cls,
         run: Run,
-        base_model: BaseModel,
         prompts: str,
         negative_prompt: str,
-        epochs: str,
-        strengths: str,
+        x_axis: str,
+        x_values: str,
+        y_axis: str,
+        y_values: str,
+        z_axis: str,
+        z_values: str,
         baseline: bool,
         seed: int,
         steps: int,
         guidance: float,
         width: int,
         height: int,
+        epoch: str,
+        strength: float,
+        sampler: str,
+        scheduler: str,
+        base_model: BaseModel | None = None,
+        model: Any = None,
+        clip: Any = None,
+        vae: Any = None,
+        chosen: str = "",
     ) -> io.NodeOutput:
-        job = run.train_job()
-        if job.kind != "lora":
-            raise AthanorError(
-                f"{run.name} is an embedding; XY Plot Compare draws LoRAs. Write embedding:{run.name}-000001 in the prompt of a stock node to see an epoch of it."
-            )
-        if base_model.family != job.base.family:
-            raise AthanorError(
-                f"{run.name} was trained on {job.base.family}, but {base_model.name} is {base_model.family}; connect a base model of the same family."
-            )
-        lines = tuple(line for raw in prompts.splitlines() if (line := raw.strip()) and not line.startswith("#")) or (job.dataset.trigger,)
-        available = {epoch.number: epoch for epoch in run.epochs()}
-        chosen = [available[number] for number in parse_epochs(epochs, tuple(available))]
-        size_px = commonest_bucket(job.dataset.with_role("train"))
-        look = Look(negative_prompt, steps, guidance, width or size_px[0], height or size_px[1], job.train.precision)
-        sheet, sheet_job = plan_sheet(run, base_model, chosen, parse_numbers(strengths, "Strengths"), lines, seed, baseline, look)
-        if len(sheet.cells) > _MAX_CELLS:
-            raise AthanorError(
-                f"The grid would have {len(sheet.cells)} pictures; at most {_MAX_CELLS} are drawn. Compare fewer epochs, strengths or prompts."
-            )
-        check_compare_job(sheet_job)
+        axes = (AxisText(x_axis, x_values), AxisText(y_axis, y_values), AxisText(z_axis, z_values))
+        samplers = Samplers(base_model, model, clip, vae, _upstream(cls.hidden.prompt, cls.hidden.unique_id))
+        comparison = Comparison.of(run, axes, samplers, (width, height))
+        lines = parse_lines(prompts) or comparison.usual_prompts()
+        recipe = Recipe(
+            run=run.name,
+            epoch=_epoch(epoch, comparison),
+            strength_model=strength,
+            strength_text=strength,
+            prompt=lines[0] if lines else "",
+            negative_prompt=negative_prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            sampler="" if sampler == _OWN else sampler,
+            scheduler="" if scheduler == _OWN else scheduler,
+        )
+        sheet = plan_sheet(comparison.folder, recipe, axes, lines, baseline, comparison.choices(lines, negative_prompt), comparison.hashes())
+        comparison.check(sheet)
         host.raise_if_interrupted()
-        if sheet.num_finished < len(sheet.cells):
-            worker_run = write_sheet_job(sheet, sheet_job)
-            try:
-                run_worker(worker_run, cls.hidden.unique_id)
-            except host.Interrupted:
-                # What is there is worth a grid: it lies in the folder for a look.
-                _write_grids(sheet, run, seed)
-                raise
-        paths = _write_grids(sheet, run, seed)
-        cells = [
-            open_rgb(sheet.file(row, strength, prompt))
-            for prompt in sheet.prompts
-            for row in sheet.rows
-            for strength in ((0.0,) if row == BASELINE else sheet.strengths)
-        ]
+        draw = draw_by_worker if base_model is not None else draw_by_comfyui
+        failed: dict[str, str] = {}
+        try:
+            failed = draw(comparison, sheet, cls.hidden.unique_id)
+        finally:
+            # Also after Cancel: what is there is worth a grid, and lies in the folder for a look.
+            paths = write_grids(
+                sheet, f"{run.name} · seed {seed}" if "seed" not in (x_axis, y_axis, z_axis) else run.name, failed, comparison.size_px
+            )
+            write_sheet(sheet, failed)
         # The page shows a node's last preview rather than its pictures, so the last preview is the grid.
         host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
+        grids = to_comfy([open_rgb(path) for path in paths])
         best = run.best_epoch()
-        return io.NodeOutput(to_comfy([open_rgb(path) for path in paths]), to_comfy(cells), str(best.number) if best else "", ui=shown(paths))
+        picked = chosen.strip() or (str(best.number) if best else "")
+        where = sheet.folder.relative_to(host.output_folder()).as_posix()
+        return io.NodeOutput(grids, to_comfy(_cells(sheet)), picked, ui={**shown(paths), "athanor_sheet": [where]})
 
 
-def _write_grids(sheet: Sheet, run: Run, seed: int) -> list[Path]:
-    """A grid for each prompt; pictures that are not there yet leave a gap."""
-    best = run.best_epoch()
-    paths = []
-    for i, prompt in enumerate(sheet.prompts, start=1):
-        pictures = tuple(tuple(_if_there(sheet.file(row, strength, prompt)) for strength in sheet.strengths) for row in sheet.rows)
-        known = [picture for row in pictures for picture in row if picture is not None]
-        page = GridPage(
-            title=f"{run.name} · {prompt} · seed {seed}",
-            columns=tuple(f"strength {strength:g}" for strength in sheet.strengths),
-            rows=tuple(
-                "no LoRA"
-                if row == BASELINE
-                else f"epoch {row}" + (" (best)" if best and best.validation_loss is not None and row == best.number else "")
-                for row in sheet.rows
-            ),
-            pictures=pictures,
-        )
-        image = draw_grid(page, _cell_px(known[0].size if known else (256, 256)))
-        path = sheet.folder / f"grid-{i:02d}.png"
-        replace_atomically(path, lambda temporary, image=image: image.save(temporary, format="PNG"))
-        paths.append(path)
-    return paths
+def _epoch(text: str, comparison: Comparison) -> int:
+    """Of the wired run, where no axis is about epochs."""
+    epochs = comparison.epochs[comparison.run.name]
+    if text.strip().lower() == "best":
+        return epochs.usual()
+    picked = parse_epochs(text, epochs.numbers, epochs.best)
+    if len(picked) != 1:
+        raise AthanorError(f"Epoch is {text!r}; write best, last or one number, or give the Y axis to the epochs.")
+    return picked[0]
 
 
-def _cell_px(picture_px: tuple[int, int]) -> tuple[int, int]:
-    """Small pictures are shown enlarged by a whole number, so that the labels have room."""
-    times = max(1, -(-_MIN_CELL_PX // max(picture_px)))
-    return picture_px[0] * times, picture_px[1] * times
+def _cells(sheet: Sheet) -> list[Any]:
+    """Every picture once, page by page and row by row."""
+    recipes = dict.fromkeys(recipe for recipe in sheet.cells.values() if recipe is not None and sheet.path(recipe).is_file())
+    return [open_rgb(sheet.path(recipe)) for recipe in recipes]
 
 
-def _if_there(path: Path):
-    return open_rgb(path) if path.is_file() else None
+def _upstream(prompt: Mapping[str, Any] | None, node_id: str | None) -> str:
+    """What model, clip and vae come from, as text that is the same whenever they are: the nodes before them and their settings."""
+    nodes, found = prompt or {}, {}
+    waiting = [(nodes.get(node_id or "") or {}).get("inputs", {}).get(name) for name in ("model", "clip", "vae")]
+    while waiting:
+        link = waiting.pop()
+        if isinstance(link, list) and len(link) == 2 and link[0] in nodes and link[0] not in found:
+            each = nodes[link[0]]
+            found[link[0]] = [each.get("class_type"), each.get("inputs")]
+            waiting += list(each.get("inputs", {}).values())
+    return repr(sorted(found.items())) if found else ""

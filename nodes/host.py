@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import comfy.model_management
+import comfy.samplers
 import comfy.utils
 import folder_paths
 from PIL import Image
+from server import PromptServer
 
 from ..trainer.errors import AthanorError
 
@@ -100,6 +102,19 @@ def face_detector_files() -> dict[str, Path]:
         for file in sorted((Path(folder_paths.models_dir) / other).glob("*yunet*.onnx")):
             found.setdefault(file.name, file)
     return found
+
+
+def embedding_folders() -> list[Path]:
+    return [Path(folder) for folder in folder_paths.get_folder_paths("embeddings")]
+
+
+def run_names() -> list[str]:
+    """The runs of the output folder, the newest first."""
+    try:
+        folders = [entry for entry in os.scandir(runs_root()) if (Path(entry.path) / "job.json").is_file()]
+    except OSError:
+        return []
+    return [entry.name for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime, reverse=True)]
 
 
 def save_folder(kind: str) -> Path:
@@ -243,6 +258,25 @@ def free_memory() -> None:
     """Makes room for the worker: every model that ComfyUI holds on the GPU goes."""
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
+
+
+def samplers() -> list[str]:
+    return list(comfy.samplers.SAMPLER_NAMES)
+
+
+def schedulers() -> list[str]:
+    return list(comfy.samplers.SCHEDULER_NAMES)
+
+
+def checkpoint_names() -> list[str]:
+    """Checkpoints that ComfyUI's own loader takes."""
+    return list(folder_paths.get_filename_list("checkpoints"))
+
+
+def say(node_id: str | None, text: str) -> None:
+    """A line of text on the node while it works."""
+    if node_id is not None:
+        PromptServer.instance.send_progress_text(text, node_id)
 
 
 def raise_if_interrupted() -> None:

@@ -87,8 +87,7 @@ QUICKSTART = {
         (620, 1000),
         {
             "prompts": "starlet, teal, striped background, large, centered, smile\nstarlet, pink, black background, large, centered, smile",
-            "epochs": "all",
-            "strengths": "0.5, 0.75, 1.0",
+            "x_values": "0.5, 0.75, 1.0",
             "guidance": 3.0,
         },
         {"run": ("train", 0), "base_model": ("base", 0)},

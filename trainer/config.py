@@ -48,31 +48,35 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class SheetCell:
-    """One picture of a comparison: which epoch, how strong, which prompt."""
+    """One picture of a comparison."""
 
     file: str
     """Where it is saved, relative to the comparison's folder."""
-    epoch: int
-    """0 is the base without any LoRA."""
-    strength: float
+    epoch_file: str
+    """The LoRA or embedding; empty is the base alone."""
+    strength_model: float
+    strength_text: float
     prompt: str
+    negative_prompt: str
     seed: int
+    steps: int
+    guidance: float
+    label: str = ""
+    """What is written into the picture as its model."""
 
 
 @dataclass(frozen=True)
 class CompareJob:
-    """Pictures of epochs against strengths, sampled by the worker with one load of the base."""
+    """Pictures of epochs, sampled by the worker with one load of the base."""
 
     base: BaseModel
-    epochs: tuple[tuple[int, str], ...]
-    """Epoch number and file, in the order in which they are loaded."""
     cells: tuple[SheetCell, ...]
-    negative_prompt: str
-    steps: int
-    guidance: float
+    """In the order in which they are drawn."""
     width_px: int
     height_px: int
     precision: str = "fp32"
+    token: str = ""
+    """The word in the prompts that stands for the embedding, where the epochs are embeddings."""
     kind: Literal["compare"] = "compare"
 
 

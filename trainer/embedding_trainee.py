@@ -42,7 +42,7 @@ def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee
         (group,),
         export,
         caption=lambda caption, draw: embedding_prompt(settings, placeholders, caption, draw),
-        prompt=lambda prompt: _whole_word(settings.token).sub(" ".join(placeholders), prompt),
+        prompt=lambda prompt: whole_word(settings.token).sub(" ".join(placeholders), prompt),
     )
 
 
@@ -108,12 +108,19 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
 def embedding_prompt(settings: EmbeddingSettings, placeholders: Sequence[str], caption: str, draw: int) -> str:
     """The training prompt: the caption, or a template's sentence, with the embedding's name written as its placeholders."""
     if settings.templates == "captions":
-        named = caption if _whole_word(settings.token).search(caption) else ", ".join(part for part in (settings.token, caption) if part)
+        named = caption if whole_word(settings.token).search(caption) else ", ".join(part for part in (settings.token, caption) if part)
     else:
         sentences = _TEMPLATES[settings.templates]
         named = sentences[draw % len(sentences)].format(settings.token)
-    return _whole_word(settings.token).sub(" ".join(placeholders), named)
+    return whole_word(settings.token).sub(" ".join(placeholders), named)
 
 
-def _whole_word(token: str) -> re.Pattern[str]:
+def without_word(prompt: str, token: str) -> str:
+    """A prompt without the embedding's name, for pictures of the base alone."""
+    parts = [whole_word(token).sub("", part).strip() for part in prompt.split(",")]
+    return ", ".join(" ".join(part.split()) for part in parts if part)
+
+
+def whole_word(token: str) -> re.Pattern[str]:
+    """Finds the name of an embedding in a prompt, with or without `embedding:` before it."""
     return re.compile(rf"(?<![\w-])(?:embedding:)?{re.escape(token)}(?![\w-])", re.IGNORECASE)

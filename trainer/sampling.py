@@ -42,14 +42,14 @@ def draw_samples(
     return pictures
 
 
-def save_picture(path: Path, image: Image.Image, prompt: str, negative_prompt: str, steps: int, seed: int, guidance: float, model: str) -> None:
+def save_picture(
+    path: Path, image: Image.Image, prompt: str, negative_prompt: str, steps: int, seed: int, guidance: float, model: str, sampler: str = "DDIM"
+) -> None:
     """A PNG with its parameters as A1111 writes them, so that other programs can read them."""
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
-    text = (
-        f"{prompt}{negative}\nSteps: {steps}, Sampler: DDIM, CFG scale: {guidance}, Seed: {seed}, Size: {image.width}x{image.height}, Model: {model}"
-    )
-    notes.add_itxt("parameters", text)
+    facts = f"Steps: {steps}, Sampler: {sampler}, CFG scale: {guidance}, Seed: {seed}, Size: {image.width}x{image.height}, Model: {model}"
+    notes.add_itxt("parameters", f"{prompt}{negative}\n{facts}")
     replace_atomically(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=notes))

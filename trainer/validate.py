@@ -28,7 +28,8 @@ def check_train_job(job: TrainJob) -> None:
 def check_compare_job(job: CompareJob) -> None:
     """Raises InvalidJobError with every problem of `job`."""
     problems = list(base_problems(job.base))
-    problems += [f"The LoRA file {path} is not there any more; queue Train LoRA again." for _, path in job.epochs if not Path(path).is_file()]
+    files = dict.fromkeys(cell.epoch_file for cell in job.cells if cell.epoch_file)
+    problems += [f"The file {path} is not there any more; queue the training again." for path in files if not Path(path).is_file()]
     stride = 8
     if job.width_px % stride or job.height_px % stride or min(job.width_px, job.height_px) < stride:
         problems.append(f"Pictures of {job.width_px} x {job.height_px} px cannot be drawn; both sides must be multiples of {stride}.")

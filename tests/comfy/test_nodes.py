@@ -64,7 +64,7 @@ def whole_graph(server: ComfyUI, strengths: str = "0.5, 1") -> Prompt:
     prompt["bucket"]["inputs"]["dataset"] = ["edit", 0]
     prompt["captions"] = node(server, "AthanorSaveCaptions", dataset=["bucket", 0], extension=".caption", write=True)
     prompt["plot"] = node(server, "AthanorPlotLoss", run=["train", 0], log_scale=True)
-    compared = {"prompts": "subject, red toy", "epochs": "all", "strengths": strengths, "steps": 2}
+    compared = {"prompts": "subject, red toy", "x_values": strengths, "steps": 2}
     prompt["xy"] = node(server, "AthanorXYPlotCompare", run=["train", 0], base_model=["base", 0], **compared)
     prompt["save"] = node(server, "AthanorSaveEpoch", run=["train", 0], epochs=["xy", 2], filename="../my toy")
     prompt["embed"] = node(

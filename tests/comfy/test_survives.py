@@ -153,7 +153,7 @@ def test_a_worker_whose_comfyui_was_killed_saves_and_ends(start_comfyui: Callabl
 def test_cancel_in_a_comparison_keeps_what_is_drawn(server: ComfyUI):
     prompt, run = training(server, FOLDER, "compared", epochs=1), run_of(server, "compared")
     server.run(prompt, LIMIT_SEC)
-    look = {"prompts": "subject 1", "epochs": "last", "strengths": "0.1-2 [20]", "steps": 50}
+    look = {"prompts": "subject 1", "y_values": "last", "x_values": "0.1-2 [20]", "steps": 50}
     prompt["xy"] = node(server, "AthanorXYPlotCompare", run=["train", 0], base_model=["base", 0], **look)
     prompt_id = server.queue(prompt)
     wait_until(server, prompt_id, lambda: len(drawn_cells(run)) >= 3)

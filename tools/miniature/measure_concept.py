@@ -43,11 +43,11 @@ def last_epoch(run: Run) -> Epoch:
 def measure(run: Run, num: int = NUM_PROMPTS) -> dict[str, float]:
     epoch, base, prompts = last_epoch(run), run.train_job().base, fixed_prompts(num)
     cells = tuple(
-        SheetCell(f"{name}/{i:02}.png", number, strength, prompt, SEED + i)
-        for name, number, strength in (("without_lora", 0, 0.0), ("with_lora", epoch.number, 1.0))
+        SheetCell(f"{name}/{i:02}.png", file, 1.0, 1.0, prompt, "", SEED + i, STEPS, GUIDANCE)
+        for name, file in (("without_lora", ""), ("with_lora", str(epoch.path)))
         for i, prompt in enumerate(prompts)
     )
-    job = CompareJob(base, ((epoch.number, str(epoch.path)),), cells, "", STEPS, GUIDANCE, base.native_px, base.native_px)
+    job = CompareJob(base, cells, base.native_px, base.native_px)
     with tempfile.TemporaryDirectory() as temporary:
         # A comparison keeps its cache of text encodings three folders up, beside all runs.
         folder = Path(temporary) / "runs" / "measured" / "compare"

@@ -1,11 +1,13 @@
 """What people write on an axis, as values. Pure text work.
 
-The grammar is that of A1111's X/Y/Z plot: values between commas; `1-5` counts up, `1-10 (+3)` in steps of 3,
-`0-1 [5]` gives 5 values spread evenly. Steps may be negative: `1.0-0.5 (-0.25)`.
+The grammar is that of A1111's X/Y/Z plot: values between commas, quotes around one that holds a comma; `1-5` counts up,
+`1-10 (+3)` in steps of 3, `0-1 [5]` gives 5 values spread evenly. Steps may be negative: `1.0-0.5 (-0.25)`. A text of
+several lines is read line by line instead, commas and all.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 
@@ -16,15 +18,38 @@ _RANGE = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(?:\(\s*({_NUMBER})\s*
 _MAX_VALUES = 1000
 
 
+def parse_texts(text: str) -> tuple[str, ...]:
+    """The values of an axis of words: lines where there are several (those that start with # are left out), otherwise values between commas."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    if len(lines) != 1:
+        return tuple(lines)
+    values = next(csv.reader([lines[0]], skipinitialspace=True))
+    return tuple(value.strip() for value in values if value.strip())
+
+
+def parse_lines(text: str) -> tuple[str, ...]:
+    """The lines of a text, for values that hold commas; those that start with # are left out."""
+    return tuple(line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#"))
+
+
 def parse_numbers(text: str, axis: str) -> tuple[float, ...]:
     """The numbers of an axis in the order written, each once. Raises AthanorError naming `axis` and the part that is no number."""
     values: list[float] = []
-    for part in text.split(","):
+    for part in re.split(r"[,\n]", text):
         if part.strip():
             values += _expand(part, axis)
     if not values:
         raise AthanorError(f"{axis}: nothing is written there; write numbers with commas, for example 0.6, 0.8, 1.0.")
     return tuple(dict.fromkeys(values))
+
+
+def parse_whole_numbers(text: str, axis: str, minimum: int) -> tuple[int, ...]:
+    """As `parse_numbers`, for seeds and steps."""
+    values = parse_numbers(text, axis)
+    wrong = [value for value in values if value != int(value) or value < minimum]
+    if wrong:
+        raise AthanorError(f"{axis}: {wrong[0]:g} will not do; write whole numbers from {minimum} on.")
+    return tuple(int(value) for value in values)
 
 
 def _expand(part: str, axis: str) -> list[float]:
@@ -48,10 +73,10 @@ def _expand(part: str, axis: str) -> list[float]:
     return [round(first + step * i, 6) for i in range(num)]
 
 
-def parse_epochs(text: str, available: Sequence[int]) -> tuple[int, ...]:
-    """Epoch numbers: `all`, `last`, `every 2` (and always the last), or numbers and ranges as in `parse_numbers`.
+def parse_epochs(text: str, available: Sequence[int], best: int | None = None) -> tuple[int, ...]:
+    """Epoch numbers: `all`, `last`, `best`, `every 2` (and always the last), or numbers and ranges as in `parse_numbers`.
 
-    Raises AthanorError if one was not saved, telling which were.
+    Raises AthanorError if one was not saved, telling which were, or if the best is asked for and not known.
     """
     known, word = tuple(available), text.strip().lower()
     if not known:
@@ -60,6 +85,10 @@ def parse_epochs(text: str, available: Sequence[int]) -> tuple[int, ...]:
         return known
     if word == "last":
         return known[-1:]
+    if word == "best":
+        if best is None:
+            raise AthanorError("Epochs: the best cannot be told, since no image was held out; write last, all or numbers.")
+        return (best,)
     if every := re.fullmatch(r"every\s+(\d+)", word):
         stride = int(every[1])
         if stride < 1:

@@ -15,16 +15,17 @@ _MAX_LABEL_LINES, _MAX_TITLE_LINES = 4, 3
 
 @dataclass(frozen=True)
 class GridPage:
-    """What stands in one grid. `pictures[row][column]` is None where there is none (yet)."""
+    """What stands in one grid, `pictures[row][column]`."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[str, ...]
-    pictures: tuple[tuple[Image.Image | None, ...], ...]
+    pictures: tuple[tuple[Image.Image | str, ...], ...]
+    """A text stands where there is no picture, and why."""
 
 
 def draw_grid(page: GridPage, cell_px: tuple[int, int]) -> Image.Image:
-    """An RGB picture of all cells of `cell_px` (width, height) each. A missing cell says so."""
+    """An RGB picture of all cells of `cell_px` (width, height) each. A missing cell says why."""
     unit = max(13, min(cell_px) // 14)
     gap, font = max(4, unit // 3), label_font(unit, "".join((*page.columns, *page.rows)))
     title_font = label_font(round(unit * 1.1), page.title)
@@ -48,8 +49,8 @@ def draw_grid(page: GridPage, cell_px: tuple[int, int]) -> Image.Image:
         _lines(pen, lines, font, TEXT, row_label_px - gap, top + cell_px[1] // 2 - (len(lines) - 1) * line_px // 2, line_px, "rm")
         for column, picture in enumerate(page.pictures[row]):
             left = row_label_px + column * (cell_px[0] + gap)
-            if picture is None:
-                _missing(pen, font, left, top, cell_px)
+            if isinstance(picture, str):
+                _missing(pen, left, top, cell_px, picture, unit)
             else:
                 image.paste(
                     picture.convert("RGB").resize(cell_px, Image.Resampling.LANCZOS) if picture.size != cell_px else picture.convert("RGB"),
@@ -78,10 +79,10 @@ def _lines(
         pen.text((x, y + i * line_px), line, font=font, fill=colour, anchor=anchor)
 
 
-def _missing(pen: ImageDraw.ImageDraw, font: Font, left: int, top: int, cell_px: tuple[int, int]) -> None:
+def _missing(pen: ImageDraw.ImageDraw, left: int, top: int, cell_px: tuple[int, int], why: str, unit: int) -> None:
     pen.rectangle((left, top, left + cell_px[0] - 1, top + cell_px[1] - 1), fill=PANEL, outline=LINE)
-    words = "not drawn"
-    if font.getlength(words) < cell_px[0]:
-        pen.text((left + cell_px[0] // 2, top + cell_px[1] // 2), words, font=font, fill=TEXT_DIM, anchor="mm")
-    else:
-        pen.line((left, top, left + cell_px[0], top + cell_px[1]), fill=WARNING)
+    font = label_font(round(unit * 0.9), why)
+    line_px = round(unit * 1.25)
+    lines = wrapped(why, font, cell_px[0] - unit, max(1, cell_px[1] // line_px - 1))
+    middle = top + cell_px[1] // 2 - (len(lines) - 1) * line_px // 2
+    _lines(pen, lines, font, WARNING if why.startswith("failed") else TEXT_DIM, left + cell_px[0] // 2, middle, line_px, "mm")

@@ -1,93 +1,149 @@
-"""Which pictures a comparison is made of, in which order they are drawn, and where each is kept."""
+"""Which pictures a comparison is made of, and where each is kept."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from ..config import CompareJob, SheetCell
-from ..run import Epoch, Run, write_job_file
-from ..types import BaseModel
+from ..errors import AthanorError, raise_problems
+from ..files import replace_atomically
+from .kinds import AXES, Choices, no_adapter
+from .recipe import Point, Recipe, cooked, drawing_order, file_name
 
-BASELINE = 0
-"""The epoch number of the base without any LoRA."""
+SHEET_FILE = "sheet.json"
+MAX_PICTURES = 2000
 
 
 @dataclass(frozen=True)
-class Look:
-    """How every picture of a sheet is drawn."""
+class AxisText:
+    """An axis as it is written: its kind, and its values as text."""
 
-    negative_prompt: str
-    steps: int
-    guidance: float
-    width_px: int
-    height_px: int
-    precision: str
+    kind: str
+    values: str = ""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A grid of epochs (rows) against strengths (columns), one page a prompt."""
+    """Grids of rows and columns, one page for each point of the third axis and each prompt."""
 
     folder: Path
-    rows: tuple[int, ...]
-    """Epoch numbers from top to bottom; `BASELINE` first where it is wanted."""
-    strengths: tuple[float, ...]
-    prompts: tuple[str, ...]
-    cells: dict[tuple[int, float, str], SheetCell]
-    """By epoch, strength and prompt. The baseline has one cell a prompt, under strength 0."""
-
-    def cell(self, row: int, strength: float, prompt: str) -> SheetCell:
-        return self.cells[(row, 0.0 if row == BASELINE else strength, prompt)]
-
-    def file(self, row: int, strength: float, prompt: str) -> Path:
-        return self.folder / self.cell(row, strength, prompt).file
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    pages: tuple[str, ...]
+    cells: Mapping[tuple[int, int, int], Recipe | None]
+    """By page, row and column; None where a run has no such epoch."""
+    files: Mapping[Recipe, str]
+    """Relative to the folder."""
 
     @property
-    def num_finished(self) -> int:
-        return sum((self.folder / cell.file).is_file() for cell in self.cells.values())
+    def recipes(self) -> tuple[Recipe, ...]:
+        """In the order in which they are drawn."""
+        return tuple(self.files)
+
+    def path(self, recipe: Recipe) -> Path:
+        return self.folder / self.files[recipe]
+
+    def picture(self, page: int, row: int, column: int) -> Path | None:
+        recipe = self.cells[page, row, column]
+        return self.path(recipe) if recipe is not None else None
+
+    def missing(self) -> tuple[Recipe, ...]:
+        """What is not drawn yet."""
+        return tuple(recipe for recipe in self.recipes if not self.path(recipe).is_file())
 
 
 def plan_sheet(
-    run: Run, base: BaseModel, epochs: Sequence[Epoch], strengths: Sequence[float], prompts: Sequence[str], seed: int, baseline: bool, look: Look
-) -> tuple[Sheet, CompareJob]:
-    """The sheet and the worker's job for it. The costliest change, loading an epoch, is outermost.
+    folder: Path,
+    base: Recipe,
+    axes: tuple[AxisText, AxisText, AxisText],
+    prompts: Sequence[str],
+    baseline: bool,
+    choices: Choices,
+    epoch_hashes: Mapping[tuple[str, int], str],
+) -> Sheet:
+    """The sheet of the axes X, Y and Z. `epoch_hashes` tells the content of each saved epoch, by run and number.
 
-    A cell's file name tells what it shows, so a sheet with more epochs or strengths finds the pictures that are there.
+    Each prompt makes pages of its own, unless an axis is about prompts; such an axis takes them where nothing is written for it.
+    Raises InvalidJobError with every problem of the axes.
     """
-    settings = [base.fingerprint, look.negative_prompt, look.steps, look.guidance, look.width_px, look.height_px, look.precision]
-    folder = run.folder / "compare" / _digest(settings)[:12]
-    rows = ([BASELINE] if baseline else []) + [epoch.number for epoch in epochs]
-    hashes = {epoch.number: epoch.sha256 for epoch in epochs}
-    cells = {}
-    for row in rows:
-        for strength in (0.0,) if row == BASELINE else tuple(strengths):
-            for prompt in prompts:
-                digest = _digest([hashes.get(row, ""), prompt, seed])[:8]
-                file = f"cells/e{row:06d}_s{strength:g}_{digest}.png"
-                cells[(row, strength, prompt)] = SheetCell(file, row, strength, prompt, seed)
-    job = CompareJob(
-        base=base,
-        epochs=tuple((epoch.number, str(epoch.path)) for epoch in epochs),
-        cells=tuple(cells.values()),
-        negative_prompt=look.negative_prompt,
-        steps=look.steps,
-        guidance=look.guidance,
-        width_px=look.width_px,
-        height_px=look.height_px,
-        precision=look.precision,
-    )
-    return Sheet(folder, tuple(rows), tuple(strengths), tuple(prompts), cells), job
+    points = _points(axes, prompts, choices)
+    kinds = [axis.kind for axis in axes]
+    if "epoch" in kinds and "run" in kinds:
+        runs = kinds.index("run")
+        points[runs] = [
+            dataclasses.replace(point, changes=tuple(change for change in point.changes if change[0] != "epoch")) for point in points[runs]
+        ]
+    if baseline:
+        _add_baseline(points, kinds, base, choices)
+    x, y, z = points
+    prompt_points = [Point("")] if "prompt" in kinds else [Point(prompt, (("prompt", prompt),)) for prompt in prompts]
+    pages = list(product(z, prompt_points))
+    cells: dict[tuple[int, int, int], Recipe | None] = {}
+    for (p, page), (r, row), (c, column) in product(enumerate(pages), enumerate(y), enumerate(x)):
+        recipe = cooked(base, (*reversed(page), row, column))
+        there = recipe.epoch == 0 or (recipe.run, recipe.epoch) in epoch_hashes
+        cells[p, r, c] = recipe if there else None
+    ordered = drawing_order([recipe for recipe in cells.values() if recipe is not None])
+    if len(ordered) > MAX_PICTURES:
+        raise AthanorError(f"The comparison would have {len(ordered)} pictures; at most {MAX_PICTURES} are drawn. Write fewer values on the axes.")
+    files = {recipe: f"cells/{file_name(recipe, epoch_hashes.get((recipe.run, recipe.epoch), ''))}" for recipe in ordered}
+    labels = tuple(tuple(point.label for point in axis) for axis in (x, y))
+    titles = tuple(" · ".join(point.label for point in page if point.label) for page in pages)
+    return Sheet(folder, *labels, titles, cells, files)
 
 
-def write_sheet_job(sheet: Sheet, job: CompareJob) -> Run:
-    """The directory that the worker is started on."""
-    write_job_file(sheet.folder, job)
-    return Run(sheet.folder)
+def _points(axes: Sequence[AxisText], prompts: Sequence[str], choices: Choices) -> list[list[Point]]:
+    problems, points = [], []
+    for name, axis in zip("XYZ", axes, strict=True):
+        text = axis.values
+        if axis.kind == "prompt" and not text.strip():
+            text = "\n".join(prompts)
+        try:
+            points.append(list(AXES[axis.kind](text, choices)))
+        except AthanorError as error:
+            problems.append(f"{name} axis: {error}")
+    used = [axis.kind for axis in axes if axis.kind != "none"]
+    problems += [f"Two axes are about {kind}; choose another for one of them." for kind in dict.fromkeys(used) if used.count(kind) > 1]
+    raise_problems(problems)
+    return points
 
 
-def _digest(values: object) -> str:
-    return hashlib.sha256(json.dumps(values, ensure_ascii=False).encode("utf-8")).hexdigest()
+def _add_baseline(points: list[list[Point]], kinds: Sequence[str], base: Recipe, choices: Choices) -> None:
+    """The base alone, as the first point of the axis that picks epochs; otherwise of the first axis that is free."""
+    bare = no_adapter(choices)
+    for kind in ("epoch", "run"):
+        if kind in kinds:
+            points[kinds.index(kind)].insert(0, bare)
+            return
+    free = next((i for i in (1, 0, 2) if kinds[i] == "none"), None)
+    if free is not None:
+        points[free] = [bare, Point(f"epoch {base.epoch}", (("epoch", base.epoch),))]
+
+
+def write_sheet(sheet: Sheet, failed: Mapping[str, str]) -> None:
+    """The sheet as data, for the page's viewer: labels, and each cell's file and recipe. `failed` tells by file why a picture is missing."""
+    recipes = list(sheet.files)
+    index = {recipe: i for i, recipe in enumerate(recipes)}
+    data = {
+        "columns": sheet.columns,
+        "rows": sheet.rows,
+        "pages": sheet.pages,
+        "cells": [
+            [[index.get(sheet.cells[p, r, c]) for c in range(len(sheet.columns))] for r in range(len(sheet.rows))]  # type: ignore[arg-type]
+            for p in range(len(sheet.pages))
+        ],
+        "pictures": [{"file": sheet.files[recipe], **dataclasses.asdict(recipe), "failed": failed.get(sheet.files[recipe])} for recipe in recipes],
+    }
+    text = json.dumps(data, ensure_ascii=False)
+    replace_atomically(sheet.folder / SHEET_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def sheet_folder(run_folder: Path, look: Sequence[object]) -> Path:
+    """Comparisons that draw alike, by the same model in the same size, share a folder and so their pictures."""
+    digest = hashlib.sha256(json.dumps(list(look), ensure_ascii=False).encode("utf-8")).hexdigest()
+    return run_folder / "compare" / digest[:12]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from athanor.trainer.compare.axes import parse_epochs, parse_numbers
+from athanor.trainer.compare.axes import parse_epochs, parse_lines, parse_numbers, parse_texts, parse_whole_numbers
 from athanor.trainer.errors import AthanorError
 
 
@@ -47,3 +47,19 @@ def test_an_epoch_that_was_not_saved_is_named_with_those_that_were():
         parse_epochs("all", ())
     with pytest.raises(AthanorError, match="every 0"):
         parse_epochs("every 0", (1,))
+
+
+def test_words_come_with_commas_quotes_or_one_a_line():
+    assert parse_texts('red, "a, b" , blue') == ("red", "a, b", "blue")
+    assert parse_texts("a, b\n# left out\nc\n") == ("a, b", "c")
+    assert parse_texts("  ") == ()
+    assert parse_lines("1girl, solo\n\n#no\n 1boy ") == ("1girl, solo", "1boy")
+
+
+def test_whole_numbers_and_the_best_epoch():
+    assert parse_whole_numbers("1-3, 20", "Seeds", 0) == (1, 2, 3, 20)
+    with pytest.raises(AthanorError, match=r"Steps: 0\.5 will not do; write whole numbers from 1 on"):
+        parse_whole_numbers("0.5", "Steps", 1)
+    assert parse_epochs("best", (2, 4), best=2) == (2,)
+    with pytest.raises(AthanorError, match="the best cannot be told"):
+        parse_epochs("best", (2, 4))

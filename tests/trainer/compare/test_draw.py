@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageChops
+from safetensors.torch import save_file
 
 from athanor.trainer.compare.draw import draw_cells
-from athanor.trainer.compare.sheet import BASELINE, Look, Sheet, plan_sheet, write_sheet_job
-from athanor.trainer.config import TrainJob
+from athanor.trainer.config import CompareJob, SheetCell, TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import AdapterSettings, SampleSettings, TrainSettings
+from athanor.trainer.run import Run, open_run, write_job_file
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, TrainSettings
 
 PROMPTS = ("subject 1", "subject 2")
 
@@ -29,17 +32,39 @@ def run(tmp_path_factory, base, dataset) -> Run:
     return run
 
 
-def plan(run: Run, strengths=(0.5, 1.0), prompts=PROMPTS[:1], seed=9, epochs=None):
+@dataclass(frozen=True)
+class Drawn:
+    """A small comparison as the worker sees it."""
+
+    folder: Run
+    files: dict[tuple[int, float, str], Path]
+
+    def file(self, epoch: int, strength: float, prompt: str) -> Path:
+        return self.files[epoch, strength if epoch else 0.0, prompt]
+
+
+def plan(run: Run, strengths=(0.5, 1.0), prompts=PROMPTS[:1], seed=9, epochs=None) -> Drawn:
+    """Every epoch at every strength and the base alone, in a run directory for the worker."""
     with Image.open(run.samples()[0].path) as picture:
         width, height = picture.size
-    job = run.train_job()
-    return plan_sheet(run, job.base, epochs or run.epochs(), strengths, prompts, seed, True, Look("no", 3, 4.0, width, height, "fp32"))
+    epochs, cells = run.epochs() if epochs is None else epochs, {}
+    for epoch in (None, *epochs):
+        for strength in strengths if epoch else (0.0,):
+            for prompt in prompts:
+                number = epoch.number if epoch else 0
+                file = f"cells/{number}_{strength:g}_{prompt}_{seed}.png"
+                label = f"base, epoch {number} at {strength:g}"
+                cell = SheetCell(file, str(epoch.path) if epoch else "", strength, strength, prompt, "no", seed, 3, 4.0, label)
+                cells[number, strength, prompt] = cell
+    folder = run.folder / "compare" / "small"
+    write_job_file(folder, CompareJob(run.train_job().base, tuple(cells.values()), width, height, "fp32"))
+    return Drawn(Run(folder), {key: folder / cell.file for key, cell in cells.items()})
 
 
-def drawn(run: Run, **changes) -> Sheet:
-    sheet, job = plan(run, **changes)
-    draw_cells(write_sheet_job(sheet, job), Control())
-    return sheet
+def drawn(run: Run, **changes) -> Drawn:
+    planned = plan(run, **changes)
+    draw_cells(planned.folder, Control())
+    return planned
 
 
 def difference(first, second) -> int:
@@ -59,18 +84,18 @@ def test_a_cell_at_full_strength_is_the_picture_that_the_training_drew(run):
 
 def test_strength_0_is_the_base_alone(run):
     sheet = drawn(run, strengths=(0.0, 1.0))
-    baseline = sheet.file(BASELINE, 1.0, PROMPTS[0])
+    baseline = sheet.file(0, 1.0, PROMPTS[0])
     assert difference(sheet.file(2, 0.0, PROMPTS[0]), baseline) == 0
     assert difference(sheet.file(2, 1.0, PROMPTS[0]), baseline) > 1
 
 
 def test_only_what_is_missing_is_drawn_and_a_larger_sheet_takes_over_what_is_there(run):
     sheet = drawn(run, prompts=PROMPTS)
-    written = {path: path.stat().st_mtime_ns for path in sheet.folder.rglob("*.png")}
+    written = {path: path.stat().st_mtime_ns for path in sheet.files.values()}
     sheet.file(2, 0.5, PROMPTS[1]).unlink()
     larger = drawn(run, prompts=PROMPTS, strengths=(0.5, 0.75, 1.0))
-    assert larger.folder == sheet.folder and larger.num_finished == len(larger.cells) == 2 * (1 + 2 * 3)
-    changed = {path for path in larger.folder.rglob("*.png") if written.get(path) != path.stat().st_mtime_ns}
+    assert len(larger.files) == 2 * (1 + 2 * 3)
+    changed = {path for path in larger.files.values() if written.get(path) != path.stat().st_mtime_ns}
     assert changed == {sheet.file(2, 0.5, PROMPTS[1]), *(larger.file(epoch, 0.75, prompt) for epoch in (1, 2) for prompt in PROMPTS)}
 
 
@@ -83,11 +108,10 @@ def test_a_stop_keeps_the_cells_that_are_done(run):
             self.looks -= 1
             return self.looks < 0
 
-    sheet, job = plan(run, seed=77)
-    worker_run = write_sheet_job(sheet, job)
-    draw_cells(worker_run, StopAtOnce())
-    assert sheet.num_finished == 1
-    done = worker_run.events()[-1]
+    planned = plan(run, seed=77)
+    draw_cells(planned.folder, StopAtOnce())
+    assert sum(path.is_file() for path in planned.files.values()) == 1
+    done = planned.folder.events()[-1]
     assert done["event"] == "done" and done["stopped"] and done["step"] == 1
 
 
@@ -100,6 +124,56 @@ def test_a_cell_tells_its_parameters(run):
 
 def test_an_epoch_that_is_gone_is_told_before_anything_loads(run):
     gone = dataclasses.replace(run.epochs()[0], path=run.folder / "epochs" / "gone.safetensors")
-    sheet, job = plan(run, epochs=(gone,), seed=5)
-    with pytest.raises(AthanorError, match=r"The LoRA file .*gone\.safetensors is not there any more"):
-        draw_cells(write_sheet_job(sheet, job), Control())
+    planned = plan(run, epochs=(gone,), seed=5)
+    with pytest.raises(AthanorError, match=r"The file .*gone\.safetensors is not there any more"):
+        draw_cells(planned.folder, Control())
+
+
+def test_the_strengths_of_model_and_text_encoder_are_told_apart(run):
+    planned = plan(run, strengths=(1.0,))
+    job = planned.folder.job()
+    assert isinstance(job, CompareJob)
+    whole = next(cell for cell in job.cells if cell.epoch_file.endswith("000002.safetensors"))
+    cells = [
+        dataclasses.replace(whole, file=f"apart/{m:g}-{t:g}.png", strength_model=m, strength_text=t) for m, t in ((1, 1), (1, 0), (0, 1), (0, 0))
+    ]
+    write_job_file(planned.folder.folder, dataclasses.replace(job, cells=tuple(cells)))
+    draw_cells(planned.folder, Control())
+    paths = [planned.folder.folder / cell.file for cell in cells]
+    assert all(difference(paths[i], paths[j]) > 0 for i in range(4) for j in range(i))
+    assert difference(paths[3], drawn(run).file(0, 0.0, PROMPTS[0])) == 0
+
+
+def test_a_picture_that_fails_is_told_and_the_others_are_drawn(run):
+    planned = plan(run, strengths=(1.0,), seed=31)
+    job = planned.folder.job()
+    broken = planned.folder.folder / "broken.safetensors"
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(3, 2)}, broken)
+    last = dataclasses.replace(job.cells[-1], file="cells/broken.png", epoch_file=str(broken))
+    write_job_file(planned.folder.folder, dataclasses.replace(job, cells=(*job.cells, last)))
+    draw_cells(planned.folder, Control())
+    events = planned.folder.events()
+    assert [event["file"] for event in events if event["event"] == "cell_failed"] == ["cells/broken.png"]
+    assert all(path.is_file() for path in planned.files.values())
+
+
+def test_epochs_of_an_embedding_are_drawn_where_its_name_stands(tmp_path, base, dataset):
+    settings = TrainSettings(epochs=2, batch_size=2, rate=0.0, text_encoder_rate=0.5, precision="fp32", save_precision="fp32")
+    embedding = EmbeddingSettings(token="thing", num_vectors=2)
+    samples = SampleSettings(prompts="a red thing", negative_prompt="no", steps=3, guidance=4.0, seed=9)
+    job = TrainJob("thing", base, dataset, kind="embedding", embedding=embedding, train=settings, samples=samples)
+    run = open_run(tmp_path, job)
+    train(run, Control())
+    pictures = run.samples()
+    with Image.open(pictures[0].path) as picture:
+        width, height = picture.size
+    folder = run.folder / "compare" / "small"
+    files = [*(str(epoch.path) for epoch in run.epochs()), ""]
+    cells = [SheetCell(f"{i}.png", file, 1.0, 1.0, "a red embedding:thing", "no", 9, 3, 4.0) for i, file in enumerate(files)]
+    cells.append(SheetCell("bare.png", "", 1.0, 1.0, "a red", "no", 9, 3, 4.0))
+    write_job_file(folder, CompareJob(base, tuple(cells), width, height, "fp32", token="thing"))
+    draw_cells(Run(folder), Control())
+    for i, picture in enumerate(pictures):
+        assert difference(folder / f"{i}.png", picture.path) <= 1, "as the training drew it"
+    assert difference(folder / "0.png", folder / "1.png") > 1
+    assert difference(folder / "2.png", folder / "bare.png") == 0

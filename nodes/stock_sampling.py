@@ -1,0 +1,107 @@
+"""Pictures by ComfyUI's own sampling: what Load LoRA, CLIP Text Encode, KSampler and VAE Decode give for the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfy.utils
+from PIL import Image
+
+import nodes as stock
+
+from ..trainer.compare.recipe import BASELINE, Recipe
+from ..trainer.embedding_trainee import whole_word, without_word
+from ..trainer.errors import AthanorError
+from . import host
+
+DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "euler", "normal"
+
+
+class StockPainter:
+    """Applies each epoch once and encodes each prompt once, as long as pictures come in `drawing_order`."""
+
+    def __init__(self, model: Any, clip: Any, vae: Any, epoch_files: Mapping[tuple[str, int], Path], size_px: tuple[int, int], token: str):
+        """`epoch_files` by run and epoch number. `token` is the embedding's word in the prompts; empty for LoRAs."""
+        self._wired = (model, clip, vae)
+        self._files, self._size_px, self._token = epoch_files, size_px, token
+        self._checkpoint, self._base = "", self._wired
+        self._lora_file: Path | None = None
+        self._lora: Mapping[str, Any] = {}
+        self._worn_as: tuple[object, ...] | None = None
+        self._worn: tuple[Any, Any] = (model, clip)
+        self._encoded: dict[str, Any] = {}
+        self._encoded_bare: dict[str, Any] = {}
+
+    def paint(self, recipe: Recipe) -> Image.Image:
+        import numpy
+
+        self._load(recipe.checkpoint)
+        model, clip = self._wear(recipe)
+        positive, negative = (self._encode(clip, self._text(recipe, text)) for text in (recipe.prompt, recipe.negative_prompt))
+        width_px, height_px = self._size_px
+        (empty,) = stock.EmptyLatentImage().generate(width_px, height_px, 1)
+        sampler, scheduler = recipe.sampler or DEFAULT_SAMPLER, recipe.scheduler or DEFAULT_SCHEDULER
+        (latent,) = stock.common_ksampler(model, recipe.seed, recipe.steps, recipe.guidance, sampler, scheduler, positive, negative, empty)
+        (pixels,) = stock.VAEDecode().decode(self._base[2], latent)
+        return Image.fromarray(numpy.clip(255.0 * pixels[0].cpu().numpy(), 0, 255).astype(numpy.uint8))
+
+    def _load(self, checkpoint: str) -> None:
+        if checkpoint == self._checkpoint:
+            return
+        if checkpoint:
+            path, embeddings = host.base_model_path(checkpoint), list(map(str, host.embedding_folders()))
+            self._base = comfy.sd.load_checkpoint_guess_config(str(path), output_vae=True, output_clip=True, embedding_directory=embeddings)[:3]
+        else:
+            self._base = self._wired
+        self._checkpoint, self._worn_as = checkpoint, None
+        self._encoded_bare.clear()
+
+    def _wear(self, recipe: Recipe) -> tuple[Any, Any]:
+        wanted = (recipe.run, recipe.epoch, recipe.strength_model, recipe.strength_text)
+        if wanted != self._worn_as:
+            model, clip, _ = self._base
+            if recipe.epoch != BASELINE and not self._token:
+                model, clip = comfy.sd.load_lora_for_models(model, clip, self._tensors(recipe), recipe.strength_model, recipe.strength_text)
+            self._worn, self._worn_as = (model, clip), wanted
+            # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
+            self._encoded = {} if self._changes_text(clip, recipe.strength_text) else self._encoded_bare
+        return self._worn
+
+    def _changes_text(self, clip: Any, strength: float) -> bool:
+        return strength != 0 and len(clip.patcher.patches) != len(self._base[1].patcher.patches)
+
+    def _tensors(self, recipe: Recipe) -> Mapping[str, Any]:
+        file = self._files[recipe.run, recipe.epoch]
+        if file != self._lora_file:
+            self._lora, self._lora_file = comfy.utils.load_torch_file(str(file), safe_load=True), file
+        return self._lora
+
+    def _text(self, recipe: Recipe, text: str) -> str:
+        if not self._token:
+            return text
+        if recipe.epoch == BASELINE:
+            return without_word(text, self._token)
+        return whole_word(self._token).sub(f"embedding:{embedding_name(self._files[recipe.run, recipe.epoch])}", text)
+
+    def _encode(self, clip: Any, text: str) -> Any:
+        if text not in self._encoded:
+            (self._encoded[text],) = stock.CLIPTextEncode().encode(clip, text)
+        return self._encoded[text]
+
+
+def embedding_name(file: Path) -> str:
+    """What is written behind `embedding:` for a file. Raises AthanorError if it lies in no folder of embeddings."""
+    for root in host.embedding_folders():
+        if host.is_within(file, root):
+            return file.resolve().relative_to(root.resolve()).with_suffix("").as_posix()
+    raise AthanorError(f"{file} lies in no folder of embeddings that ComfyUI knows; put it into models/embeddings.")
+
+
+def check_wires(model: Any, clip: Any, vae: Any) -> None:
+    """Raises AthanorError naming what of the three is not connected."""
+    missing = [name for name, wire in (("model", model), ("clip", clip), ("vae", vae)) if wire is None]
+    if missing:
+        raise AthanorError(f"Connect {' and '.join(missing)} as well: ComfyUI's own sampling needs model, clip and vae, all of one checkpoint.")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from athanor.trainer.compare.kinds import AXES, Choices, RunEpochs
+from athanor.trainer.compare.recipe import Recipe
+from athanor.trainer.compare.sheet import AxisText, Sheet, plan_sheet, write_sheet
+from athanor.trainer.errors import AthanorError, InvalidJobError
+
+ONE_RUN = Choices({"r": RunEpochs((1, 2, 3), 2)}, ("other.safetensors",), ("euler", "ddim"), ("normal",), "a cat, sitting\nbad")
+TWO_RUNS = dataclasses.replace(ONE_RUN, runs={"r": RunEpochs((1, 2, 3), 2), "s": RunEpochs((2, 4), None)})
+BASE = Recipe(run="r", epoch=2, prompt="a cat, sitting", negative_prompt="bad")
+NONE = AxisText("none")
+
+
+def plan(x: AxisText = NONE, y: AxisText = NONE, z: AxisText = NONE, prompts=("a cat, sitting",), baseline=False, choices=ONE_RUN) -> Sheet:
+    hashes = {(name, number): f"{name}{number}" for name, run in choices.runs.items() for number in run.numbers}
+    return plan_sheet(Path("sheet"), BASE, (x, y, z), prompts, baseline, choices, hashes)
+
+
+def test_epochs_against_strengths_beside_the_base_alone():
+    sheet = plan(AxisText("strength", "0.5, 1"), AxisText("epoch", "all"), baseline=True)
+    assert sheet.columns == ("strength 0.5", "strength 1")
+    assert sheet.rows == ("no LoRA", "epoch 1", "epoch 2 (best)", "epoch 3")
+    assert len(sheet.recipes) == 1 + 3 * 2
+    assert sheet.picture(0, 0, 0) == sheet.picture(0, 0, 1), "strengths make no difference without a LoRA"
+    cell = sheet.cells[0, 3, 0]
+    assert cell is not None and (cell.epoch, cell.strength_model, cell.strength_text) == (3, 0.5, 0.5)
+
+
+def test_each_prompt_makes_a_page_unless_an_axis_takes_them():
+    prompts = ("a cat, sitting", "a dog, running")
+    sheet = plan(AxisText("seed", "1-3"), AxisText("epoch", "2, 3"), AxisText("steps", "5, 10"), prompts=prompts)
+    assert sheet.pages == ("5 steps · a cat, sitting", "5 steps · a dog, running", "10 steps · a cat, sitting", "10 steps · a dog, running")
+    assert len(sheet.recipes) == 3 * 2 * 4
+    cell = sheet.cells[3, 1, 2]
+    assert cell is not None and (cell.prompt, cell.steps, cell.epoch, cell.seed) == ("a dog, running", 10, 3, 3)
+    taken = plan(AxisText("prompt"), AxisText("epoch", "1"), prompts=prompts)
+    assert taken.columns == prompts and taken.pages == ("",)
+
+
+def test_search_and_replace_goes_through_the_prompts_of_every_page():
+    sheet = plan(AxisText("prompt search and replace", "cat, dog"), AxisText("epoch", "2"))
+    assert [sheet.cells[0, 0, c].prompt for c in range(2)] == ["a cat, sitting", "a dog, sitting"]
+
+
+def test_runs_stand_side_by_side_with_their_usual_epochs_or_with_those_of_an_axis():
+    sheet = plan(AxisText("run", "r, s"), baseline=True, choices=TWO_RUNS)
+    assert sheet.columns == ("no LoRA", "r", "s")
+    assert [(cell.run, cell.epoch) for cell in (sheet.cells[0, 0, c] for c in range(3))] == [("", 0), ("r", 2), ("s", 4)]
+    crossed = plan(AxisText("run", "r, s"), AxisText("epoch", "2, 4"), choices=TWO_RUNS)
+    assert crossed.cells[0, 1, 0] is None, "r has no epoch 4"
+    assert crossed.cells[0, 1, 1] == dataclasses.replace(BASE, run="s", epoch=4)
+
+
+def test_the_base_alone_finds_a_place_of_its_own_where_no_axis_is_about_epochs():
+    sheet = plan(AxisText("seed", "1, 2"), baseline=True)
+    assert sheet.rows == ("no LoRA", "epoch 2")
+
+
+def test_all_problems_of_the_axes_come_at_once():
+    with pytest.raises(InvalidJobError) as raised:
+        plan(AxisText("strength", "a"), AxisText("epoch", "9"), AxisText("sampler", "eula"))
+    assert [problem[:7] for problem in raised.value.problems] == ["X axis:", "Y axis:", "Z axis:"]
+    with pytest.raises(InvalidJobError, match="Two axes are about seed"):
+        plan(AxisText("seed", "1"), AxisText("seed", "2"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("strength", "11", "Strengths: 11 will not do; it must be from -10 to 10"),
+        ("model strength", "", "Strengths: nothing is written there"),
+        ("prompt search and replace", "horse, dog", "'horse' stands in no prompt"),
+        ("prompt search and replace", "cat", "nothing is written behind 'cat'"),
+        ("seed", "-1", "Seeds: -1 will not do"),
+        ("steps", "0", "Steps: 0 will not do"),
+        ("guidance", "200", "Guidance: 200 will not do"),
+        ("sampler", "eula", "there is no 'eula'; there are euler, ddim"),
+        ("checkpoint", "../secret", "there is no '../secret'; there are other.safetensors"),
+        ("negative prompt", "", "Negative prompts: nothing is written there"),
+    ],
+)
+def test_bad_values_are_named(kind, text, said):
+    with pytest.raises(AthanorError, match=said.replace(".", r"\.")):
+        AXES[kind](text, ONE_RUN)
+
+
+def test_an_embedding_has_no_strength():
+    with pytest.raises(AthanorError, match="an embedding has none"):
+        AXES["strength"]("1", dataclasses.replace(ONE_RUN, is_embedding=True))
+
+
+def test_too_many_pictures_are_refused():
+    with pytest.raises(AthanorError, match="would have 3000 pictures; at most 2000"):
+        plan(AxisText("seed", "1-1000"), AxisText("epoch", "all"))
+
+
+def test_the_sheet_as_data_tells_every_picture(tmp_path):
+    sheet = dataclasses.replace(plan(AxisText("strength", "0.5, 1"), AxisText("epoch", "all"), baseline=True), folder=tmp_path)
+    failed = {sheet.files[sheet.recipes[1]]: "out of memory"}
+    write_sheet(sheet, failed)
+    data = json.loads((tmp_path / "sheet.json").read_text(encoding="utf-8"))
+    assert data["rows"] == list(sheet.rows) and len(data["pictures"]) == 7
+    index = data["cells"][0][3][1]
+    assert data["pictures"][index]["epoch"] == 3 and data["pictures"][index]["strength_model"] == 1.0
+    assert [picture["failed"] for picture in data["pictures"]].count("out of memory") == 1

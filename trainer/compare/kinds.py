@@ -1,0 +1,171 @@
+"""What an axis can change: one small reader a kind, from what is written to the points of the axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import AthanorError
+from ..registry import Registry
+from .axes import parse_epochs, parse_lines, parse_numbers, parse_texts, parse_whole_numbers
+from .recipe import BASELINE, Point
+
+MAX_STRENGTH = 10.0
+
+
+@dataclass(frozen=True)
+class RunEpochs:
+    """What can be picked of a run."""
+
+    numbers: tuple[int, ...]
+    best: int | None
+    """The epoch with the lowest held-out loss; None where nothing was held out."""
+
+    def usual(self) -> int:
+        """The one to show where only one is wanted."""
+        return self.best if self.best is not None else self.numbers[-1]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the axes of one comparison can choose from."""
+
+    runs: Mapping[str, RunEpochs]
+    """By name; the first is the wired one."""
+    checkpoints: tuple[str, ...]
+    samplers: tuple[str, ...]
+    schedulers: tuple[str, ...]
+    prompt: str
+    """All prompts and the negative one, in which search and replace must find its text."""
+    is_embedding: bool = False
+
+
+AXES: Registry[Callable[[str, Choices], tuple[Point, ...]]] = Registry("axis")
+
+
+@AXES.register("none")
+def nothing(text: str, choices: Choices) -> tuple[Point, ...]:
+    return (Point(""),)
+
+
+@AXES.register("epoch")
+def epochs(text: str, choices: Choices) -> tuple[Point, ...]:
+    """Of the wired run, or of all runs where they are compared."""
+    numbers = tuple(sorted({number for run in choices.runs.values() for number in run.numbers}))
+    best = next(iter(choices.runs.values())).best if len(choices.runs) == 1 else None
+    picked = parse_epochs(text, numbers, best)
+    return tuple(Point(f"epoch {number}" + (" (best)" if number == best else ""), (("epoch", number),)) for number in picked)
+
+
+@AXES.register("strength")
+def strengths(text: str, choices: Choices) -> tuple[Point, ...]:
+    """Of the LoRA in the denoiser and in the text encoders alike."""
+    return tuple(Point(f"strength {value:g}", (("strength_model", value), ("strength_text", value))) for value in _strengths(text, choices))
+
+
+@AXES.register("model strength")
+def model_strengths(text: str, choices: Choices) -> tuple[Point, ...]:
+    return tuple(Point(f"model {value:g}", (("strength_model", value),)) for value in _strengths(text, choices))
+
+
+@AXES.register("text encoder strength")
+def text_strengths(text: str, choices: Choices) -> tuple[Point, ...]:
+    return tuple(Point(f"text encoder {value:g}", (("strength_text", value),)) for value in _strengths(text, choices))
+
+
+@AXES.register("prompt")
+def prompts(text: str, choices: Choices) -> tuple[Point, ...]:
+    """A line each: prompts are full of commas."""
+    return tuple(Point(line, (("prompt", line),)) for line in _some(parse_lines(text), "Prompts", "write one a line"))
+
+
+@AXES.register("negative prompt")
+def negative_prompts(text: str, choices: Choices) -> tuple[Point, ...]:
+    return tuple(Point(line, (("negative_prompt", line),)) for line in _some(parse_lines(text), "Negative prompts", "write one a line"))
+
+
+@AXES.register("prompt search and replace")
+def search_and_replace(text: str, choices: Choices) -> tuple[Point, ...]:
+    """The first text is looked for in the prompts, each of the others stands there instead."""
+    searched, *others = _some(parse_texts(text), "Search and replace", "write the text to look for and then what is to stand there, with commas")
+    if searched not in choices.prompt:
+        raise AthanorError(f"Search and replace: {searched!r} stands in no prompt; the first text must be one of theirs, the others replace it.")
+    if not others:
+        raise AthanorError(
+            f"Search and replace: nothing is written behind {searched!r} that could replace it; write for example {searched}, other words."
+        )
+    return tuple(Point(each, replace=(searched, each)) for each in (searched, *others))
+
+
+@AXES.register("seed")
+def seeds(text: str, choices: Choices) -> tuple[Point, ...]:
+    return tuple(Point(f"seed {value}", (("seed", value),)) for value in parse_whole_numbers(text, "Seeds", 0))
+
+
+@AXES.register("steps")
+def steps(text: str, choices: Choices) -> tuple[Point, ...]:
+    return tuple(Point(f"{value} steps", (("steps", value),)) for value in parse_whole_numbers(text, "Steps", 1))
+
+
+@AXES.register("guidance")
+def guidances(text: str, choices: Choices) -> tuple[Point, ...]:
+    """Classifier-free guidance (CFG)."""
+    values = parse_numbers(text, "Guidance")
+    wrong = [value for value in values if not 0 <= value <= 100]
+    if wrong:
+        raise AthanorError(f"Guidance: {wrong[0]:g} will not do; it must be from 0 to 100.")
+    return tuple(Point(f"CFG {value:g}", (("guidance", value),)) for value in values)
+
+
+@AXES.register("sampler")
+def samplers(text: str, choices: Choices) -> tuple[Point, ...]:
+    return _named(text, "Samplers", choices.samplers, "sampler")
+
+
+@AXES.register("scheduler")
+def schedulers(text: str, choices: Choices) -> tuple[Point, ...]:
+    return _named(text, "Schedulers", choices.schedulers, "scheduler")
+
+
+@AXES.register("checkpoint")
+def checkpoints(text: str, choices: Choices) -> tuple[Point, ...]:
+    return _named(text, "Checkpoints", choices.checkpoints, "checkpoint")
+
+
+@AXES.register("run")
+def runs(text: str, choices: Choices) -> tuple[Point, ...]:
+    """Each with its best epoch, its last where nothing was held out; an epoch axis beside it chooses others."""
+    names = _some(parse_texts(text), "Runs", "write the names of runs, with commas or one a line")
+    return tuple(Point(name, (("run", name), ("epoch", choices.runs[name].usual()))) for name in names)
+
+
+def no_adapter(choices: Choices) -> Point:
+    """The point that shows the base alone."""
+    return Point("no embedding" if choices.is_embedding else "no LoRA", (("epoch", BASELINE),))
+
+
+def _strengths(text: str, choices: Choices) -> tuple[float, ...]:
+    if choices.is_embedding:
+        raise AthanorError(
+            "Strengths: an embedding has none; in prompts its weight is written (embedding:name:0.8), which a prompt axis can compare."
+        )
+    values = parse_numbers(text, "Strengths")
+    wrong = [value for value in values if abs(value) > MAX_STRENGTH]
+    if wrong:
+        raise AthanorError(f"Strengths: {wrong[0]:g} will not do; it must be from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}.")
+    return values
+
+
+def _named(text: str, axis: str, known: Sequence[str], field: str) -> tuple[Point, ...]:
+    names = _some(parse_texts(text), axis, "write names with commas or one a line")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
+        raise AthanorError(f"{axis}: there is no {unknown[0]!r}; there are {shown or 'none here'}.")
+    return tuple(Point(name, ((field, name),)) for name in names)
+
+
+def _some(values: Sequence[str], axis: str, advice: str) -> tuple[str, ...]:
+    if not values:
+        raise AthanorError(f"{axis}: nothing is written there; {advice}.")
+    return tuple(dict.fromkeys(values))

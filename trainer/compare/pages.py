@@ -1,0 +1,73 @@
+"""A sheet as pictures: one grid a page, more where one would be too large to open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from ..files import replace_atomically
+from .grid import GridPage, draw_grid, without_common_prefix
+from .sheet import Sheet
+
+MAX_SIDE_PX = 16_384
+"""What image viewers, browsers and graphics cards open without trouble."""
+MAX_AREA_PX = 100_000_000
+_MIN_CELL_PX = 160
+_LABEL_SHARE = 1.35
+"""Room for labels and gaps, as a multiple of the pictures' own; generous."""
+_LONG_LABEL = 24
+
+
+def shown_cell_px(picture_px: tuple[int, int]) -> tuple[int, int]:
+    """Small pictures are shown enlarged by a whole number, so that the labels have room."""
+    times = max(1, -(-_MIN_CELL_PX // max(picture_px)))
+    return picture_px[0] * times, picture_px[1] * times
+
+
+def page_parts(num_columns: int, num_rows: int, cell_px: tuple[int, int]) -> list[tuple[range, range]]:
+    """Columns and rows of each grid of one page, so that none is larger than the limits."""
+    width, height = cell_px[0] * _LABEL_SHARE, cell_px[1] * _LABEL_SHARE
+    per_row = max(1, min(num_columns, int(MAX_SIDE_PX // width)))
+    per_column = max(1, min(num_rows, int(MAX_SIDE_PX // height), int(MAX_AREA_PX // (per_row * width * height))))
+    rows = [range(start, min(start + per_column, num_rows)) for start in range(0, num_rows, per_column)]
+    columns = [range(start, min(start + per_row, num_columns)) for start in range(0, num_columns, per_row)]
+    return [(across, down) for down in rows for across in columns]
+
+
+def write_grids(sheet: Sheet, title: str, failed: Mapping[str, str], picture_px: tuple[int, int]) -> list[Path]:
+    """Draws every page as it is now into the sheet's folder; pictures that are not there yet leave a gap that says so."""
+    cell_px = shown_cell_px(picture_px)
+    columns, rows = _short(sheet.columns), _short(sheet.rows)
+    paths = []
+    for page, heading in enumerate(sheet.pages):
+        for across, down in page_parts(len(columns), len(rows), cell_px):
+            grid = GridPage(
+                title=" · ".join(part for part in (title, heading) if part),
+                columns=tuple(columns[i] for i in across),
+                rows=tuple(rows[i] for i in down),
+                pictures=tuple(tuple(_picture(sheet, page, row, column, failed) for column in across) for row in down),
+            )
+            path = sheet.folder / f"grid-{len(paths) + 1:02d}.png"
+            image = draw_grid(grid, cell_px)
+            replace_atomically(path, lambda temporary, image=image: image.save(temporary, format="PNG"))
+            paths.append(path)
+    return paths
+
+
+def _short(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Prompts that begin alike lose what they share; "strength 0.5" keeps its word."""
+    return without_common_prefix(labels) if max(map(len, labels), default=0) > _LONG_LABEL else labels
+
+
+def _picture(sheet: Sheet, page: int, row: int, column: int, failed: Mapping[str, str]) -> Image.Image | str:
+    recipe = sheet.cells[page, row, column]
+    if recipe is None:
+        return "no such epoch"
+    path = sheet.path(recipe)
+    if path.is_file():
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    reason = failed.get(sheet.files[recipe])
+    return f"failed: {reason}" if reason else "not drawn"
