@@ -26,6 +26,8 @@ PHOTOS = REPOSITORY.parent / "shared" / "data" / "photos" / "monster_toy"
 SIDE = REPOSITORY / "tests" / "shared" / "comfyui_side.py"
 CHECKPOINT, LORA, EMBEDDING, RANK = "full sd15.safetensors", "monster", "monster-word", 4
 NUM_MODULES = {"denoiser": 192, "text_encoder": 72}
+SAMPLER, SCHEDULER = "euler", "normal"
+LOOK = {"seed": 7, "steps": 3, "cfg": 4.0, "sampler_name": SAMPLER, "scheduler": SCHEDULER}
 LIMIT_SEC = 1800
 
 
@@ -104,7 +106,7 @@ def picture_graph(server: ComfyUI) -> Prompt:
         words = {"positive": PROMPT, "negative": "blurry"}
         prompt |= {f"{name} {word}": node(server, "CLIPTextEncode", clip=[name, 1], text=text) for word, text in words.items()}
         conditioning = {word: [f"{name} {word}", 0] for word in words}
-        prompt[f"{name} latents"] = node(server, "KSampler", model=[name, 0], latent_image=["latent", 0], seed=7, steps=3, cfg=4.0, **conditioning)
+        prompt[f"{name} latents"] = node(server, "KSampler", model=[name, 0], latent_image=["latent", 0], **LOOK, **conditioning)
         prompt[f"{name} pixels"] = node(server, "VAEDecode", samples=[f"{name} latents", 0], vae=["bare", 2])
         prompt[f"{name} picture"] = node(server, "SaveImage", images=[f"{name} pixels", 0], filename_prefix=name)
     return prompt
@@ -153,6 +155,33 @@ def test_the_stock_nodes_take_the_checkpoint_and_the_lora_and_the_picture_change
     assert all(picture.size == (128, 128) and min(ImageStat.Stat(picture).stddev) > 1 for picture in pictures)
     difference = ImageStat.Stat(ImageChops.difference(*pictures))
     assert max(high for _, high in difference.extrema) > 8 and max(difference.mean) > 1
+
+
+def compared_graph(server: ComfyUI) -> Prompt:
+    """The picture of `picture_graph` and others, by XY Plot Compare with the same model, clip and vae."""
+    trained = {name: each for name, each in training_graph(server).items() if name in ("base", "data", "bucket", "train")}
+    wires = {"model": ["stock", 0], "clip": ["stock", 1], "vae": ["stock", 2]}
+    look = {"seed": 7, "steps": 3, "guidance": 4.0, "width": 128, "height": 128, "sampler": SAMPLER, "scheduler": SCHEDULER}
+    return {
+        **trained,
+        "stock": node(server, "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+        "xy": node(
+            server, "AthanorXYPlotCompare", run=["train", 0], prompts=PROMPT, negative_prompt="blurry", x_values="1", y_values="last", **look, **wires
+        ),
+    }
+
+
+def test_a_cell_of_comfyuis_own_sampling_is_the_stock_nodes_picture_to_the_pixel(trained: Trained):
+    stock = trained.server.run(picture_graph(trained.server), LIMIT_SEC)
+    trained.server.run(compared_graph(trained.server), LIMIT_SEC)
+    (sheet,) = (run_of(trained.server, LORA).folder / "compare").iterdir()
+    cells = {path.name.split("_")[0]: path for path in (sheet / "cells").iterdir()}
+    assert set(cells) == {"e000000", "e000001"}, "the base alone and the one epoch"
+    for name, head in (("bare", "e000000"), ("lora", "e000001")):
+        (expected,) = trained.server.files(stock, f"{name} picture")
+        with Image.open(expected) as first, Image.open(cells[head]) as second:
+            assert first.convert("RGB").tobytes() == second.convert("RGB").tobytes(), name
+            assert f"Sampler: {SAMPLER}, Schedule type: {SCHEDULER}" in second.text["parameters"]
 
 
 def test_the_stock_text_node_takes_the_embedding(trained: Trained):
