@@ -17,7 +17,7 @@ PACK = Path(__file__).resolve().parents[2]
 
 def declared_node_ids() -> set[str]:
     """The ids in the sources, so that a node forgotten in get_node_list is noticed."""
-    return {match for file in (PACK / "nodes").glob("*.py") for match in re.findall(r'node_id="(\w+)"', file.read_text(encoding="utf-8"))}
+    return {match for file in (PACK / "nodes").glob("*.py") for match in re.findall(r'"(Athanor[A-Z]\w+)"', file.read_text(encoding="utf-8"))}
 
 
 def test_all_nodes_are_listed(comfyui: ComfyUI):

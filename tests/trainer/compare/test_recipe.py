@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from athanor.trainer.compare.recipe import BASELINE, Point, Recipe, cooked, drawing_order, file_name
 
 
@@ -34,9 +36,7 @@ def test_the_costliest_change_is_outermost_and_each_picture_is_drawn_once():
     ]
     ordered = drawing_order([*recipes, *recipes])
     assert len(ordered) == len(set(ordered)) == 16
-    changes = {
-        field: sum(getattr(a, field) != getattr(b, field) for a, b in zip(ordered, ordered[1:], strict=False)) for field in ("checkpoint", "epoch")
-    }
+    changes = {field: sum(getattr(a, field) != getattr(b, field) for a, b in itertools.pairwise(ordered)) for field in ("checkpoint", "epoch")}
     assert changes == {"checkpoint": 1, "epoch": 3}
     assert [recipe.epoch for recipe in ordered[:8]] == [2] * 4 + [1] * 4, "in the order of the axis"
 
