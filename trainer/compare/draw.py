@@ -144,6 +144,8 @@ class _Painter:
                 _put_vectors(self._embedding, tensors, file)
             else:
                 self._bare = [part for part in self._modules if not self._load_part(part, tensors, Path(file).name)]
+                if len(self._bare) == len(self._modules):
+                    raise AthanorError(f"{Path(file).name} changes nothing of {self._family.title}; it was made for another family of models.")
             self._file = file
         for part, (kind, layers) in self._worn.items():
             strength = strength_model if part == "denoiser" else strength_text
