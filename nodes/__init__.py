@@ -9,7 +9,10 @@ from . import host
 
 class AthanorExtension(ComfyExtension):
     async def on_load(self) -> None:
+        from .routes import add_routes
+
         host.register_folders()
+        add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .base_model import LoadBaseModel

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 
 from comfy_api.latest import io, ui
 
 from ..tagger.edits import Trigger
 from ..tagger.errors import TaggerError
 from ..tagger.filter import filter_items, parse_filter
-from ..tagger.lexicon import Lexicon, read_lexicon
+from ..tagger.hand_edits import apply_hand_edits, parse_hand_edits
+from ..tagger.lexicon import Lexicon
 from ..tagger.rules import Rule, apply_rules, parse_rules, report
-from ..tagger.tokens import CountTokens, clip_counter
 from ..trainer.dataset import contact_sheet
 from ..trainer.types import Dataset, Sample
 from . import host
 from .images import to_comfy
+from .lexicons import NO_LEXICON, count_tokens, lexicon_named
+from .listing import keep_listing, make_listing, upstream_taggers
 from .scores import scores_by_key
 from .types import DatasetWire
 
-_NO_LEXICON = "none"
 _DEFAULT_RULES = """# One rule a line, from top to bottom.
 # To begin with: preset: character (or style, outfit, concept)
 deduplicate
@@ -57,12 +56,23 @@ class EditTags(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "lexicon",
-                    options=[_NO_LEXICON, *host.lexicon_files()],
-                    default=_NO_LEXICON,
+                    options=[NO_LEXICON, *host.lexicon_files()],
+                    default=NO_LEXICON,
                     optional=True,
                     tooltip="A list of known tags from models/tag_lexicons, such as danbooru.csv: for `alias`, for names in `prune`, and to check the trigger.",
                 ),
+                io.String.Input(
+                    "hand_edits",
+                    default="",
+                    optional=True,
+                    socketless=True,
+                    display_name="hand edits",
+                    tooltip="What was changed in the tag editor, replayed after the rules. It is filled by the button Edit tags.",
+                    extra_dict={"hidden": True},
+                ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            is_output_node=True,
             outputs=[
                 DatasetWire.Output("dataset", display_name="dataset"),
                 io.Image.Output("contact_sheet", display_name="contact_sheet"),
@@ -71,37 +81,53 @@ class EditTags(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, rules: str = "", filter: str = "", lexicon: str = _NO_LEXICON) -> bool | str:
+    def validate_inputs(cls, rules: str = "", filter: str = "", lexicon: str = NO_LEXICON, hand_edits: str = "") -> bool | str:
         try:
-            parse_rules(rules or "", _lexicon(lexicon or _NO_LEXICON), _count_tokens)
-            parse_filter(filter or "", _count_tokens)
+            parse_rules(rules or "", lexicon_named(lexicon or NO_LEXICON), count_tokens)
+            parse_filter(filter or "", count_tokens)
+            parse_hand_edits(hand_edits or "")
         except TaggerError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, lexicon: str = _NO_LEXICON, **_: object) -> str:
+    def fingerprint_inputs(cls, lexicon: str = NO_LEXICON, **_: object) -> str:
         file = host.lexicon_files().get(lexicon)
         return f"{file.stat().st_mtime_ns} {file.stat().st_size}" if file else ""
 
     @classmethod
-    def execute(cls, dataset: Dataset, rules: str, columns: int, max_images: int, filter: str = "", lexicon: str = _NO_LEXICON) -> io.NodeOutput:
-        known = _lexicon(lexicon)
-        parsed = parse_rules(rules, known, _count_tokens)
+    def execute(
+        cls,
+        dataset: Dataset,
+        rules: str,
+        columns: int,
+        max_images: int,
+        filter: str = "",
+        lexicon: str = NO_LEXICON,
+        hand_edits: str = "",
+    ) -> io.NodeOutput:
+        known = lexicon_named(lexicon)
+        parsed = parse_rules(rules, known, count_tokens)
+        by_hand = parse_hand_edits(hand_edits)
         chosen = _chosen(dataset.samples, filter)
         captions, counts = apply_rules(parsed, [dataset.samples[i].tags for i in chosen], [scores_by_key(dataset.samples[i]) for i in chosen])
         samples = list(dataset.samples)
         for i, tags in zip(chosen, captions, strict=True):
             samples[i] = _with_tags(samples[i], tags)
+        taggers = upstream_taggers(cls.hidden.prompt or {}, cls.hidden.unique_id)
+        listing = keep_listing(make_listing(samples, rules, filter, lexicon, taggers))
+        edited, told = apply_hand_edits(by_hand, [sample.path for sample in samples], [sample.tags for sample in samples])
+        samples = [_with_tags(sample, tags) for sample, tags in zip(samples, edited, strict=True)]
         shown = dataset.with_samples(tuple(samples[i] for i in chosen))
         sheet = to_comfy([contact_sheet(shown, columns=columns, max_images=max_images)])
         head = [f"filter {filter.strip()}: {len(chosen)} of {len(samples)} images"] if filter.strip() else []
-        text = "\n".join(part for part in (*head, report(counts), *_trigger_warnings(parsed, known)) if part)
-        return io.NodeOutput(dataset.with_samples(tuple(samples)), sheet, text, ui=ui.PreviewImage(sheet, cls=cls))
+        text = "\n".join(part for part in (*head, report(counts), *told, *_trigger_warnings(parsed, known)) if part)
+        preview = {**ui.PreviewImage(sheet, cls=cls).as_dict(), "athanor_listing": (listing,)}
+        return io.NodeOutput(dataset.with_samples(tuple(samples)), sheet, text, ui=preview)
 
 
 def _chosen(samples: tuple[Sample, ...], text: str) -> list[int]:
-    test = parse_filter(text, _count_tokens)
+    test = parse_filter(text, count_tokens)
     if test is None:
         return list(range(len(samples)))
     captions = [(sample.tags, sample.caption or "") for sample in samples]
@@ -119,29 +145,3 @@ def _trigger_warnings(rules: tuple[Rule, ...], lexicon: Lexicon | None) -> list[
         return []
     triggers = [tag for rule in rules if isinstance(rule.edit, Trigger) for tag in rule.edit.tags]
     return [warning for tag in triggers if (warning := lexicon.warning(tag))]
-
-
-def _lexicon(name: str) -> Lexicon | None:
-    """The lexicon of that name in models/tag_lexicons. Raises TaggerError if it is not there or cannot be read."""
-    if name == _NO_LEXICON:
-        return None
-    files = host.lexicon_files()
-    if name not in files:
-        known = ", ".join(files) or "none yet"
-        raise TaggerError(f"There is no lexicon {name!r} in models/tag_lexicons; choose one of: {known}.")
-    state = files[name].stat()
-    return _read(files[name], state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=2)
-def _read(file: Path, mtime_ns: int, size_bytes: int) -> Lexicon:  # time and size: a changed file is read again
-    return read_lexicon(file)
-
-
-def _count_tokens(text: str) -> int:
-    return _counter()(text)
-
-
-@lru_cache(maxsize=1)
-def _counter() -> CountTokens:
-    return clip_counter(host.clip_tokenizer_folder())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import comfy.model_management
@@ -66,6 +67,11 @@ def runs_root() -> Path:
 
 def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
+
+
+def temp_folder() -> Path:
+    """ComfyUI empties it when it starts."""
+    return Path(folder_paths.get_temp_directory())
 
 
 def cache_folder() -> Path:
@@ -208,6 +214,20 @@ def is_registered(path: Path) -> bool:
 def pictures_folder() -> Path:
     """Where images that come from a graph are kept for the runs that train on them."""
     return runs_root() / ".pictures"
+
+
+def may_be_shown(image: Path) -> bool:
+    """Whether the page may show this picture: it lies, links resolved, where the dataset nodes take and keep theirs."""
+    return is_registered(image) or any(is_within(image, root) for root in (pictures_folder(), dataset_folder(MINIATURE)))
+
+
+def add_route(method: str, path: str, handler: Callable[..., Awaitable[object]]) -> None:
+    """Has ComfyUI's server answer `path`; does nothing where there is no server."""
+    from server import PromptServer
+
+    instance = getattr(PromptServer, "instance", None)
+    if instance is not None:
+        instance.routes.route(method, path)(handler)
 
 
 def is_within(path: Path, root: Path) -> bool:

@@ -7,6 +7,7 @@ Tagcomplete's csv has no header: `name,type,count,"alias,alias"`, the last two o
 from __future__ import annotations
 
 import csv
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,14 @@ class Entry:
     """Danbooru's number (`categories`), or the site's own."""
     count: int
     """Of pictures on the site; 0 where the file does not say."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A tag that a search has found, and the alias by which it did; empty if by its own name."""
+
+    entry: Entry
+    alias: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +56,27 @@ class Lexicon:
         key = match_key(alias)
         return () if key in self._tags else self._aliases.get(key, ())
 
+    def search(self, text: str, limit: int = 20) -> tuple[Found, ...]:
+        """Tags whose name or alias has `text` somewhere in it, each once, at most `limit`.
+
+        First the one of that very name, then those that begin with it, then those with a word that does, then the others; among
+        equals the most used first.
+        """
+        wanted = match_key(text)
+        if not wanted:
+            return ()
+        found: dict[str, tuple[tuple[int, int, int], Found]] = {}
+        for key, entry in self._tags.items():
+            if wanted in key:
+                found[entry.name] = ((_nearness(key, wanted), 0, -entry.count), Found(entry))
+        for key, entries in self._aliases.items():
+            if wanted in key:
+                for entry in entries:
+                    rank = (_nearness(key, wanted), 1, -entry.count)
+                    if entry.name not in found or rank < found[entry.name][0]:
+                        found[entry.name] = (rank, Found(entry, key))
+        return tuple(each for _, each in heapq.nsmallest(limit, found.values(), key=lambda pair: pair[0]))
+
     def warning(self, trigger: str) -> str:
         """Why `trigger` is a bad one, as a sentence; empty if it is a word that the lexicon does not know."""
         entry, meant = self.tag(trigger), self.meant_by(trigger)
@@ -56,6 +86,12 @@ class Lexicon:
         count = max(each.count for each in (*meant, *([entry] if entry else [])))
         known = f" ({count:,} pictures)" if count else ""
         return f"The trigger {trigger!r} {what}{known}: a model that knows it mixes both up. A word that nobody uses is better."
+
+
+def _nearness(key: str, wanted: str) -> int:
+    if key.startswith(wanted):
+        return 0 if key == wanted else 1
+    return 2 if f" {wanted}" in key or f"({wanted}" in key else 3
 
 
 def read_lexicon(file: Path) -> Lexicon:

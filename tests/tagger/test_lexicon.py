@@ -88,3 +88,31 @@ def test_a_large_lexicon_is_read_in_little_time(tmp_path: Path) -> None:
     lexicon = _read(tmp_path, text)
     assert time.process_time() - started_sec < 20
     assert len(lexicon) == 140_000 and lexicon.meant_by("alias 99")[0].name == "tag_99_(series)"
+
+
+def test_search_finds_any_part_of_a_name_or_alias(tmp_path: Path):
+    file = tmp_path / "tags.csv"
+    rows = [
+        'long_hair,0,900,"/lh,longhair"',
+        "parallel_speed_lines,0,5,",
+        "hair,0,50,",
+        "black_hair,0,800,",
+        "hairband,0,300,",
+        "chair,0,1000,",
+        'glasses,0,70,"eyeglasses,specs"',
+        "hatsune_miku,4,40,miku",
+    ]
+    file.write_text("\n".join(rows), encoding="utf-8")
+    lexicon = read_lexicon(file)
+
+    def names(text: str, limit: int = 20) -> list[tuple[str, str]]:
+        return [(found.entry.name, found.alias) for found in lexicon.search(text, limit)]
+
+    assert names("eed lin") == [("parallel_speed_lines", "")]
+    assert [name for name, _ in names("hair")] == ["hair", "hairband", "long_hair", "black_hair", "chair"]
+    assert names("HAIR", 2) == [("hair", ""), ("hairband", "")]
+    assert names("eyegl") == [("glasses", "eyeglasses")]
+    assert names("specs") == [("glasses", "specs")]
+    assert names("long_h") == [("long_hair", "")]
+    assert names("miku") == [("hatsune_miku", "miku")]
+    assert names("") == names(" _ ") == names("nothing like it") == []

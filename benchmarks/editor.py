@@ -1,0 +1,155 @@
+"""How fast does the tag editor open on thousands of pictures, and does it scroll smoothly?  `python benchmarks/editor.py [--images N]`
+
+Makes N small JPEG files with captions, starts a ComfyUI, runs Load Dataset and Edit Tags from the page in headless Chromium, and
+measures from the click on the button until the first pictures are drawn. Then it scrolls through the whole grid, a wheel's
+step a frame, and from end to end in jumps, and counts the time between frames. Nothing is drawn by a GPU there, so a real screen is
+smoother. Prints the best of three openings, the frames, and how many cards exist at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from comfyui_server import start_for_tests  # noqa: E402
+
+NUM_OPENINGS = 3
+WORDS = "red blue green long short white black open closed large small wet dark bright".split()  # noqa: SIM905
+THINGS = "hair eyes shirt hat dress sky flower door book coat tree cup shoes bag ribbon cloud".split()  # noqa: SIM905
+BUILD = """
+() => {
+  app.graph.clear()
+  const add = type => { const node = LiteGraph.createNode(type); app.graph.add(node); return node }
+  const data = add('AthanorLoadDataset'), edit = add('AthanorEditTags')
+  data.widgets.find(widget => widget.name === 'folder').value = 'many'
+  edit.widgets.find(widget => widget.name === 'max_images').value = 10
+  data.connect(0, edit, 0)
+}
+"""
+OPEN = """
+async () => {
+  const started = performance.now()
+  app.graph.nodes.find(node => node.type === 'AthanorEditTags').widgets.find(widget => widget.name === 'edit_tags').callback()
+  const frame = () => new Promise(requestAnimationFrame)
+  const root = () => document.querySelector('dialog.athanor-editor > div')?.shadowRoot
+  let cards = null, pictures = null
+  while (pictures === null) {
+    await frame()
+    const shown = [...root()?.querySelectorAll('.card') ?? []]
+    if (shown.length && cards === null) cards = performance.now() - started
+    const inView = shown.slice(0, 10)
+    if (inView.length && inView.every(card => card.querySelector('img.is-loaded'))) pictures = performance.now() - started
+    if (performance.now() - started > 60000) throw new Error('The editor does not open.')
+  }
+  return { cards, pictures }
+}
+"""
+SCROLL = """
+async ([step, num_frames]) => {
+  const grid = document.querySelector('dialog.athanor-editor > div').shadowRoot.querySelector('.grid')
+  const frame = () => new Promise(requestAnimationFrame)
+  grid.scrollTop = 0
+  await frame()
+  const times = []
+  let most = 0, empty = 0, last = await frame()
+  for (let i = 0; i < num_frames; i++) {
+    grid.scrollTop = step > 0 ? grid.scrollTop + step : Math.random() * grid.scrollHeight
+    const now = await frame()
+    times.push(now - last)
+    last = now
+    const cards = grid.querySelectorAll('.card')
+    most = Math.max(most, cards.length)
+    const box = grid.getBoundingClientRect()
+    const middle = grid.getRootNode().elementFromPoint(box.left + box.width / 2, box.top + box.height / 2)
+    if (i > 1 && !middle?.closest('.grid')) empty++
+  }
+  times.sort((a, b) => a - b)
+  return { median: times[times.length >> 1], slow: times[Math.floor(times.length * 0.95)], worst: times.at(-1), over_50: times.filter(time => time > 50).length,
+           num_frames, most, empty }
+}
+"""
+
+
+def make_pictures(folder: Path, number: int) -> None:
+    folder.mkdir(parents=True)
+    chance = random.Random(0)
+    for i in range(number):
+        picture = Image.new("RGB", chance.choice([(512, 384), (384, 512), (512, 512)]), tuple(chance.randrange(256) for _ in range(3)))
+        draw = ImageDraw.Draw(picture)
+        for _ in range(8):
+            x, y, r = chance.randrange(500), chance.randrange(500), chance.randrange(20, 160)
+            draw.ellipse((x - r, y - r, x + r, y + r), tuple(chance.randrange(256) for _ in range(3)))
+        picture.save(folder / f"{i:05d}.jpg", quality=85)
+        tags = {f"{chance.choice(WORDS)} {chance.choice(THINGS)}" for _ in range(chance.randrange(10, 30))}
+        (folder / f"{i:05d}.txt").write_text(", ".join(sorted(tags)), encoding="utf-8")
+
+
+def measure(page: Any) -> dict[str, Any]:
+    page.evaluate(BUILD)
+    page.evaluate(
+        OPEN.replace(
+            "const frame",
+            "setTimeout(() => document.querySelector('dialog.athanor-editor > div').shadowRoot.querySelector('.primary').click(), 500); const frame",
+        )
+    )
+    openings = []
+    for _ in range(NUM_OPENINGS):
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => !document.querySelector('dialog.athanor-editor')")
+        openings.append(page.evaluate(OPEN))
+    return {
+        "open": min(openings, key=lambda one: one["pictures"]),
+        "wheel": page.evaluate(SCROLL, [100, 600]),
+        "jumps": page.evaluate(SCROLL, [0, 200]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=5000)
+    number = parser.parse_args().images
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("ATHANOR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        make_pictures(Path(folder) / "input" / "many", number)
+        with start_for_tests(Path(folder)) as server, sync_playwright() as playwright:
+            for key, value in {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.47.12"}.items():
+                server.post(f"/settings/{key}", value)
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1600, "height": 1000})
+            page.goto(server.url)
+            page.wait_for_function(
+                "() => window.app?.vueAppReady && window.app.graph && window.LiteGraph?.registered_node_types.AthanorEditTags", timeout=120_000
+            )
+            found = measure(page)
+            (listing,) = (Path(folder) / "output" / "athanor" / ".cache" / "editor").glob("*.json")
+            found["listing_kib"] = listing.stat().st_size >> 10
+            browser.close()
+    opened, wheel, jumps = found["open"], found["wheel"], found["jumps"]
+    lines = [
+        f"{number} images: cards after {opened['cards'] / 1000:.2f} s, first pictures after {opened['pictures'] / 1000:.2f} s (best of {NUM_OPENINGS})",
+        *(
+            f"{name}: median {one['median']:.1f} ms a frame, 95 % under {one['slow']:.1f} ms, worst {one['worst']:.0f} ms, "
+            f"{one['over_50']} of {one['num_frames']} over 50 ms; at most {one['most']} cards at once, {one['empty']} frames empty"
+            for name, one in (("scrolling", wheel), ("jumping", jumps))
+        ),
+        json.dumps(found),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

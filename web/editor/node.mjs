@@ -1,0 +1,51 @@
+// @ts-check
+// The button on the node, and what the node keeps for the editor.
+import { texts } from './text.mjs'
+import { openEditor } from './window.mjs'
+
+export const NODE = 'AthanorEditTags'
+const EDITS = 'hand_edits'
+const LISTING = 'athanor_listing'
+
+/** Prepares a node that was just made. @param {any} app ComfyUI's @param {any} node */
+export function prepareNode(app, node) {
+  const t = texts(app.extensionManager?.setting?.get('Comfy.Locale') ?? navigator.language)
+  const widget = (/** @type {string} */ name) => node.widgets?.find((/** @type {any} */ each) => each.name === name)
+  const button = node.addWidget('button', 'edit_tags', null, () => openEditor(app, face(app, node, widget), t), { serialize: false })
+  button.label = t('button')
+  button.serialize = false
+
+  const onExecuted = node.onExecuted
+  node.onExecuted = function (/** @type {any} */ output) {
+    onExecuted?.apply(this, arguments)
+    const listing = output?.[LISTING]?.[0]
+    if (listing) this.properties[LISTING] = listing
+  }
+}
+
+/** @param {any} app @param {any} node @param {(name: string) => any} widget @returns {import('./window.mjs').NodeFace} */
+function face(app, node, widget) {
+  return {
+    listing: () => node.properties[LISTING] ?? '',
+    edits: () => widget(EDITS)?.value ?? '',
+    setEdits: (text) => {
+      const edits = widget(EDITS)
+      edits.value = text
+      edits.callback?.(text)
+      node.graph?.change?.()
+      app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.()
+    },
+    settings: () => ({ rules: widget('rules')?.value ?? '', filter: widget('filter')?.value ?? '', lexicon: widget('lexicon')?.value ?? 'none' }),
+    executionId: () => pathTo(app.rootGraph ?? app.graph, node) ?? String(node.id),
+  }
+}
+
+/** The node's id, behind those of the subgraphs that it lies in. @param {any} graph @param {any} node @returns {string | undefined} */
+function pathTo(graph, node) {
+  for (const each of graph.nodes ?? []) {
+    if (each === node) return String(each.id)
+    const inside = each.subgraph && pathTo(each.subgraph, node)
+    if (inside) return `${each.id}:${inside}`
+  }
+  return undefined
+}

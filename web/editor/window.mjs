@@ -1,0 +1,80 @@
+// @ts-check
+// Opens the editor for a node: from the pictures of its last run, or after running the workflow up to it.
+import { api } from '../../../scripts/api.js'
+import { fetchListing, RefusedError } from '../api.js'
+import { Editor } from './dialog.mjs'
+import { h } from './dom.mjs'
+import { Model } from './model.mjs'
+import { runUpTo } from './run.mjs'
+
+const STYLE = new URL('./editor.css', import.meta.url).href
+
+/**
+ * @typedef {object} NodeFace what the editor wants of its node
+ * @property {() => string} listing of the last run; empty before
+ * @property {() => string} edits
+ * @property {(text: string) => void} setEdits
+ * @property {() => {rules: string, filter: string, lexicon: string}} settings
+ * @property {() => string} executionId
+ */
+
+/** @param {any} app ComfyUI's @param {NodeFace} node @param {import('./text.mjs').Translate} t */
+export function openEditor(app, node, t) {
+  const content = h('div', { class: 'window' })
+  const host = h('div', { tabindex: '-1' })
+  // The page's undo looks at window level, before anything here can stop it, and spares text fields; this is how it knows them.
+  Object.assign(host, { type: 'textarea' })
+  host.attachShadow({ mode: 'open' }).append(h('link', { rel: 'stylesheet', href: STYLE }), content)
+  const dialog = h('dialog', { class: 'athanor-editor', style: 'padding: 0; border: 0; background: none; width: 100vw; height: 100vh; max-width: none; max-height: none' }, host)
+  /** @type {Editor | undefined} */
+  let editor
+  const leave = () => dialog.close()
+  dialog.addEventListener('close', () => {
+    editor?.dispose()
+    dialog.remove()
+  })
+  dialog.addEventListener('cancel', (event) => event.preventDefault())
+  for (const type of ['keydown', 'keyup', 'paste', 'copy', 'cut', 'wheel', 'pointerdown', 'contextmenu']) dialog.addEventListener(type, (event) => event.stopPropagation())
+  document.body.append(dialog)
+  dialog.showModal()
+
+  const message = (/** @type {string} */ text, /** @type {HTMLElement[]} */ ...buttons) => {
+    const box = h('div', { class: 'box message' }, h('h2', {}, t('title')), h('p', {}, text), h('div', { class: 'row' }, h('span', { class: 'grow' }), ...buttons))
+    box.onkeydown = (event) => event.key === 'Escape' && leave()
+    content.replaceChildren(box)
+    buttons.at(-1)?.focus()
+  }
+  const offer = (/** @type {string} */ text) => message(text, h('button', { class: 'quiet', onclick: leave }, t('close')), h('button', { class: 'primary', onclick: run }, t('run')))
+  const run = async () => {
+    const stop = h('button', { class: 'quiet', onclick: () => api.interrupt() }, t('cancel'))
+    message(t('running'), stop)
+    const shown = content.querySelector('p')
+    const problem = await runUpTo(app, node.executionId(), (title) => { if (shown) shown.textContent = t('runningNode', { node: title }) }, t)
+    if (!dialog.isConnected) return
+    if (problem) offer(problem)
+    else await open()
+  }
+  const open = async () => {
+    if (!node.listing()) return offer(t('neverRun'))
+    try {
+      const listing = await fetchListing(node.listing(), node.edits())
+      const settings = node.settings()
+      editor?.dispose()
+      const model = new Model(node.listing(), listing, node.edits())
+      editor = new Editor(model, t, {
+        save: node.setEdits,
+        leave,
+        runAgain: () => {
+          node.setEdits(model.editsText())
+          run()
+        },
+        isStale: settings.rules !== listing.rules || settings.filter !== listing.filter || settings.lexicon !== listing.lexicon,
+      })
+      content.replaceChildren(editor.element)
+      editor.grid.element.focus()
+    } catch (error) {
+      offer(error instanceof RefusedError ? error.message : String(error))
+    }
+  }
+  open()
+}
