@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from ..tagger.hand_edits import picture_keys
 from ..trainer.types import Sample
 from . import host
 
+_log = logging.getLogger(__name__)
 _MAX_KEPT = 100
 _NAME = re.compile(r"[0-9a-f]{32}")
 _TAGGER_NODE = "AthanorAutoTag"
@@ -72,14 +74,18 @@ def make_listing(samples: Sequence[Sample], rules: str, filter: str, lexicon: st
 
 
 def keep_listing(listing: Listing) -> str:
-    """Writes it and returns its name. Of all that were kept the latest hundred stay."""
+    """Writes it and returns its name; empty if it cannot be written, which is no reason to stop a workflow. The latest hundred stay."""
     text = json.dumps(asdict(listing), ensure_ascii=False, separators=(",", ":"))
     name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     file = _folder() / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
-    temporary.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
+        temporary.replace(file)
+    except OSError as error:
+        _log.warning("The tag editor will not find these pictures: %s cannot be written (%s).", file, error)
+        return ""
     _forget_old()
     return name
 
