@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from athanor.tagger.hand_edits import parse_hand_edits, picture_keys
 from athanor.tagger.tags import match_key, split_tags, without_duplicates
+from athanor.trainer.run import Run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
 FOLDER = "三百 pictures"
@@ -236,8 +237,9 @@ def test_filter_edit_undo_redo_save_train(open_editor_page, server):
     assert set(edits) == {picture_keys(paths)[i] for i in with_hat}
     entry = server.wait(editor.comfy_page.queue(), LIMIT_SEC)
     assert failure(entry) is None
-    rows = (server.output_folder / "athanor" / "edited by hand" / "dataset.jsonl").read_text(encoding="utf-8").splitlines()
-    trained = {Path(row["path"]).name: row["caption"] for row in map(json.loads, rows)}
+    run = Run(server.output_folder / "athanor" / "edited by hand")
+    assert run.finished()
+    trained = {Path(sample.path).name: sample.caption for sample in run.train_job().dataset.samples}
     for i, caption in enumerate(captions()):
         tags = caption.split(", ") if caption else []
         if i in with_hat:

@@ -102,7 +102,7 @@ def test_hand_edits_are_replayed_after_the_rules(server: ComfyUI):
     }
     text = json.dumps({"version": 1, "pictures": edits})
     prompt = graph(server, rules="append: outdoors\nremove: solo", hand_edits=text)
-    prompt["save"] = node(server, "AthanorSaveCaptions", dataset=["edit", 0], extension=".caption", backup=False)
+    prompt["save"] = node(server, "AthanorSaveCaptions", dataset=["edit", 0], extension=".caption", backup=False, write=True)
     outputs = server.run(prompt, LIMIT_SEC)["outputs"]
     folder = server.input_folder / FOLDER
     saved = {name: (folder / name).with_suffix(".caption").read_text(encoding="utf-8").strip() for name in CAPTIONS}
