@@ -25,7 +25,7 @@ from .memory import best_device, peak_mib, release
 from .milestones import Milestones
 from .noise import noise_of, trained_base
 from .optimizers import OPTIMIZERS
-from .prompts import PromptBook
+from .prompts import PromptBook, text_precision
 from .run import EventLog, Run
 from .schedules import rate_factor
 from .state import Position, load_state
@@ -68,14 +68,15 @@ def _train(run: Run, control: Control) -> None:
     cache, process, captioner = TensorCache(run.folder.parent / ".cache"), noise_of(job.base), captioner_of(job)
 
     # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
-    text = family.load_text(job.base, torch.float32)
+    encoding = text_precision(family, job.train.precision)
+    text = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
     for encoder in text.parts().values():
         encoder.to(device)
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
-    book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text)
+    book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
     if job.kind == "lora" and job.train.text_encoder_rate == 0:
         book.store([*captioner.every_prompt(samples), *measured, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
         book.text = text = None

@@ -26,6 +26,8 @@ class PromptBook:
     device: torch.device
     text: TextStack | None
     """None once the text encoder has left memory: everything that is asked for then is in the cache."""
+    precision: str = "fp32"
+    """Of the text encoders: what they make is kept apart."""
 
     def store(self, captions: Sequence[str], on_progress: Callable[[int, int], None]) -> None:
         """Encodes what is not in the cache yet."""
@@ -53,4 +55,9 @@ class PromptBook:
         return self.family.frame(encoded, framings)
 
     def _key(self, caption: str) -> str:
-        return cache_key("text", self.base_fingerprint, caption, self.num_chunks)
+        return cache_key("text", self.base_fingerprint, caption, self.num_chunks, *(() if self.precision == "fp32" else (self.precision,)))
+
+
+def text_precision(family: Family, precision: str) -> str:
+    """In which number format the text encoders are loaded for a run in `precision`, "fp32" or "bf16"."""
+    return "bf16" if family.large_text and precision == "bf16" else "fp32"

@@ -30,7 +30,7 @@ def check_compare_job(job: CompareJob) -> None:
     problems = list(base_problems(job.base))
     files = dict.fromkeys(cell.epoch_file for cell in job.cells if cell.epoch_file)
     problems += [f"The file {path} is not there any more; queue the training again." for path in files if not Path(path).is_file()]
-    stride = 8
+    stride = family(job.base.family).side_step_px if not base_problems(job.base) else 8
     if job.width_px % stride or job.height_px % stride or min(job.width_px, job.height_px) < stride:
         problems.append(f"Pictures of {job.width_px} x {job.height_px} px cannot be drawn; both sides must be multiples of {stride}.")
     raise_problems(problems)
@@ -60,7 +60,7 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
         problems.append(
             f"{len(unplaced)} images have no bucket (the first is {Path(unplaced[0].path).name}); put a Bucket node between the dataset and the training."
         )
-    stride = family(base.family).vae_stride_px if not base_problems(base) else 8
+    stride = family(base.family).side_step_px if not base_problems(base) else 8
     odd = sorted(
         {sample.placement.bucket_px for sample in dataset.samples if sample.placement and any(side % stride for side in sample.placement.bucket_px)}
     )

@@ -40,10 +40,15 @@ def _unet(**changes):
     return UNet2DConditionModel(**{**sizes, **changes})
 
 
-def _vae(scaling_factor: float):
+def vae_model(scaling_factor: float, shift_factor: float | None = None):
+    """With a shift as SD3 and FLUX have it: sixteen channels and no convolutions around the latents."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
+        latent_channels=4 if shift_factor is None else 16,
+        shift_factor=shift_factor,
+        use_quant_conv=shift_factor is None,
+        use_post_quant_conv=shift_factor is None,
         block_out_channels=(32, 32, 32, 32),
         down_block_types=["DownEncoderBlock2D"] * 4,
         up_block_types=["UpDecoderBlock2D"] * 4,
@@ -53,7 +58,7 @@ def _vae(scaling_factor: float):
     )
 
 
-def _clip(vocab_size: int, gelu: str, projected: bool):
+def clip_model(vocab_size: int, gelu: str, projected: bool):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
@@ -71,7 +76,7 @@ def _clip(vocab_size: int, gelu: str, projected: bool):
     return CLIPTextModelWithProjection(config) if projected else CLIPTextModel(config)
 
 
-def _save_folder(folder: Path, components: dict[str, object], prediction: str = "epsilon") -> TinyBase:
+def save_folder(folder: Path, components: dict[str, object], prediction: str = "epsilon") -> TinyBase:
     from diffusers import DDIMScheduler
 
     for name, component in components.items():
@@ -83,7 +88,7 @@ def _save_folder(folder: Path, components: dict[str, object], prediction: str = 
 
 
 def _sd15_components(vocab_size: int) -> dict[str, object]:
-    return {"unet": _unet(), "vae": _vae(0.18215), "text_encoder": _clip(vocab_size, "quick_gelu", projected=False)}
+    return {"unet": _unet(), "vae": vae_model(0.18215), "text_encoder": clip_model(vocab_size, "quick_gelu", projected=False)}
 
 
 def _sdxl_components(vocab_size: int) -> dict[str, object]:
@@ -99,51 +104,51 @@ def _sdxl_components(vocab_size: int) -> dict[str, object]:
         addition_time_embed_dim=256,
         projection_class_embeddings_input_dim=CLIP_WIDTH + 6 * 256,
     )
-    clips = {"text_encoder": _clip(vocab_size, "quick_gelu", projected=False), "text_encoder_2": _clip(vocab_size, "gelu", projected=True)}
-    return {"unet": unet, "vae": _vae(0.13025), **clips}
+    clips = {"text_encoder": clip_model(vocab_size, "quick_gelu", projected=False), "text_encoder_2": clip_model(vocab_size, "gelu", projected=True)}
+    return {"unet": unet, "vae": vae_model(0.13025), **clips}
 
 
 def make_sd15_folder(folder: Path) -> TinyBase:
-    return _save_folder(folder, _random(_sd15_components, write_letter_tokenizer(folder / "tokenizer")))
+    return save_folder(folder, random_models(_sd15_components, write_letter_tokenizer(folder / "tokenizer")))
 
 
 def make_sdxl_folder(folder: Path) -> TinyBase:
-    return _save_folder(folder, _random(_sdxl_components, write_letter_tokenizer(folder / "tokenizer")))
+    return save_folder(folder, random_models(_sdxl_components, write_letter_tokenizer(folder / "tokenizer")))
 
 
 def make_sd15_file(folder: Path) -> TinyBase:
-    components = _random(_sd15_components, write_letter_tokenizer(folder / "tokenizer"))
-    return _save_file(folder / "tiny sd15.safetensors", {**_unet_tensors(components), **_vae_tensors(components), **_l_tensors(components)})
+    components = random_models(_sd15_components, write_letter_tokenizer(folder / "tokenizer"))
+    return write_file(folder / "tiny sd15.safetensors", {**_unet_tensors(components), **vae_tensors(components), **_l_tensors(components)})
 
 
 def make_sdxl_file(folder: Path, dtype: str = "float32", marks: tuple[str, ...] = ()) -> TinyBase:
     """`marks` are empty tensors by which files tell what they predict."""
     import torch
 
-    components = _random(_sdxl_components, write_letter_tokenizer(folder / "tokenizer"))
-    tensors = {**_unet_tensors(components), **_vae_tensors(components), **_l_tensors(components, "conditioner.embedders.0.transformer.")}
+    components = random_models(_sdxl_components, write_letter_tokenizer(folder / "tokenizer"))
+    tensors = {**_unet_tensors(components), **vae_tensors(components), **_l_tensors(components, "conditioner.embedders.0.transformer.")}
     tensors |= {f"conditioner.embedders.1.model.{name}": value for name, value in open_clip_tensors(components["text_encoder_2"]).items()}
     kind = getattr(torch, dtype)
-    return _save_file(folder / "tiny sdxl.safetensors", {**{k: v.to(kind) for k, v in tensors.items()}, **{mark: torch.zeros(1) for mark in marks}})
+    return write_file(folder / "tiny sdxl.safetensors", {**{k: v.to(kind) for k, v in tensors.items()}, **{mark: torch.zeros(1) for mark in marks}})
 
 
 def make_sdxl_split(folder: Path) -> TinyBase:
     """As people keep a denoiser of its own beside text encoders and autoencoder."""
-    components = _random(_sdxl_components, write_letter_tokenizer(folder / "tokenizer"))
-    unet = _save_file(folder / "unet.safetensors", _unet_tensors(components, ""))
-    both = {**_l_tensors(components, "clip_l.transformer."), **_prefixed("clip_g.transformer.", components["text_encoder_2"])}
-    clip, vae = (_save_file(folder / f"{name}.safetensors", tensors) for name, tensors in (("clip", both), ("vae", _prefixed("", components["vae"]))))
+    components = random_models(_sdxl_components, write_letter_tokenizer(folder / "tokenizer"))
+    unet = write_file(folder / "unet.safetensors", _unet_tensors(components, ""))
+    both = {**_l_tensors(components, "clip_l.transformer."), **prefixed("clip_g.transformer.", components["text_encoder_2"])}
+    clip, vae = (write_file(folder / f"{name}.safetensors", tensors) for name, tensors in (("clip", both), ("vae", prefixed("", components["vae"]))))
     return TinyBase(unet.path, (clip.path,), vae.path)
 
 
-def _random(build: Callable[[int], dict[str, object]], vocab_size: int) -> dict[str, object]:
+def random_models(build: Callable[..., dict[str, object]], *sizes: int) -> dict[str, object]:
     import torch
 
     torch.manual_seed(0)
-    return build(vocab_size)
+    return build(*sizes)
 
 
-def _save_file(file: Path, tensors: dict) -> TinyBase:
+def write_file(file: Path, tensors: dict) -> TinyBase:
     from safetensors.torch import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -161,12 +166,12 @@ def _unet_tensors(components: dict[str, object], prefix: str = "model.diffusion_
     return {f"{prefix}{layout.native(layer)}.{leaf}": value for layer, _, leaf, value in named}
 
 
-def _vae_tensors(components: dict[str, object]) -> dict:
+def vae_tensors(components: dict[str, object], prefix: str = "first_stage_model.") -> dict:
     from athanor.trainer.families._vae import native_vae_module
 
     named = [(*name.rpartition("."), value) for name, value in components["vae"].state_dict().items()]  # type: ignore[attr-defined]
     return {
-        f"first_stage_model.{native_vae_module(layer, 4)}.{leaf}": value[:, :, None, None]
+        f"{prefix}{native_vae_module(layer, 4)}.{leaf}": value[:, :, None, None]
         if ".attentions." in layer and leaf == "weight" and value.ndim == 2
         else value
         for layer, _, leaf, value in named
@@ -174,10 +179,10 @@ def _vae_tensors(components: dict[str, object]) -> dict:
 
 
 def _l_tensors(components: dict[str, object], prefix: str = "cond_stage_model.transformer.") -> dict:
-    return _prefixed(prefix, components["text_encoder"])
+    return prefixed(prefix, components["text_encoder"])
 
 
-def _prefixed(prefix: str, module) -> dict:
+def prefixed(prefix: str, module) -> dict:
     """Hugging Face's names; `text_model.` stands in front in every file, whatever this version of transformers says."""
     inner = "text_model." if hasattr(module.config, "num_hidden_layers") else ""
     plain = {name.removeprefix("text_model."): value for name, value in module.state_dict().items()}

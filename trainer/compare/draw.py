@@ -19,7 +19,7 @@ from ..families.base import Family, Framing, Part, Prompted, TextStack
 from ..formats.header import read_header
 from ..formats.layers import layers_of, read_tensors_of
 from ..memory import best_device, peak_mib, release
-from ..prompts import PromptBook
+from ..prompts import PromptBook, text_precision
 from ..run import EventLog, Run
 from ..sampling import save_picture
 from ..settings import AdapterSettings, EmbeddingSettings
@@ -94,7 +94,8 @@ class _Painter:
         """Text first; the text encoder stays only if an epoch changes it."""
         job, family = self._job, self._family
         files = list(dict.fromkeys(cell.epoch_file for cell in cells if cell.epoch_file))
-        text: TextStack | None = family.load_text(job.base, _float32())
+        encoding = text_precision(family, job.precision)
+        text: TextStack | None = family.load_text(job.base, dtype if encoding == "bf16" else _float32())
         assert text is not None
         if job.token and files:
             self._embedding = _empty_embedding(job, family, text, files[0])
@@ -102,7 +103,7 @@ class _Painter:
             encoder.to(self._device)
         prompts = [words for cell in cells for words in (self._prompt(cell, cell.prompt), self._prompt(cell, cell.negative_prompt))]
         chunks = min(family.num_chunks(text, prompts), family.max_chunks)
-        self._book = PromptBook(family, job.base.fingerprint, self._cache, chunks, self._device, text)
+        self._book = PromptBook(family, job.base.fingerprint, self._cache, chunks, self._device, text, encoding)
         changed = {part for part in family.text_parts for path in files if self._has_part(path, part)}
         self._modules.update({part: module for part, module in text.parts().items() if part in changed})
         if not changed and self._embedding is None:

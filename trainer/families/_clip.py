@@ -95,10 +95,15 @@ def clip_states(encoder: nn.Module, ids: torch.Tensor, layer: int, normed: bool)
 
 def clip_pooled(encoder: nn.Module, ids: torch.Tensor, last: torch.Tensor, end_id: int) -> torch.Tensor:
     """[B, D]: the projected state of the first piece at its first end token. `ids` and `last` as in `clip_states`."""
+    return encoder.text_projection(clip_end(ids, last, end_id))
+
+
+def clip_end(ids: torch.Tensor, last: torch.Tensor, end_id: int) -> torch.Tensor:
+    """[B, D]: the state of the first piece at its first end token, not projected."""
     import torch
 
     ends = (ids[:, 0] == end_id).int().argmax(dim=-1).to(last.device)
-    return encoder.text_projection(last[torch.arange(len(ids), device=last.device), 0, ends])
+    return last[torch.arange(len(ids), device=last.device), 0, ends]
 
 
 def load_clip_model(file: TensorFile, dtype: torch.dtype, gelu: str, projected: bool) -> nn.Module:

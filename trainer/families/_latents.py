@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._parts import PartKind, open_part
+from ..types import BaseModel
+from ._parts import PartKind, open_part, vae_paths
 from ._pipeline import component
+from ._vae import load_sd_vae
 from .base import Prompted
 
 if TYPE_CHECKING:
@@ -16,21 +18,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_vae(base_path: Path, kind: PartKind, paths: Iterable[str], configs: Path) -> nn.Module:
+def load_vae(base: BaseModel, kind: PartKind, scaling_factor: float, shift_factor: float) -> nn.Module:
     """In fp32; of a diffusers folder, or the part of one of the files."""
     import torch
     from diffusers import AutoencoderKL
 
-    from ..formats.native import Place
-
-    if base_path.is_dir():
-        return component(AutoencoderKL, base_path / "vae", torch.float32)
-    file = open_part(kind, paths)
-    tensors = {
-        name: file.rows(name, Place(""), torch.float32) for name in file.names if name.startswith(("encoder.", "decoder.", "quant_", "post_quant_"))
-    }
-    vae = AutoencoderKL.from_single_file(tensors, config=str(configs), subfolder="vae", torch_dtype=torch.float32, local_files_only=True)
-    return vae.eval().requires_grad_(False)
+    if Path(base.path).is_dir() and not base.vae_path:
+        return component(AutoencoderKL, Path(base.path) / "vae", torch.float32)
+    return load_sd_vae(open_part(kind, vae_paths(base)), scaling_factor, torch.float32, shift_factor)
 
 
 def encoded(vae: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,10 +9,8 @@ from pathlib import Path
 from ..errors import AthanorError
 from ..formats.header import Header, read_model_header
 from ..types import BaseModel
-from ._encoders import CLIP_G_WIDTH, CLIP_L_WIDTH
 from ._native import TensorFile
 
-_CLIP_KEY = "text_model.encoder.layers.0.mlp.fc1.weight"
 _T5_KEY = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"
 _VAE_KEY = "decoder.conv_in.weight"
 
@@ -38,12 +36,6 @@ class PartKind:
         return None
 
 
-def _clip(letter: str, width: int) -> PartKind:
-    prefixes = (f"text_encoders.clip_{letter}.transformer.", f"clip_{letter}.transformer.", "")
-    return PartKind(f"CLIP-{letter.upper()}", f"clip_{letter}.safetensors", "text_encoders", prefixes, _CLIP_KEY, lambda shape: shape[-1] == width)
-
-
-CLIP_L, CLIP_G = _clip("l", CLIP_L_WIDTH), _clip("g", CLIP_G_WIDTH)
 T5 = PartKind(
     "T5-XXL",
     "t5xxl_fp16.safetensors",

@@ -31,7 +31,7 @@ class TokenizerKind:
 
 CLIP_TOKENIZER = TokenizerKind("CLIP", "CLIPTokenizer", ("tokenizer",), ("sd1_tokenizer",), (("vocab.json", "merges.txt"),))
 T5_TOKENIZER = TokenizerKind(
-    "T5", "T5TokenizerFast", ("tokenizer_2", "tokenizer_3"), ("text_encoders/t5_tokenizer", "t5_tokenizer"), (("tokenizer.json",), ("spiece.model",))
+    "T5", "T5TokenizerFast", ("tokenizer_3", "tokenizer_2"), ("text_encoders/t5_tokenizer", "t5_tokenizer"), (("tokenizer.json",), ("spiece.model",))
 )
 
 

@@ -28,8 +28,8 @@ SD_VAE = PartKind(
 )
 
 
-def load_sd_vae(file: TensorFile, scaling_factor: float, dtype: torch.dtype) -> nn.Module:
-    """Raises AthanorError where a tensor is missing, as in files that hold the decoder alone."""
+def load_sd_vae(file: TensorFile, scaling_factor: float, dtype: torch.dtype, shift_factor: float | None = None) -> nn.Module:
+    """With the convolutions around the latents that SD1.5 and SDXL have and SD3 and FLUX do not. Raises AthanorError where a tensor is missing, as in files that hold the decoder alone."""
     from diffusers import AutoencoderKL
 
     native = "encoder.down.0.block.0.conv1.weight" in file.names
@@ -44,6 +44,9 @@ def load_sd_vae(file: TensorFile, scaling_factor: float, dtype: torch.dtype) -> 
             layers_per_block=count_blocks(file.names, f"{level}.0.{layer}"),
             latent_channels=file.stored("decoder.conv_in.weight").shape[1],
             scaling_factor=scaling_factor,
+            shift_factor=shift_factor,
+            use_quant_conv="quant_conv.weight" in file.names,
+            use_post_quant_conv="post_quant_conv.weight" in file.names,
         )
     )
 

@@ -102,6 +102,10 @@ class Family(Protocol):
     vae_stride_px: int
     native_px: int
     bucket_step_px: int
+    side_step_px: int
+    """Sides of pictures must be multiples of it."""
+    large_text: bool
+    """Whether the text encoders are so large that a run in bf16 loads them in bf16: T5 takes 19 GB in fp32."""
     max_chunks: int
     """How many pieces of 75 tokens a caption may fill."""
     text_parts: tuple[Part, ...]

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
-from ..formats.header import Header
+from ..formats.header import Header, read_model_header
 from ..formats.native import flux_places
 from ..types import BaseModel
 from . import FAMILIES
-from ._clip import chunk_ids
-from ._encoders import encode_t5, load_clip, load_t5, t5_ids
+from ._clip import L_KINDS, chunk_ids, clip_end, clip_key, clip_states, clip_targets, load_clip_model
 from ._flow import integrate, logit_normal, resolution_shift, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
-from ._native import count_blocks, empty, fill, locate_in
-from ._parts import CLIP_L, T5, find_part, missing_part, open_part, text_paths, vae, vae_paths
+from ._native import TensorFile, count_blocks, empty, fill, locate_in
+from ._parts import T5, find_any, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
+from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._weights import read_json
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
-_CONFIGS = Path(__file__).parent / "configs" / "flux"
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 _PACKED_CHANNELS = 64
-_VAE = vae("ae.safetensors")
+_VAE, _VAE_SCALE, _VAE_SHIFT = vae("ae.safetensors"), 0.3611, 0.1159
 _T5_TOKENS = {"dev": 512, "schnell": 256}
 _TRAINED_GUIDANCE = 1.0
 """What dev is told in training, as sd-scripts' guide, ai-toolkit and diffusers do: the LoRA then holds at every guidance of a picture."""
@@ -45,6 +44,8 @@ class Flux:
     vae_stride_px = 8
     native_px = 1024
     bucket_step_px = 64
+    side_step_px = 16
+    large_text = True
     max_chunks = 1
     text_parts: tuple[Part, ...] = ("text_encoder",)
 
@@ -90,8 +91,8 @@ class Flux:
         if path.is_dir():
             missing = missing_components(path, _FOLDER)
         else:
-            wanted = ((CLIP_L, text_paths(base)), (T5, text_paths(base)), (_VAE, vae_paths(base)))
-            missing = tuple(missing_part(kind, paths) for kind, paths in wanted if find_part(kind, paths) is None)
+            wanted = ((L_KINDS, text_paths(base)), ((T5,), text_paths(base)), ((_VAE,), vae_paths(base)))
+            missing = tuple(missing_part(kinds[0], paths) for kinds, paths in wanted if find_any(kinds, paths) is None)
         return (*missing, *missing_tokenizer(base, CLIP_TOKENIZER), *missing_tokenizer(base, T5_TOKENIZER))
 
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
@@ -104,11 +105,12 @@ class Flux:
         if path.is_dir():
             clip, t5 = component(CLIPTextModel, path / "text_encoder", dtype), component(T5EncoderModel, path / "text_encoder_2", dtype)
         else:
-            clip, t5 = load_clip(open_part(CLIP_L, text_paths(base)), dtype), load_t5(open_part(T5, text_paths(base)), dtype)
+            clip = load_clip_model(open_any(L_KINDS, text_paths(base)), dtype, "quick_gelu", projected=False)
+            t5 = load_t5(open_part(T5, text_paths(base)), dtype)
         return TextStack(tokenizers, (clip, t5))
 
     def load_vae(self, base: BaseModel) -> nn.Module:
-        return load_vae(Path(base.path), _VAE, vae_paths(base), _CONFIGS)
+        return load_vae(base, _VAE, _VAE_SCALE, _VAE_SHIFT)
 
     def load_denoiser(self, base: BaseModel, dtype: torch.dtype) -> nn.Module:
         from diffusers import FluxTransformer2DModel
@@ -116,10 +118,7 @@ class Flux:
         path = Path(base.path)
         if path.is_dir():
             return component(FluxTransformer2DModel, path / "transformer", dtype)
-        from ..formats.header import read_header
-        from ._native import TensorFile
-
-        prefix = _prefix(read_header(path))
+        prefix = _prefix(read_model_header(path))
         assert prefix is not None, "recognised before"
         file = TensorFile(path, prefix)
         num_double, num_single = count_blocks(file.names, "double_blocks"), count_blocks(file.names, "single_blocks")
@@ -155,9 +154,10 @@ class Flux:
     def encode_text(self, text: TextStack, captions: Sequence[str], num_chunks: int) -> Conditioning:
         clip, t5 = text.encoders
         assert clip is not None and t5 is not None
-        ids = chunk_ids(text.tokenizers[0], captions, 1, text.tokenizers[0].eos_token_id)[:, 0]
-        pooled = clip(input_ids=ids.to(clip.device)).pooler_output
-        return {"states": encode_t5(t5, t5_ids(text.tokenizers[1], captions, text.tokenizers[1].model_max_length)), "pooled": pooled}
+        words, pieces = text.tokenizers
+        ids = chunk_ids(words, captions, 1, words.eos_token_id)
+        _, last = clip_states(clip, ids, 1, normed=True)
+        return {"states": encode_t5(t5, t5_ids(pieces, captions, pieces.model_max_length)), "pooled": clip_end(ids, last, words.eos_token_id)}
 
     def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
         return conditioning
@@ -195,9 +195,9 @@ class Flux:
     def adapter_targets(self, part: Part) -> str:
         """Every linear layer of the blocks, as sd-scripts' networks.lora_flux: its 304 fused ones are 494 here; 72 in CLIP-L and 168 in T5."""
         if part == "text_encoder":
-            return r"(?:text_model\.)?encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
+            return clip_targets()
         if part == "text_encoder_2":
-            return r"encoder\.block\.\d+\.layer\.(?:0\.SelfAttention\.[qkvo]|1\.DenseReluDense\.(?:wi_0|wi_1|wo))"
+            return t5_targets()
         attention = r"to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out"
         double = rf"transformer_blocks\.\d+\.(?:attn\.(?:{attention})|ff(?:_context)?\.net\.(?:0\.proj|2)|norm1(?:_context)?\.linear)"
         return rf"{double}|single_transformer_blocks\.\d+\.(?:attn\.to_[qkv]|proj_mlp|proj_out|norm\.linear)"
@@ -212,10 +212,9 @@ class Flux:
 
     def export_key(self, part: Part, module_name: str) -> str:
         if part == "text_encoder":
-            return "lora_te1_text_model_" + module_name.removeprefix("text_model.").replace(".", "_")
+            return clip_key("lora_te1", module_name)
         if part == "text_encoder_2":
-            # sd-scripts counts T5 as the third encoder, for FLUX as for SD3; ComfyUI takes both numbers.
-            return "lora_te3_" + module_name.replace(".", "_")
+            return t5_key(module_name)
         return f"transformer.{module_name}"
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:

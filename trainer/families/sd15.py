@@ -36,6 +36,8 @@ class SD15:
     vae_stride_px = 8
     native_px = 512
     bucket_step_px = 64
+    side_step_px = 8
+    large_text = False
     max_chunks = 3
     text_parts: tuple[Part, ...] = ("text_encoder",)
 

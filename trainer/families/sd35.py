@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
-from ..formats.header import Header
+from ..formats.header import Header, read_model_header
 from ..formats.native import sd3_places
 from ..types import BaseModel
 from . import FAMILIES
-from ._clip import chunk_ids, count_chunks
-from ._encoders import encode_t5, load_clip, load_t5, t5_ids
+from ._clip import G_KINDS, L_KINDS, chunk_ids, clip_end, clip_key, clip_pooled, clip_states, clip_targets, count_chunks, load_clip_model
 from ._flow import integrate, logit_normal, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
-from ._parts import CLIP_G, CLIP_L, T5, find_part, missing_part, open_part, text_paths, vae, vae_paths
+from ._parts import T5, find_any, find_part, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
+from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._weights import read_json
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
-_CONFIGS = Path(__file__).parent / "configs" / "sd35"
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 _HEAD_WIDTH = 64
 _NUM_TRAIN_TIMES = 1000
 _SHIFT = 3.0
 """Of training and of pictures, as Stability's own code and ComfyUI have it."""
 _CLIP_TOKENS = 77
-_VAE = vae("sd3.5_vae.safetensors")
+_VAE, _VAE_SCALE, _VAE_SHIFT = vae("sd3.5_vae.safetensors"), 1.5305, 0.0609
+_CLIP_LAYER = 2
 _CLIP_G_PAD = 0
 _FOLDER = (
     ("transformer", "diffusion_pytorch_model"),
@@ -52,6 +52,8 @@ class SD35:
     vae_stride_px = 8
     native_px = 1024
     bucket_step_px = 64
+    side_step_px = 16
+    large_text = True
     max_chunks = 3
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
 
@@ -91,8 +93,8 @@ class SD35:
         if path.is_dir():
             missing = missing_components(path, _FOLDER)
         else:
-            wanted = ((CLIP_L, text_paths(base)), (CLIP_G, text_paths(base)), (_VAE, vae_paths(base)))
-            missing = tuple(missing_part(kind, paths) for kind, paths in wanted if find_part(kind, paths) is None)
+            wanted = ((L_KINDS, text_paths(base)), (G_KINDS, text_paths(base)), ((_VAE,), vae_paths(base)))
+            missing = tuple(missing_part(kinds[0], paths) for kinds, paths in wanted if find_any(kinds, paths) is None)
         t5 = missing_tokenizer(base, T5_TOKENIZER) if _has_t5(base) else ()
         return (*missing, *missing_tokenizer(base, CLIP_TOKENIZER), *t5)
 
@@ -109,7 +111,8 @@ class SD35:
             if _has_t5(base):
                 t5 = component(T5EncoderModel, path / "text_encoder_3", dtype)
         else:
-            clip_l, clip_g = (load_clip(open_part(kind, text_paths(base)), dtype) for kind in (CLIP_L, CLIP_G))
+            clip_l = load_clip_model(open_any(L_KINDS, text_paths(base)), dtype, "quick_gelu", projected=False)
+            clip_g = load_clip_model(open_any(G_KINDS, text_paths(base)), dtype, "gelu", projected=True)
             if _has_t5(base):
                 t5 = load_t5(open_part(T5, text_paths(base)), dtype)
         # CLIP-G has a copy of its own: an embedding adds words to each tokenizer.
@@ -117,17 +120,15 @@ class SD35:
         return TextStack(tokenizers, (clip_l, clip_g, t5))
 
     def load_vae(self, base: BaseModel) -> nn.Module:
-        return load_vae(Path(base.path), _VAE, vae_paths(base), _CONFIGS)
+        return load_vae(base, _VAE, _VAE_SCALE, _VAE_SHIFT)
 
     def load_denoiser(self, base: BaseModel, dtype: torch.dtype) -> nn.Module:
         from diffusers import SD3Transformer2DModel
 
-        from ..formats.header import read_header
-
         path = Path(base.path)
         if path.is_dir():
             return component(SD3Transformer2DModel, path / "transformer", dtype)
-        prefix = _prefix(read_header(path))
+        prefix = _prefix(read_model_header(path))
         assert prefix is not None, "recognised before"
         file = TensorFile(path, prefix)
         num_blocks = count_blocks(file.names, "joint_blocks")
@@ -170,14 +171,18 @@ class SD35:
 
         clip_l, clip_g, t5 = text.encoders
         assert clip_l is not None and clip_g is not None
-        states_l, pooled_l = _clip_states(clip_l, chunk_ids(text.tokenizers[0], captions, num_chunks, text.tokenizers[0].eos_token_id), False)
-        states_g, pooled_g = _clip_states(clip_g, chunk_ids(text.tokenizers[1], captions, num_chunks, _CLIP_G_PAD), True)
+        layer, (words_l, words_g, pieces) = text.clip_skip or _CLIP_LAYER, text.tokenizers
+        ids_l, ids_g = chunk_ids(words_l, captions, num_chunks, words_l.eos_token_id), chunk_ids(words_g, captions, num_chunks, _CLIP_G_PAD)
+        states_l, last_l = clip_states(clip_l, ids_l, layer, normed=False)
+        states_g, last_g = clip_states(clip_g, ids_g, layer, normed=False)
+        # CLIP-L's is not projected: so Stability's own code and ComfyUI have it, whatever projection the file brings.
+        pooled = torch.cat([clip_end(ids_l, last_l, words_l.eos_token_id), clip_pooled(clip_g, ids_g, last_g, words_g.eos_token_id)], dim=-1)
         both = torch.cat([states_l, states_g], dim=-1)
         width = t5.config.d_model if t5 is not None else 4096
         states = torch.nn.functional.pad(both, (0, width - both.shape[-1]))
         if t5 is not None:
-            states = torch.cat([states, encode_t5(t5, t5_ids(text.tokenizers[2], captions, _CLIP_TOKENS * num_chunks))], dim=1)
-        return {"states": states, "pooled": torch.cat([pooled_l, pooled_g], dim=-1)}
+            states = torch.cat([states, encode_t5(t5, t5_ids(pieces, captions, _CLIP_TOKENS * num_chunks))], dim=1)
+        return {"states": states, "pooled": pooled}
 
     def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
         return conditioning
@@ -224,9 +229,9 @@ class SD35:
     def adapter_targets(self, part: Part) -> str:
         """Every linear layer of the blocks, as sd-scripts' networks.lora_sd3; in the encoders attention and MLP."""
         if part in ("text_encoder", "text_encoder_2"):
-            return r"(?:text_model\.)?encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
+            return clip_targets()
         if part == "text_encoder_3":
-            return r"encoder\.block\.\d+\.layer\.(?:0\.SelfAttention\.[qkvo]|1\.DenseReluDense\.(?:wi_0|wi_1|wo))"
+            return t5_targets()
         attention = r"attn2?\.to_[qkv]|attn2?\.to_out\.0|attn\.add_[qkv]_proj|attn\.to_add_out"
         return rf"transformer_blocks\.\d+\.(?:{attention}|ff(?:_context)?\.net\.(?:0\.proj|2)|norm1(?:_context)?\.linear)"
 
@@ -241,10 +246,9 @@ class SD35:
 
     def export_key(self, part: Part, module_name: str) -> str:
         if part == "text_encoder_3":
-            return "lora_te3_" + module_name.replace(".", "_")
+            return t5_key(module_name)
         if part != "denoiser":
-            number = 1 if part == "text_encoder" else 2
-            return f"lora_te{number}_text_model_" + module_name.removeprefix("text_model.").replace(".", "_")
+            return clip_key("lora_te1" if part == "text_encoder" else "lora_te2", module_name)
         return f"transformer.{module_name}"
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
@@ -265,26 +269,6 @@ def _prefix(header: Header) -> str | None:
 def _has_t5(base: BaseModel) -> bool:
     path = Path(base.path)
     return (path / "text_encoder_3" / "config.json").is_file() if path.is_dir() else find_part(T5, text_paths(base)) is not None
-
-
-def _clip_states(encoder: nn.Module, ids: torch.Tensor, projected: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last layer but one, without the final norm, [B, chunks * 77, D], and the first chunk's pooled output.
-
-    CLIP-L's pooled output is not projected: so Stability's own code and ComfyUI have it, whatever projection the file brings.
-    """
-    batch, num_chunks, length = ids.shape
-    flat = ids.reshape(batch * num_chunks, length).to(encoder.device)
-    output = encoder(input_ids=flat, output_hidden_states=True)
-    pooled = output.text_embeds if projected else _unprojected(encoder, flat, output.last_hidden_state)
-    return output.hidden_states[-2].reshape(batch, num_chunks * length, -1), pooled.reshape(batch, num_chunks, -1)[:, 0]
-
-
-def _unprojected(encoder: nn.Module, ids: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """The state at the first end token, after the final norm."""
-    import torch
-
-    ends = (ids == encoder.config.eos_token_id).int().argmax(dim=-1)
-    return states[torch.arange(len(ids), device=states.device), ends]
 
 
 FAMILIES.register("sd35")(SD35())

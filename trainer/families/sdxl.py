@@ -47,6 +47,8 @@ class SDXL:
     vae_stride_px = 8
     native_px = 1024
     bucket_step_px = 64
+    side_step_px = 8
+    large_text = False
     max_chunks = 3
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
 

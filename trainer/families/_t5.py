@@ -1,4 +1,4 @@
-"""CLIP-L, CLIP-G and T5 out of single files, told from their tensors' shapes."""
+"""T5's encoder: out of single files, its sizes told from the tensors' shapes, and its use without a mask."""
 
 from __future__ import annotations
 
@@ -11,39 +11,6 @@ from ._native import TensorFile, count_blocks, empty, fill
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-_CLIP_HEAD_WIDTH, _CLIP_TOKENS = 64, 77
-CLIP_L_WIDTH, CLIP_G_WIDTH = 768, 1280
-
-
-def load_clip(file: TensorFile, dtype: torch.dtype) -> nn.Module:
-    """CLIP's text model in the layout of Hugging Face, with its projection where the file has one and its pooled output is used projected (CLIP-G)."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    table, hidden = file.stored("text_model.embeddings.token_embedding.weight"), file.stored("text_model.encoder.layers.0.mlp.fc1.weight")
-    vocabulary, width = table.shape
-    projected = width != CLIP_L_WIDTH and "text_projection.weight" in file.names
-    config = CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=hidden.shape[0],
-        num_hidden_layers=count_blocks(file.names, "text_model.encoder.layers"),
-        num_attention_heads=width // _CLIP_HEAD_WIDTH,
-        max_position_embeddings=_CLIP_TOKENS,
-        hidden_act="quick_gelu" if width == CLIP_L_WIDTH else "gelu",
-        projection_dim=file.stored("text_projection.weight").shape[0] if projected else width,
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 1,
-    )
-    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
-
-    def locate(name: str) -> tuple[tuple[str, ...], Place]:
-        # Versions of transformers differ in whether the text model is a module of its own.
-        plain = name.removeprefix("text_model.")
-        return (name if name.startswith("text_projection") else f"text_model.{plain}",), Place("")
-
-    return fill(empty(lambda: kind(config)), file, locate, dtype, "CLIP text encoder")
 
 
 def load_t5(file: TensorFile, dtype: torch.dtype) -> nn.Module:
@@ -87,3 +54,12 @@ def t5_ids(tokenizer, captions: Sequence[str], num_tokens: int) -> torch.Tensor:
 def encode_t5(encoder: nn.Module, ids: torch.Tensor) -> torch.Tensor:
     """States [B, T, D]. Padding is seen like words, as BFL's code and ComfyUI do it."""
     return encoder(input_ids=ids.to(encoder.device), attention_mask=None).last_hidden_state
+
+
+def t5_targets() -> str:
+    return r"encoder\.block\.\d+\.layer\.(?:0\.SelfAttention\.[qkvo]|1\.DenseReluDense\.(?:wi_0|wi_1|wo))"
+
+
+def t5_key(module_name: str) -> str:
+    """kohya's name of a module of T5, which sd-scripts counts as the third encoder for FLUX as for SD3."""
+    return "lora_te3_" + module_name.replace(".", "_")
