@@ -246,7 +246,7 @@ class AutoTag(io.ComfyNode):
             notes = [note for model in models for note in (*providers_used(model), *model.notes)]
         finally:
             for model in models:
-                model.close()
+                model.keep()
         samples = tuple(tagged.get(sample.path, sample) for sample in dataset.samples)
         head = f"{len(tagged)} of {len(dataset.samples)} images were tagged by {' and '.join(names)}"
         if thresholds == _OWN:

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..tagger.session import forget_kept
 from ..trainer.errors import AthanorError
 from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
 from . import host
@@ -32,6 +33,7 @@ def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBR
     """
     check_libraries(libraries)
     host.free_memory()
+    forget_kept()
     progress = host.Progress(node_id)
     events = _EventTail(run.folder / EVENTS_FILE)
     process = _start(run)

@@ -106,7 +106,7 @@ KNOWN_TAGGERS: tuple[KnownTagger, ...] = (
     KnownTagger(
         "joytag",
         "fancyfeast/joytag",
-        (RemoteFile(JOYTAG_LABELS, JOYTAG_LABELS), RemoteFile(_MODEL, _MODEL)),
+        (RemoteFile(JOYTAG_LABELS, JOYTAG_LABELS), RemoteFile(_MODEL, _MODEL, 366_116_154)),
         JOYTAG,
         Thresholds(0.4),
     ),

@@ -56,6 +56,12 @@ class _Engine:
     wanted: tuple[str, ...]
 
 
+_MAX_KEPT = 2
+_kept: dict[str, _Engine] = {}
+"""Models that ran on the CPU and may be needed again, by fingerprint, the one that was used last at the end."""
+_kept_lock = threading.Lock()
+
+
 class Tagger:
     """A tagger with its labels. The model itself is loaded when the first scores are asked for, once, from any thread."""
 
@@ -122,6 +128,20 @@ class Tagger:
         """Gives the memory back. The model is loaded again when it is needed again."""
         with self._lock:
             self._engine = None
+        with _kept_lock:
+            _kept.pop(self.fingerprint, None)
+
+    def keep(self) -> None:
+        """Closes it, but lets the next `Tagger` of the same model take it over, if it ran on the CPU: a GPU has better uses."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is None or _short(engine.providers[0]) != "CPU":
+            return
+        with _kept_lock:
+            _kept.pop(self.fingerprint, None)
+            _kept[self.fingerprint] = engine
+            while len(_kept) > _MAX_KEPT:
+                del _kept[next(iter(_kept))]
 
     def scores(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities float32 [n, labels] of images float32 [n, side, side, 3] as `preprocess.prepare` makes them.
@@ -160,8 +180,16 @@ class Tagger:
     def _opened(self) -> _Engine:
         with self._lock:
             if self._engine is None:
-                self._engine = _open(self, self._wanted)
+                with _kept_lock:
+                    kept = _kept.get(self.fingerprint) if self._wanted is None else None
+                self._engine = kept or _open(self, self._wanted)
             return self._engine
+
+
+def forget_kept() -> None:
+    """Gives back the memory of all models that were kept."""
+    with _kept_lock:
+        _kept.clear()
 
 
 def _open(tagger: Tagger, wanted: tuple[str, ...] | None) -> _Engine:

@@ -62,6 +62,42 @@ def test_the_model_is_loaded_once_and_late(make_tagger, monkeypatch) -> None:
     assert len(opened) == 2
 
 
+def test_a_kept_model_is_taken_over_by_the_next_tagger_of_it(make_tagger, monkeypatch) -> None:
+    import onnxruntime
+
+    from athanor.tagger import session
+
+    monkeypatch.setattr(session, "_kept", {})
+    opened, real = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *arguments, **options: opened.append(arguments[0]) or real(*arguments, **options))
+    folders = [make_tagger([(0, i, "red"), (0, 0, "blue")], name=f"kept {i}") for i in range(3)]
+    for folder in (folders[0], folders[1], folders[0], folders[1]):
+        tagger = Tagger(folder)
+        assert not tagger.is_open
+        tagger.scores(_pixels(1))
+        tagger.keep()
+        assert not tagger.is_open
+    assert len(opened) == 2
+    for folder in (folders[2], folders[0]):  # the one that was used longest ago had to go
+        tagger = Tagger(folder)
+        tagger.scores(_pixels(1))
+        tagger.keep()
+    assert len(opened) == 4
+    Tagger(folders[0]).close()
+    tagger = Tagger(folders[0])
+    tagger.scores(_pixels(1))
+    assert len(opened) == 5, "what is closed is gone"
+    tagger.keep()
+    assert session._kept
+    session.forget_kept()
+    assert not session._kept
+    tagger.scores(_pixels(1))
+    engine = tagger._engine
+    monkeypatch.setattr(tagger, "_engine", session.replace(engine, providers=("CUDAExecutionProvider",)))
+    tagger.keep()
+    assert engine not in session._kept.values() and tagger.fingerprint not in session._kept, "a GPU's memory is given back"
+
+
 def test_a_side_that_the_model_leaves_open_is_the_usual_one(make_tagger) -> None:
     assert Tagger(make_tagger([(0, 0, "red")], side_px="side")).preprocessing.side_px == 448
 
