@@ -35,7 +35,10 @@ def download_captioner(known: KnownCaptioner, folder: Path, *, on_progress: OnPr
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         target.mkdir(parents=True, exist_ok=True)
         for file in sorted(unfinished.iterdir()):
-            file.replace(target / file.name)
+            if (target / file.name).exists():
+                file.unlink()
+            else:
+                file.replace(target / file.name)
         unfinished.rmdir()
     except TaggerError:
         raise

@@ -141,10 +141,15 @@ def repository(monkeypatch):
 def test_a_known_one_is_downloaded_whole_and_nothing_else(tmp_path: Path, repository) -> None:
     known, _, files = repository
     seen: list[tuple[int, int]] = []
+    mine = tmp_path / "captioners 模型" / known.name / "config.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"{}")
+    before = mine.stat().st_mtime_ns
     folder = download_captioner(known, tmp_path / "captioners 模型", on_progress=lambda done, of: seen.append((done, of)))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
         name: files[name] for name in ("config.json", "tokenizer.json", "model.safetensors")
     }
+    assert mine.stat().st_mtime_ns == before, "what is there stays"
     assert folder == tmp_path / "captioners 模型" / "Florence-2-base" and [path.name for path in folder.parent.iterdir()] == ["Florence-2-base"]
     assert all(of in (0, 200_004) and done <= 200_004 for done, of in seen)
 
