@@ -41,7 +41,7 @@ def _graph(server: ComfyUI, *captioning: dict, tagging: dict | None = None) -> P
     if tagging is not None:
         prompt["tags"] = node(server, "AthanorAutoTag", dataset=[last, 0], **tagging)
         last = "tags"
-    prompt["save"] = node(server, "AthanorSaveCaptions", dataset=[last, 0], backup=False)
+    prompt["save"] = node(server, "AthanorSaveCaptions", dataset=[last, 0], backup=False, write=True)
     prompt["said"] = node(server, "PreviewAny", source=["caption0", 1])
     return prompt
 
