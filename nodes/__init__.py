@@ -24,9 +24,11 @@ class AthanorExtension(ComfyExtension):
         from .editing import EditTags
         from .epochs import PlotLoss, SaveEpoch
         from .exchange import DatasetToImages, ImagesToDataset
+        from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
         from .training_settings import OptimizerSettingsNode
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
-        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, OptimizerSettingsNode, SaveEpoch, PlotLoss, XYPlotCompare]
+        settings = [OptimizerSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
+        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, *settings, SaveEpoch, PlotLoss, XYPlotCompare]

@@ -19,6 +19,20 @@ def widgets(
     return [_widget(item, prefix + item.name, (defaults or {}).get(item.name, item.default)) for item in fields]
 
 
+def choice(widget_id: str, tooltip: str, options: Mapping[str, list[io.Input]]) -> io.Input:
+    """A drop-down that shows the widgets of the chosen option under it. The first option is the default."""
+    listed = [io.DynamicCombo.Option(key, inputs) for key, inputs in options.items()]
+    return io.DynamicCombo.Input(widget_id, options=listed, display_name=widget_id.replace("_", " "), tooltip=tooltip)
+
+
+def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The widgets' values with those under drop-downs of `choice` beside the others."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(value if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
 def from_widgets(settings: Settings, values: Mapping[str, Any], prefix: str = "") -> Settings:
     """`settings` with the values of the widgets `prefix` + name; fields without a widget stay as they are."""
     names = [item.name for item in dataclasses.fields(settings)]  # type: ignore[arg-type]

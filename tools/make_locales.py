@@ -21,9 +21,20 @@ def node_texts(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "display_name": info["display_name"],
         "description": info["description"],
-        "inputs": {name: _entry(options.get("display_name") or name, options.get("tooltip")) for name, options in inputs.items()},
+        "inputs": {key: entry for name, options in inputs.items() for key, entry in _input_texts(name, options).items()},
         "outputs": {str(index): _entry(name, tooltip) for index, (name, tooltip) in enumerate(outputs)},
     }
+
+
+def _input_texts(name: str, options: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The input's own, and those of the inputs that appear under a drop-down; the page looks for them with _ for the dot."""
+    texts = {name: _entry(options.get("display_name") or name, options.get("tooltip"))}
+    for option in options.get("options") or []:
+        if isinstance(option, dict):
+            for part in ("required", "optional"):
+                for inner, spec in option["inputs"].get(part, {}).items():
+                    texts |= _input_texts(f"{name}_{inner}", {"display_name": inner, **spec[1]})
+    return texts
 
 
 def _entry(name: str, tooltip: str | None) -> dict[str, str]:

@@ -18,8 +18,23 @@ Prompt = dict[str, Any]
 def node(server: ComfyUI, class_type: str, **inputs: Any) -> dict[str, Any]:
     """A node of a prompt; `inputs` are values or links such as ["data", 0]."""
     info = server.get(f"/object_info/{urllib.parse.quote(class_type)}")[class_type]
-    values = {name: _default(spec) for name, spec in info["input"].get("required", {}).items() if name not in inputs}
+    values = _defaults(info["input"].get("required", {}), inputs)
     return {"class_type": class_type, "inputs": {**{name: value for name, value in values.items() if value is not None}, **inputs}}
+
+
+def _defaults(specs: dict[str, Any], chosen: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Of each input that is not chosen; of a drop-down with inputs under it also theirs, as `drop-down.input`."""
+    values: dict[str, Any] = {}
+    for name, spec in specs.items():
+        key = prefix + name
+        options = (spec[1] if len(spec) > 1 else {}).get("options") or []
+        if options and isinstance(options[0], dict):
+            picked = chosen.get(key, options[0]["key"])
+            inner = next(option["inputs"] for option in options if option["key"] == picked)
+            values |= {key: picked, **_defaults({**inner.get("required", {}), **inner.get("optional", {})}, chosen, f"{key}.")}
+        else:
+            values[key] = _default(spec)
+    return {key: value for key, value in values.items() if key not in chosen}
 
 
 def _default(spec: list[Any]) -> Any:
