@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .bases import describe_base
+from .cache_folder import clean_folder, folder_report, set_size_limit, size_limit_bytes
 from .cli_dataset import add_dataset_command, read_dataset, run_dataset_command
 from .config import TrainJob
 from .control import Control
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "dataset":
             return run_dataset_command(options)
+        if options.command == "cache":
+            return _tend_cache(options)
         run = Run(options.run.resolve()) if options.command == "resume" else _new_run(options)
     except AthanorError as error:
         sys.stderr.write(f"{error}\n")
@@ -87,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a folder with the CLIP tokenizer, or ComfyUI's folder comfy; needed for checkpoint files",
     )
+    _add_cache_command(commands)
     _add_settings(train, AdapterSettings, without=("kind",))
     _add_settings(train, EmbeddingSettings, without=("token",))
     _add_settings(train, TrainSettings)
@@ -95,6 +99,32 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(train, DataSettings, prefix=_IMAGE)
     _add_settings(train, SampleSettings, prefix=_SAMPLE)
     return parser
+
+
+def _add_cache_command(commands: Any) -> None:
+    cache = commands.add_parser("cache", help="show, limit or clean what was encoded of images and captions")
+    cache.add_argument("--output", type=Path, default=Path("runs"), help="where the run directories are; with ComfyUI its output/athanor")
+    cache.add_argument("--limit", type=float, default=None, metavar="GIB", help="from now on keep it under this size; what was used longest ago goes")
+    cache.add_argument("--clean", action="store_true", help="delete all of it but what was used in the last half hour")
+
+
+def _tend_cache(options: argparse.Namespace) -> int:
+    folder = options.output / ".cache"
+    if not folder.is_dir():
+        raise AthanorError(f"There is no cache in {options.output}; name the folder of the run directories with --output.")
+    if options.limit is not None:
+        set_size_limit(folder, options.limit)
+    freed = clean_folder(folder, 0 if options.clean else size_limit_bytes(folder))
+    report = folder_report(folder)
+    lines = [f"{_gib(num_bytes):>10}  {group}" for group, num_bytes in report.by_group.items()]
+    lines += [f"{_gib(report.num_bytes):>10}  in {report.num_files} files, of {_gib(report.limit_bytes)} allowed"]
+    lines += [f"{_gib(freed):>10}  freed"] if freed else []
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 // 10 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def _add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str = "", without: tuple[str, ...] = ()) -> None:

@@ -78,6 +78,7 @@ class Feed:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._cache.settle()
 
     def _made(self, number: int) -> Batch:
         import torch

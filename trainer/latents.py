@@ -27,30 +27,35 @@ def store_latents(
     """Encodes the views that are not in the cache yet."""
     import torch
 
-    for done, view in enumerate(views, start=1):
-        pixels = image_tensor(view).unsqueeze(0).to(device)
-        with torch.no_grad():
-            mean, std = family.encode_images(vae, pixels)
-        cache.put(latents_key(base_fingerprint, view), {"mean": mean[0], "std": std[0]}, f"The latents of {view.sample.path}")
-        on_progress(done, len(views))
+    try:
+        for done, view in enumerate(views, start=1):
+            pixels = image_tensor(view).unsqueeze(0).to(device)
+            with torch.no_grad():
+                mean, std = family.encode_images(vae, pixels)
+            entry, group = {"mean": mean[0], "std": std[0]}, f"latents-{pixels.shape[3]}x{pixels.shape[2]}"
+            cache.put(latents_key(base_fingerprint, view, cache), entry, f"The latents of {view.sample.path}", group)
+            on_progress(done, len(views))
+    finally:
+        cache.settle()
 
 
 def missing_latents(base_fingerprint: str, views: Sequence[View], cache: TensorCache) -> list[View]:
-    return [view for view in views if latents_key(base_fingerprint, view) not in cache]
+    return [view for view in views if latents_key(base_fingerprint, view, cache) not in cache]
 
 
 def load_latents(base_fingerprint: str, views: Sequence[View], cache: TensorCache, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation, [B, C, H, W] each, of images of one bucket."""
     import torch
 
-    rows = [cache[latents_key(base_fingerprint, view)] for view in views]
+    rows = [cache[latents_key(base_fingerprint, view, cache)] for view in views]
     return torch.stack([row["mean"] for row in rows]).to(device), torch.stack([row["std"] for row in rows]).to(device)
 
 
-def latents_key(base_fingerprint: str, view: View) -> str:
+def latents_key(base_fingerprint: str, view: View, cache: TensorCache) -> str:
     """The image's content, the autoencoder, and how the image is resized, cropped, mirrored and coloured."""
     sample = view.sample
-    return cache_key("latents", base_fingerprint, sample.path, sample.fingerprint, sample.placement, view.hue_shift, view.gamma)
+    content = cache.digest(Path(sample.path), sample.fingerprint)
+    return cache_key("latents", base_fingerprint, content, sample.placement, view.hue_shift, view.gamma)
 
 
 def load_masks(views: Sequence[View], stride_px: int, unmasked_weight: float, cache: TensorCache) -> torch.Tensor | None:
@@ -77,7 +82,7 @@ def _mask(view: View, stride_px: int, cache: TensorCache) -> torch.Tensor:
     key = cache_key("mask", sample.path, source, sample.fingerprint, sample.placement, stride_px)
     if key not in cache:
         pixels = torch.from_numpy(numpy.array(view.mask())).unsqueeze(0).float() / 255
-        cache.put(key, {"mask": torch.nn.functional.avg_pool2d(pixels, stride_px)}, f"The mask of {sample.path}")
+        cache.put(key, {"mask": torch.nn.functional.avg_pool2d(pixels, stride_px)}, f"The mask of {sample.path}", "mask")
     return cache[key]["mask"]
 
 

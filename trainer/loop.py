@@ -65,7 +65,8 @@ def _train(run: Run, control: Control) -> None:
     samples, held_out = job.dataset.trained, job.dataset.with_role("validation")
     precision = torch.bfloat16 if job.train.precision == "bf16" else torch.float32
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
-    cache, process, captioner = TensorCache(run.folder.parent / ".cache"), noise_of(job.base), captioner_of(job)
+    cache = TensorCache(run.folder.parent / ".cache" if job.data.keep_latents == "disk" else None)
+    process, captioner = noise_of(job.base), captioner_of(job)
 
     # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
     encoding = text_precision(family, job.train.precision)

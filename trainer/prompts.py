@@ -35,13 +35,17 @@ class PromptBook:
 
         assert self.text is not None
         wanted = [caption for caption in dict.fromkeys(captions) if self._key(caption) not in self.cache]
-        for start in range(0, len(wanted), _ENCODE_BATCH):
-            piece = wanted[start : start + _ENCODE_BATCH]
-            with torch.no_grad():
-                encoded = self.family.encode_text(self.text, piece, self.num_chunks)
-            for i, caption in enumerate(piece):
-                self.cache.put(self._key(caption), {name: tensor[i : i + 1] for name, tensor in encoded.items()}, f"The text encoding of {caption!r}")
-            on_progress(min(start + _ENCODE_BATCH, len(wanted)), len(wanted))
+        try:
+            for start in range(0, len(wanted), _ENCODE_BATCH):
+                piece = wanted[start : start + _ENCODE_BATCH]
+                with torch.no_grad():
+                    encoded = self.family.encode_text(self.text, piece, self.num_chunks)
+                for i, caption in enumerate(piece):
+                    entry = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
+                    self.cache.put(self._key(caption), entry, f"The text encoding of {caption!r}", "text")
+                on_progress(min(start + _ENCODE_BATCH, len(wanted)), len(wanted))
+        finally:
+            self.cache.settle()
 
     def conditioning(self, captions: Sequence[str], framings: Sequence[Framing]) -> Conditioning:
         """One row a caption, for a picture framed so. Follows gradients where a text encoder is trained."""

@@ -1,0 +1,206 @@
+"""The cache of latents and text encodings: whole after a kill, shared by runs at the same time, never with a NaN, never too large."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import athanor.trainer.cache as cache_module
+from athanor.trainer.cache import TensorCache, cache_key
+from athanor.trainer.cache_folder import clean_folder, folder_report, is_whole, set_size_limit, shards_of, size_limit_bytes
+from athanor.trainer.cli import main
+from athanor.trainer.errors import AthanorError
+
+
+def entry(number: float) -> dict[str, torch.Tensor]:
+    return {"mean": torch.full((4, 8, 8), number), "std": torch.full((4, 8, 8), number + 0.5)}
+
+
+def filled(folder: Path | None, numbers: range, group: str = "latents-64x64") -> TensorCache:
+    cache = TensorCache(folder)
+    for number in numbers:
+        cache.put(str(number), entry(number), "x", group)
+    cache.settle()
+    return cache
+
+
+def holds(cache: TensorCache, numbers: range) -> bool:
+    return all(str(number) in cache and torch.equal(cache[str(number)]["std"], entry(number)["std"]) for number in numbers)
+
+
+def make_old(shard: Path, age_sec: float) -> None:
+    then = time.time() - age_sec
+    os.utime(shard, (then, then))
+
+
+def test_entries_of_a_bucket_share_one_file_and_come_back(tmp_path):
+    filled(tmp_path, range(20))
+    assert [shard.name.rpartition("-")[0] for shard in shards_of(tmp_path)] == ["latents-64x64"]
+    assert holds(TensorCache(tmp_path), range(20)) and "20" not in TensorCache(tmp_path)
+
+
+def test_small_files_of_one_phase_are_joined(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "_PENDING_BYTES", 3000)
+    cache = TensorCache(tmp_path)
+    for number in range(9):
+        cache.put(str(number), entry(number), "x", "latents-64x64")
+    assert len(shards_of(tmp_path)) > 3
+    assert holds(TensorCache(tmp_path), range(6)), "another run sees what is written already"
+    cache.settle()
+    assert len(shards_of(tmp_path)) == 1
+    assert holds(cache, range(9)) and holds(TensorCache(tmp_path), range(9))
+
+
+def test_a_later_run_adds_its_own_and_an_earlier_one_finds_them(tmp_path):
+    first = filled(tmp_path, range(3))
+    second = filled(tmp_path, range(3, 6))
+    assert len(shards_of(tmp_path)) == 2 and holds(second, range(6))
+    assert torch.equal(first["4"]["mean"], entry(4)["mean"])
+
+
+def test_what_another_run_joined_meanwhile_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "_PENDING_BYTES", 3000)
+    writer = TensorCache(tmp_path)
+    for number in range(9):
+        writer.put(str(number), entry(number), "x", "a")
+    reader = TensorCache(tmp_path)
+    writer.settle()
+    assert torch.equal(reader["2"]["mean"], entry(2)["mean"])
+
+
+def test_the_same_entries_from_two_runs_are_one_file(tmp_path):
+    one, two = TensorCache(tmp_path), TensorCache(tmp_path)
+    for cache in (one, two):
+        cache.put("a", entry(1), "x", "text")
+    one.settle()
+    two.settle()
+    assert len(shards_of(tmp_path)) == 1 and torch.equal(two["a"]["mean"], entry(1)["mean"])
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+import athanor.trainer.cache as cache_module
+cache_module._PENDING_BYTES = 20_000
+cache = cache_module.TensorCache(Path(sys.argv[1]))
+number = 0
+while True:
+    cache.put(str(number), {"mean": torch.full((4, 8, 8), float(number)), "std": torch.full((4, 8, 8), number + 0.5)}, "x", "latents-64x64")
+    number += 1
+    if number == 60:
+        print("going", flush=True)
+"""
+
+
+def test_a_killed_process_leaves_whole_files_only(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "going\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    cache = TensorCache(tmp_path)
+    assert all(is_whole(shard) for shard in shards_of(tmp_path))
+    assert holds(cache, range(40)), "all but the last few were on disk"
+
+
+@pytest.mark.parametrize("damage", ["short", "empty", "garbage"])
+def test_a_damaged_file_is_as_if_it_was_not_there(tmp_path, damage):
+    filled(tmp_path, range(3))
+    (shard,) = shards_of(tmp_path)
+    content = shard.read_bytes()
+    shard.write_bytes({"short": content[:-10], "empty": b"", "garbage": b"\xff" * 100}[damage])
+    assert "1" not in TensorCache(tmp_path) and not shards_of(tmp_path)
+    assert holds(filled(tmp_path, range(3)), range(3))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_a_number_never_gets_in_and_is_named(tmp_path, bad):
+    cache = TensorCache(tmp_path)
+    with pytest.raises(AthanorError, match=r"The latents of 图片.png came out as not-a-number\. Choose precision fp32"):
+        cache.put("a", {"mean": torch.tensor([1.0, bad])}, "The latents of 图片.png")
+    cache.settle()
+    assert "a" not in cache and not shards_of(tmp_path)
+
+
+def test_in_memory_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cache = filled(None, range(20))
+    assert holds(cache, range(20)) and not list(tmp_path.iterdir())
+
+
+def test_what_was_used_longest_ago_goes_first_and_what_is_in_use_stays(tmp_path):
+    for name in ("a", "b", "c"):
+        filled(tmp_path, range(ord(name), ord(name) + 3), name)
+    a, b, c = shards_of(tmp_path)
+    make_old(a, 9000)
+    make_old(b, 99_000)
+    size = a.stat().st_size
+    assert clean_folder(tmp_path, 3 * size) == 0
+    assert clean_folder(tmp_path, 2 * size) == size and shards_of(tmp_path) == [a, c]
+    assert clean_folder(tmp_path, 0) == size and shards_of(tmp_path) == [c]
+
+
+def test_reading_counts_as_use(tmp_path):
+    filled(tmp_path, range(3), "a")
+    (shard,) = shards_of(tmp_path)
+    make_old(shard, 99_000)
+    assert holds(TensorCache(tmp_path), range(3))
+    assert clean_folder(tmp_path, 0) == 0 and shard.is_file()
+
+
+def test_a_limit_is_kept_by_the_runs_themselves(tmp_path):
+    filled(tmp_path, range(3), "old")
+    make_old(shards_of(tmp_path)[0], 9000)
+    set_size_limit(tmp_path, 0.0)
+    assert size_limit_bytes(tmp_path) == 0
+    filled(tmp_path, range(3, 6), "new")
+    assert [shard.name[:3] for shard in shards_of(tmp_path)] == ["new"]
+
+
+def test_half_written_files_of_the_killed_go_after_an_hour(tmp_path):
+    for name, age_sec in ((".a.safetensors.1.tmp", 7200), (".b.safetensors.2.tmp", 60)):
+        (tmp_path / name).write_bytes(b"x")
+        make_old(tmp_path / name, age_sec)
+    clean_folder(tmp_path, 1 << 30)
+    assert [path.name for path in tmp_path.iterdir()] == [".b.safetensors.2.tmp"]
+
+
+def test_the_command_shows_limits_and_cleans(tmp_path, capsys):
+    assert main(["cache", "--output", str(tmp_path)]) == 2
+    assert "There is no cache in" in capsys.readouterr().err
+    filled(tmp_path / ".cache", range(3), "latents-64x64")
+    filled(tmp_path / ".cache", range(3, 9), "text")
+    for shard in shards_of(tmp_path / ".cache"):
+        make_old(shard, 9000)
+    assert main(["cache", "--output", str(tmp_path), "--limit", "5"]) == 0
+    told = capsys.readouterr().out
+    assert "latents-64x64" in told and "text" in told and "in 2 files, of 5.00 GiB allowed" in told
+    assert main(["cache", "--output", str(tmp_path), "--clean"]) == 0
+    assert "freed" in capsys.readouterr().out and folder_report(tmp_path / ".cache").num_files == 0
+    assert main(["cache", "--output", str(tmp_path), "--limit", "-1"]) == 2
+
+
+def test_a_digest_is_of_the_content_and_remembered(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "b.png").write_bytes(b"one")
+    cache = TensorCache(tmp_path / "cache")
+    digest = cache.digest(tmp_path / "a.png", "3-1")
+    assert digest == cache.digest(tmp_path / "moved" / "b.png", "3-1"), "a copy needs no new encoding"
+    cache.settle()
+    (tmp_path / "a.png").write_bytes(b"two")
+    again = TensorCache(tmp_path / "cache")
+    assert again.digest(tmp_path / "a.png", "3-1") == digest, "not read again"
+    assert again.digest(tmp_path / "a.png", "3-2") != digest
+
+
+def test_keys_tell_everything_apart():
+    assert cache_key("latents", "a", 1) == cache_key("latents", "a", 1)
+    assert len({cache_key(*parts) for parts in (("a", "b"), ("ab",), ("a", "b", None), ("a", 1), ("a", "1"))}) == 5
