@@ -22,7 +22,18 @@ from .control import Control
 from .dataset import assign_buckets, scan_folder, with_regularization
 from .errors import AthanorError
 from .run import Run, open_run
-from .settings import AdapterSettings, CaptionSettings, DataSettings, EmbeddingSettings, ObjectiveSettings, SampleSettings, TrainSettings
+from .settings import (
+    AdapterSettings,
+    CaptionSettings,
+    DataSettings,
+    EmbeddingSettings,
+    ObjectiveSettings,
+    OptimizerSettings,
+    SampleSettings,
+    ScheduleSettings,
+    TrainSettings,
+    value_type,
+)
 from .validate import check_train_job
 from .worker import work
 
@@ -94,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(train, AdapterSettings, without=("kind",))
     _add_settings(train, EmbeddingSettings, without=("token",))
     _add_settings(train, TrainSettings)
+    _add_settings(train, OptimizerSettings, without=("kind",))
+    _add_settings(train, ScheduleSettings, without=("kind",))
     _add_settings(train, ObjectiveSettings)
     _add_settings(train, CaptionSettings, prefix=_CAPTION)
     _add_settings(train, DataSettings, prefix=_IMAGE)
@@ -131,10 +144,11 @@ def _add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str =
     for item in dataclasses.fields(settings):
         if item.name not in without:
             option, sentence = f"--{prefix}{item.name.replace('_', '-')}", item.metadata["help"].replace("%", "%%")
-            if isinstance(item.default, bool):
+            kind = value_type(settings, item.name)
+            if kind is bool:
                 parser.add_argument(option, action=argparse.BooleanOptionalAction, default=item.default, help=sentence)
             else:
-                parser.add_argument(option, type=type(item.default), default=item.default, choices=item.metadata["choices"] or None, help=sentence)
+                parser.add_argument(option, type=kind, default=item.default, choices=item.metadata["choices"] or None, help=sentence)
 
 
 def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -> Settings:
@@ -163,6 +177,8 @@ def _new_run(options: argparse.Namespace) -> Run:
         adapter=_settings(AdapterSettings, values),
         embedding=_settings(EmbeddingSettings, {**values, "token": options.name}),
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
+        optimizer=_settings(OptimizerSettings, values),
+        schedule=_settings(ScheduleSettings, values),
         objective=_settings(ObjectiveSettings, values),
         captions=_settings(CaptionSettings, values, prefix=_CAPTION),
         data=_settings(DataSettings, values, prefix=_IMAGE),

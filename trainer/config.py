@@ -20,6 +20,7 @@ from .settings import (
     ObjectiveSettings,
     OptimizerSettings,
     SampleSettings,
+    ScheduleSettings,
     TrainSettings,
 )
 from .types import BaseModel, Dataset
@@ -40,6 +41,7 @@ class TrainJob:
     embedding: EmbeddingSettings = EmbeddingSettings()
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     captions: CaptionSettings = CaptionSettings()
     data: DataSettings = DataSettings()

@@ -19,6 +19,8 @@ from .formats.header import read_header
 if TYPE_CHECKING:
     import torch
 
+    from .updates import Updates
+
 _SLOTS = ("state-a.safetensors", "state-b.safetensors")
 
 
@@ -30,32 +32,24 @@ class Position:
     epoch_losses: tuple[float, ...] = ()
 
 
-def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Tensor], updates: Updates) -> None:
     """Writes into the slot that is not the newest, so that the newest stays whole until this one is."""
     from safetensors.torch import save_file
 
     tensors = {f"trained.{name}": tensor.detach().cpu().contiguous() for name, tensor in trained.items()}
-    numbers: dict[str, dict[str, Any]] = {}
-    state = optimizer.state_dict()
-    for index, entries in state["state"].items():
-        for key, value in entries.items():
-            if hasattr(value, "detach"):
-                tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().contiguous()
-            else:
-                numbers.setdefault(str(index), {})[key] = value
+    packed = _Packer(tensors)
     metadata = {
         "step": str(position.step),
         "epoch_losses": json.dumps(position.epoch_losses),
-        "optimizer_numbers": json.dumps(numbers),
-        "optimizer_groups": json.dumps(state["param_groups"]),
+        "updates": json.dumps(packed.pack(updates.state_dict())),
     }
     newest = _newest_slot(folder)
     slot = next(name for name in _SLOTS if newest is None or name != newest[0])
     replace_atomically(folder / slot, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
-def load_state(folder: Path, trained: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> Position | None:
-    """Puts the newest whole state into `trained` and `optimizer`; None where there is none yet."""
+def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: Updates) -> Position | None:
+    """Puts the newest whole state into `trained` and `updates`; None where there is none yet."""
     import torch
 
     newest = _newest_slot(folder)
@@ -69,13 +63,52 @@ def load_state(folder: Path, trained: Mapping[str, torch.Tensor], optimizer: tor
     with torch.no_grad():
         for key, tensor in trained.items():
             tensor.copy_(tensors[f"trained.{key}"])
-    entries: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in json.loads(metadata["optimizer_numbers"]).items()}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, entry = key.split(".", 2)
-            entries.setdefault(int(index), {})[entry] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": json.loads(metadata["optimizer_groups"])})
+    updates.load_state_dict(_unpacked(json.loads(metadata["updates"]), tensors))
     return Position(int(metadata["step"]), tuple(json.loads(metadata["epoch_losses"])))
+
+
+class _Packer:
+    """Nested dictionaries, lists and tuples of tensors and plain values as JSON, the tensors put aside under numbered names.
+
+    A tensor that stands in several places (the 8-bit optimizers share their tables) is kept once, since safetensors
+    refuses shared memory, and is shared again when it is read. Floats survive to the bit, infinity included.
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor]):
+        self._tensors = tensors
+        self._names: dict[int, str] = {}
+        self._seen: list[Any] = []
+
+    def pack(self, value: Any) -> Any:
+        if hasattr(value, "detach"):
+            return {"tensor": self._name(value)}
+        if isinstance(value, Mapping):
+            return {"dict": [[key, self.pack(item)] for key, item in value.items()]}
+        if isinstance(value, (list, tuple)):
+            return {type(value).__name__: [self.pack(item) for item in value]}
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        raise TypeError(f"an optimizer's state holds {type(value).__name__}, which has no place in a state file")
+
+    def _name(self, tensor: torch.Tensor) -> str:
+        if id(tensor) not in self._names:
+            self._names[id(tensor)] = name = f"updates.{len(self._names)}"
+            # Kept from being freed, so that no later tensor gets its id.
+            self._seen.append(tensor)
+            self._tensors[name] = tensor.detach().cpu().clone().contiguous()
+        return self._names[id(tensor)]
+
+
+def _unpacked(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _unpacked(item, tensors) for key, item in content}
+    items = [_unpacked(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items
 
 
 def _newest_slot(folder: Path) -> tuple[str, dict[str, str]] | None:

@@ -14,12 +14,13 @@ from .families import family
 from .files import safe_name
 from .settings import AdapterSettings, EmbeddingSettings, TrainSettings, range_problems
 from .types import BaseModel, Dataset
+from .validate_engine import engine_problems
 
 
 def check_train_job(job: TrainJob) -> None:
     """Raises InvalidJobError with every problem of `job`."""
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
-    problems += [*range_problems(job.train, "Training"), *range_problems(job.optimizer, "Optimizer"), *range_problems(job.samples, "Sample pictures")]
+    problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
     problems += effect_problems(job)
     problems += _lora_problems(job.adapter, job.train) if job.kind == "lora" else _embedding_problems(job.embedding, job.train)
     raise_problems(problems)

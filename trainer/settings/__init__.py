@@ -6,10 +6,11 @@ from .captioning import CaptioningSettings
 from .captions import CaptionOverrides, CaptionSettings
 from .data import DataOverrides, DataSettings
 from .embedding import EmbeddingSettings
-from .field import range_problems, setting
+from .field import range_problems, setting, value_type
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .samples import SampleSettings
+from .schedule import ScheduleSettings
 from .train import TrainSettings
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "ObjectiveSettings",
     "OptimizerSettings",
     "SampleSettings",
+    "ScheduleSettings",
     "Settings",
     "TrainSettings",
     "range_problems",
     "setting",
+    "value_type",
 ]

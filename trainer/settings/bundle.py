@@ -10,6 +10,7 @@ from .data import DataSettings
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .samples import SampleSettings
+from .schedule import ScheduleSettings
 from .train import TrainSettings
 
 
@@ -20,6 +21,7 @@ class Settings:
     adapter: AdapterSettings = AdapterSettings()
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     captions: CaptionSettings = CaptionSettings()
     data: DataSettings = DataSettings()

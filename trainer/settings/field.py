@@ -6,6 +6,7 @@ Nodes make their widgets from it, the command line its options, and validation i
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import field
 from typing import Any
 
@@ -28,15 +29,21 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+def value_type(settings: type, name: str) -> type:
+    """The type of a field's values; of `float | None` it is float."""
+    hint = typing.get_type_hints(settings)[name]
+    return next((each for each in typing.get_args(hint) if each is not type(None)), hint)
+
+
 def range_problems(settings: Any, where: str) -> tuple[str, ...]:
-    """A sentence for each field of `settings` outside its declared range or choices."""
+    """A sentence for each field of `settings` outside its declared range or choices. None means that nobody set it."""
     problems = []
     for item in dataclasses.fields(settings):
         value, limits = getattr(settings, item.name), item.metadata
-        if not limits:
+        if not limits or value is None:
             continue
         if limits["choices"] and value not in limits["choices"]:
-            problems.append(f"{where}: {item.name} is {value!r}; choose one of {', '.join(limits['choices'])}.")
+            problems.append(f"{where}: {item.name} is {value!r}; choose one of {', '.join(filter(None, limits['choices']))}.")
         low, high = limits["minimum"], limits["maximum"]
         if low is not None and not low <= value <= high:
             problems.append(f"{where}: {item.name} is {value}; it must be from {low} to {high}.")

@@ -2,13 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..optimizers import OPTIMIZERS, Option, own_options
 from .field import setting
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    beta1: float = setting(0.9, "How long the running mean of the gradient remembers.", 0.0, 0.99999, step=0.001)
-    beta2: float = setting(0.999, "How long the running mean of the squared gradient remembers.", 0.0, 0.99999, step=0.001)
-    epsilon: float = setting(1e-8, "Added to the divisor, so that a gradient of zero divides nothing by zero.", 0.0, 1.0, step=1e-9)
+    """Options of single optimizers are None where nobody set them: then the optimizer's own default counts."""
+
+    kind: str = setting("", "The optimizer that these options are for; empty where they are for whichever is chosen.", choices=("", *OPTIMIZERS.names()))
+    beta1: float | None = setting(None, "How long the running mean of the gradient remembers. 0.9 suits nearly always.", 0.0, 0.99999, step=0.001)
+    beta2: float | None = setting(
+        None, "How long the running mean of the squared gradient remembers; with Lion, of the gradient. 0.99 to 0.999.", 0.0, 0.99999, step=0.001
+    )
+    epsilon: float | None = setting(None, "Added to the divisor, so that a gradient of zero divides nothing by zero.", 1e-16, 1.0, step=1e-9)
+    momentum: float | None = setting(None, "Share of the last step that is kept in the next one. 0 to 0.95.", 0.0, 0.99999, step=0.001)
+    nesterov: bool | None = setting(None, "Looks ahead along the momentum (Nesterov).")
+    centered: bool | None = setting(None, "Divides by the variance of the gradient instead of its square.")
+    d0: float | None = setting(None, "First guess of the rate, far too small on purpose. Rarely needs changing.", 1e-12, 1.0, step=1e-7)
+    d_coef: float | None = setting(None, "Multiplies the rate that Prodigy finds: 0.5 trains more carefully, 2 more boldly.", 0.01, 100.0, step=0.1)
+    growth_rate: float | None = setting(None, "The rate grows at most by this factor a step, for example 1.02. 0 sets no limit.", 0.0, 100.0, step=0.01)
+    bias_correction: bool | None = setting(None, "Corrects the running means for having started at zero. Smoother first steps.")
+    safeguard_warmup: bool | None = setting(None, "Keeps a warm-up from spoiling the guess of the rate.")
+    decay_power: float | None = setting(None, "How fast the memory of the squared gradient grows with the steps.", 0.01, 1.0, step=0.01)
+    clip_threshold: float | None = setting(None, "Steps with a larger root mean square than this are shortened.", 0.01, 100.0, step=0.1)
+    scale_parameter: bool | None = setting(None, "Multiplies the rate by the size of each weight matrix. Off where you set the rate.")
+    averaging_power: float | None = setting(None, "Larger than 0 weighs later steps more in the mean of the way.", 0.0, 10.0, step=0.1)
+    rate_power: float | None = setting(None, "How much steps at a higher rate count more in the mean of the way.", 0.0, 10.0, step=0.1)
+    accumulation: int = setting(
+        1, "Batches whose gradients are added up before one step: as one larger batch, at the memory of a small one.", 1, 1024
+    )
+    ema_decay: float = setting(
+        0.0,
+        "Saves and draws a running mean of the weights that remembers this share of itself each step, for example 0.99 to 0.9999. 0 turns it off.",
+        0.0,
+        0.999999,
+        step=0.0001,
+    )
+    ema_on_cpu: bool = setting(False, "Keeps that mean in the computer's memory instead of the GPU's: a little slower.", advanced=True)
+
+
+_COMMON = ("kind", "accumulation", "ema_decay", "ema_on_cpu")
+
+
+def option_field_names() -> tuple[str, ...]:
+    """The fields that only some optimizers have."""
+    return tuple(item.name for item in dataclasses.fields(OptimizerSettings) if item.name not in _COMMON)
+
+
+def chosen_options(settings: OptimizerSettings) -> dict[str, Option]:
+    """The options that somebody set."""
+    return {name: value for name in option_field_names() if (value := getattr(settings, name)) is not None}
+
+
+def all_options(name: str, settings: OptimizerSettings) -> Mapping[str, Option]:
+    """Every option of the optimizer `name` as it will be."""
+    return {**own_options(name), **{key: value for key, value in chosen_options(settings).items() if key in own_options(name)}}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..optimizers import OPTIMIZERS
+from ..schedules import SCHEDULES
 from .field import setting
 
 
@@ -15,9 +17,13 @@ class TrainSettings:
     text_encoder_rate: float = setting(
         5e-5, "Learning rate of the text encoder. 0 leaves it out, and its outputs are then cached.", 0.0, 10.0, step=1e-6
     )
-    optimizer: str = setting("adamw", "How the weights are moved.", choices=("adamw",))
+    optimizer: str = setting(
+        "adamw",
+        "How the weights are moved. adamw suits nearly always; the 8-bit ones take less memory; prodigy finds the rate by itself (set the rates to 1).",
+        choices=OPTIMIZERS.names(),
+    )
     weight_decay: float = setting(0.01, "Pulls the trained weights towards zero, a little each step.", 0.0, 1.0, step=0.001, advanced=True)
-    schedule: str = setting("cosine", "How the learning rate falls over the run.", choices=("constant", "cosine"))
+    schedule: str = setting("cosine", "How the learning rate falls over the run.", choices=SCHEDULES.names())
     warmup_percent: float = setting(5.0, "Share of the steps over which the rate rises from zero.", 0.0, 100.0)
     max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it. 0 turns it off.", 0.0, 1000.0, advanced=True)
     save_every_epochs: int = setting(1, "Keep the LoRA or embedding after every n-th epoch, and always after the last.", 1, 100_000)

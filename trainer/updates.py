@@ -1,0 +1,122 @@
+"""From gradients to moved weights: rates, loss scaling, clipping, the optimizer's step, the running mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .batches import steps_per_epoch
+from .config import TrainJob
+from .ema import RunningMean
+from .optimizers import build_optimizer, found_scale
+from .schedules import rate_factor
+from .settings.optimizer import chosen_options
+from .settings.schedule import chosen_options as chosen_schedule_options
+from .trainee import Trainee
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Updates:
+    """One training's optimizer and what belongs to it."""
+
+    def __init__(self, job: TrainJob, trainee: Trainee, device: torch.device):
+        import torch
+
+        groups = [{"params": list(group.parameters.values()), "lr": group.rate} for group in trainee.groups]
+        self.optimizer = build_optimizer(job.train.optimizer, groups, job.train.weight_decay, chosen_options(job.optimizer))
+        self._job, self._trainee = job, trainee
+        self._trained = trainee.parameters()
+        self._scaler = torch.amp.GradScaler(device.type) if job.train.precision == "fp16" else None
+        self._mean = None
+        if job.optimizer.ema_decay > 0:
+            self._mean = RunningMean(self._trained, job.optimizer.ema_decay, torch.device("cpu") if job.optimizer.ema_on_cpu else device)
+        num_steps = steps_per_epoch(job.dataset.with_role("train"), job.train.batch_size, job.optimizer.accumulation)
+        self.total_steps = num_steps * job.train.epochs
+        self._warmup_steps = job.schedule.warmup_steps or round(self.total_steps * job.train.warmup_percent / 100)
+        self._schedule_options = chosen_schedule_options(job.schedule)
+
+    def set_rates(self, step: int) -> None:
+        """The rates of optimizer step `step`, counted from 0."""
+        train = self._job.train
+        factor = rate_factor(train.schedule, step, self.total_steps, self._warmup_steps, self._schedule_options, self._job.schedule.min_ratio)
+        for group, of_group in zip(self.optimizer.param_groups, self._trainee.groups, strict=True):
+            group["lr"] = of_group.rate * factor
+
+    def rates(self) -> dict[str, float]:
+        """By part, as they truly are: with Prodigy, times what it found."""
+        scale = found_scale(self.optimizer)
+        return {of_group.name: group["lr"] * scale for group, of_group in zip(self.optimizer.param_groups, self._trainee.groups, strict=True)}
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds the gradients of `loss` to those that are there."""
+        (self._scaler.scale(loss) if self._scaler else loss).backward()
+
+    def step(self) -> bool:
+        """Moves the weights and forgets the gradients. False where fp16 overflowed: then nothing moved, and the scale is halved."""
+        import torch
+
+        if self._scaler:
+            self._scaler.unscale_(self.optimizer)
+        if self._job.train.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._job.train.max_grad_norm)
+        moved = True
+        if self._scaler:
+            before = self._scaler.get_scale()
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+            moved = self._scaler.get_scale() >= before
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._mean is not None and moved:
+            self._mean.update(self._trained)
+        return moved
+
+    def begin(self) -> None:
+        """To be called once, after a state was loaded and before the first step."""
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the trained tensors hold what is to be saved, measured and drawn; afterwards the very same numbers as before.
+
+        Going back by the schedule-free optimizer's own arithmetic would round, and saving would change the training.
+        """
+        import torch
+
+        averages = hasattr(self.optimizer, "eval")
+        if not averages and self._mean is None:
+            yield
+            return
+        kept = {name: tensor.detach().clone() for name, tensor in self._trained.items()}
+        if averages:
+            self.optimizer.eval()
+        else:
+            self._mean.copy_to(self._trained)
+        try:
+            yield
+        finally:
+            if averages:
+                self.optimizer.train()
+            with torch.no_grad():
+                for name, tensor in self._trained.items():
+                    tensor.copy_(kept[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        if self._scaler:
+            state["scaler"] = self._scaler.state_dict()
+        if self._mean is not None:
+            state["mean"] = self._mean.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._scaler:
+            self._scaler.load_state_dict(state["scaler"])
+        if self._mean is not None:
+            self._mean.load_state_dict(state["mean"])
