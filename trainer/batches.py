@@ -16,11 +16,6 @@ def batches_per_epoch(samples: Sequence[Sample], batch_size: int) -> int:
     return sum(-(-len(indices) // batch_size) for indices in _by_bucket(samples).values())
 
 
-def steps_per_epoch(samples: Sequence[Sample], batch_size: int, accumulation: int) -> int:
-    """Optimizer steps of one epoch: `accumulation` batches each, the last one maybe fewer."""
-    return -(-batches_per_epoch(samples, batch_size) // accumulation)
-
-
 def epoch_batches(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
     """Indices into `samples`, every image as often as it repeats."""
     import torch

@@ -165,7 +165,7 @@ def captioner_of(job: TrainJob) -> Captioner:
     samples = job.dataset.trained
     num_batches = batches_per_epoch(samples, job.train.batch_size) * job.train.epochs
     num_variants = None
-    if job.kind == "lora" and job.train.text_encoder_rate == 0:
+    if not job.trains_text:
         num_variants = found_variants(job.captions, samples, job.train.epochs)
     return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, num_variants=num_variants)
 

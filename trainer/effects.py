@@ -132,7 +132,7 @@ def _caption_problems(job: TrainJob) -> list[str]:
         return [
             f"Captions: {', '.join(changed)} does nothing with the templates {job.embedding.templates}, which make the prompts without captions; choose the templates captions, or leave out the Caption Settings."
         ]
-    if job.captions.variants and not (job.kind == "lora" and job.train.text_encoder_rate == 0):
+    if job.captions.variants and job.trains_text:
         return [
             f"Captions: variants is {job.captions.variants} but does nothing while the text encoder is trained, as every caption is new then; set it to 0, or the text encoder's rate."
         ]

@@ -15,24 +15,25 @@ from .captions import captioner_of
 from .config import TrainJob
 from .control import Control, Stopped
 from .embedding_trainee import embedding_trainee
-from .errors import AthanorError
+from .errors import AthanorError, raise_problems
 from .families import family as family_named
 from .families.base import Family
-from .feed import Feed
+from .feed import Batch, Feed
 from .latents import missing_latents, store_latents
 from .lora_trainee import lora_trainee
 from .memory import best_device, peak_mib, release
 from .milestones import Milestones
 from .noise import noise_of, trained_base
-from .optimizers import OPTIMIZERS
 from .prompts import PromptBook, text_precision
 from .run import EventLog, Run
-from .schedules import rate_factor
 from .state import Position, load_state
-from .step import batch_losses
+from .step import backward_together, batch_losses
+from .steps import Steps, steps_of
 from .trainee import Trainee
 from .types import Sample
+from .updates import Updates
 from .validate import check_train_job
+from .validate_engine import device_problems
 from .views import View, all_views
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def _train(run: Run, control: Control) -> None:
     job = run.train_job()
     check_train_job(job)
     events, family, device = EventLog(run.folder), family_named(job.base.family), best_device()
+    raise_problems(device_problems(job, device.type))
     job = dataclasses.replace(job, base=trained_base(job.base, job.objective))
     samples, held_out = job.dataset.trained, job.dataset.with_role("validation")
-    precision = torch.bfloat16 if job.train.precision == "bf16" else torch.float32
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.train.precision]
+    autocast = torch.autocast(device.type, dtype=precision if precision is not torch.float32 else None, enabled=precision is not torch.float32)
     cache = TensorCache(run.folder.parent / ".cache" if job.data.keep_latents == "disk" else None)
     process, captioner = noise_of(job.base), captioner_of(job)
 
@@ -78,7 +80,7 @@ def _train(run: Run, control: Control) -> None:
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
     book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
-    if job.kind == "lora" and job.train.text_encoder_rate == 0:
+    if not job.trains_text:
         book.store([*captioner.every_prompt(samples), *measured, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
         book.text = text = None
         release()
@@ -89,73 +91,54 @@ def _train(run: Run, control: Control) -> None:
     trainee = trainee or lora_trainee(job, family, denoiser, text)
 
     feed = Feed(job, family, captioner, cache, trainee.caption)
-    steps_per_epoch, total_steps = feed.batches_per_epoch, feed.num_batches
-    warmup_steps = round(total_steps * job.train.warmup_percent / 100)
-    groups = [{"params": list(group.parameters.values()), "lr": group.rate} for group in trainee.groups]
-    optimizer = OPTIMIZERS[job.train.optimizer](groups, job.train.weight_decay, job.optimizer)
-    position = load_state(run.folder / "state", trainee.parameters(), optimizer) or Position(0)
+    updates, steps = Updates(job, trainee, device), steps_of(job)
+    position = load_state(run.folder / "state", trainee.parameters(), updates) or Position(0)
+    updates.begin()
     step, epoch_losses = position.step, list(position.epoch_losses)
-    events.write("start", _start_report(trainee, step, total_steps, steps_per_epoch, job.train.epochs))
-    milestones = Milestones(run, job, family, events, trainee, book, captioner, denoiser, vae, cache, device, autocast)
+    events.write("start", _start_report(trainee, step, steps))
+    milestones = Milestones(run, job, family, events, trainee, updates, book, captioner, denoiser, vae, cache, device, autocast)
 
     if step == 0 and held_out:
         milestones.validate(0, 0)
-    if step == total_steps:
+    if step == steps.total:
         # The last epoch's file was deleted, or the worker ended between its state and its last word.
         milestones.epoch_end(job.train.epochs, step)
-    parameters = list(trainee.parameters().values())
-    last_state_sec = loop_started_sec = time.monotonic()
-    while step < total_steps and not control.stop_requested:
-        started_sec = time.monotonic()
-        epoch, batch = step // steps_per_epoch + 1, feed.batch(step)
-        factor = rate_factor(job.train.schedule, step, total_steps, warmup_steps)
-        for group, settings in zip(optimizer.param_groups, trainee.groups, strict=True):
-            group["lr"] = settings.rate * factor
 
-        with autocast, trainee.dropping(step):
-            conditioning = book.conditioning(batch.prompts, batch.framings)
-            losses = batch_losses(
-                family,
-                process,
-                denoiser,
-                batch.mean.to(device),
-                batch.std.to(device),
-                batch.mask,
-                batch.draws,
-                batch.times,
-                conditioning,
-                job.objective,
-            )
-            loss = (losses * batch.weights.to(device)).mean()
-        value = loss.item()
+    def losses_of(number: int, batch: Batch) -> torch.Tensor:
+        with autocast, trainee.dropping(number):
+            conditioning, mean, std = book.conditioning(batch.prompts, batch.framings), batch.mean.to(device), batch.std.to(device)
+            losses = batch_losses(family, process, denoiser, mean, std, batch.mask, batch.draws, batch.times, conditioning, job.objective)
+            return losses * batch.weights.to(device)
+
+    last_state_sec = loop_started_sec = time.monotonic()
+    while step < steps.total and not control.stop_requested:
+        started_sec = time.monotonic()
+        epoch, batches = steps.epoch(step), {number: feed.batch(number) for number in steps.batches(step)}
+        updates.set_rates(step)
+        value = backward_together(batches, losses_of, updates.backward)
         if not math.isfinite(value):
-            raise AthanorError(_not_finite(value, step, epoch, batch.samples))
-        loss.backward()
-        if job.train.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(parameters, job.train.max_grad_norm)
-        optimizer.step()
-        trainee.after_step()
-        optimizer.zero_grad(set_to_none=True)
+            raise AthanorError(_not_finite(value, step, epoch, [sample for batch in batches.values() for sample in batch.samples]))
+        updates.step()
 
         step += 1
         epoch_losses.append(value)
-        rates = {group.name: group.rate * factor for group in trainee.groups}
-        events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": rates, "seconds": round(time.monotonic() - started_sec, 4)})
-        if step % steps_per_epoch == 0:
+        seconds = round(time.monotonic() - started_sec, 4)
+        events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": updates.rates(), "seconds": seconds})
+        if step % steps.per_epoch == 0:
             events.write("epoch", {"epoch": epoch, "step": step, "loss": sum(epoch_losses) / len(epoch_losses)})
             epoch_losses.clear()
-            if epoch % job.train.save_every_epochs == 0 or step == total_steps:
+            if epoch % job.train.save_every_epochs == 0 or step == steps.total:
                 milestones.epoch_end(epoch, step)
                 last_state_sec = -math.inf
         if time.monotonic() - last_state_sec > _STATE_EVERY_SEC:
-            milestones.save_state(Position(step, tuple(epoch_losses)), optimizer)
+            milestones.save_state(Position(step, tuple(epoch_losses)))
             last_state_sec = time.monotonic()
 
     feed.close()
-    stopped = step < total_steps
+    stopped = step < steps.total
     if stopped:
-        milestones.save_state(Position(step, tuple(epoch_losses)), optimizer)
-        milestones.save_file(None, step, f"{run.name}-step{step:08d}.safetensors")
+        milestones.save_state(Position(step, tuple(epoch_losses)))
+        milestones.save_unfinished(step)
     waited_share = feed.waited_sec / max(1e-9, time.monotonic() - loop_started_sec)
     events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1), "waited_share": round(waited_share, 4)})
 
@@ -196,13 +179,13 @@ def _store_images(
     return vae
 
 
-def _start_report(trainee: Trainee, step: int, total_steps: int, steps_per_epoch: int, total_epochs: int) -> dict[str, object]:
+def _start_report(trainee: Trainee, step: int, steps: Steps) -> dict[str, object]:
     parts = [{"name": group.name, "modules": group.num_modules, "parameters": group.num_parameters, "rate": group.rate} for group in trainee.groups]
     return {
         "step": step,
-        "total_steps": total_steps,
-        "steps_per_epoch": steps_per_epoch,
-        "total_epochs": total_epochs,
+        "total_steps": steps.total,
+        "steps_per_epoch": steps.per_epoch,
+        "total_epochs": steps.epochs,
         "parts": parts,
         "pid": os.getpid(),
     }

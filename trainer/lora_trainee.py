@@ -74,9 +74,10 @@ def _rates(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack |
     rates: dict[Part, tuple[nn.Module, float]] = {}
     if job.train.rate > 0:
         rates["denoiser"] = (denoiser, job.train.rate)
-    if job.train.text_encoder_rate > 0:
-        assert text is not None
-        rates.update({part: (module, job.train.text_encoder_rate) for part, module in text.parts().items() if part in family.text_parts})
+    for part, rate in zip(family.text_parts, job.text_rates, strict=False):
+        if rate > 0:
+            assert text is not None
+            rates[part] = (text.parts()[part], rate)
     return rates
 
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .batches import batches_per_epoch
 from .cache import TensorCache
 from .captions import Captioner
 from .config import TrainJob
@@ -26,8 +25,10 @@ from .sampling import draw_samples, save_picture
 from .settings import ObjectiveSettings
 from .state import Position, save_state
 from .step import batch_losses
+from .steps import steps_of
 from .trainee import Trainee
 from .types import Sample
+from .updates import Updates
 from .views import View
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Milestones:
     family: Family
     events: EventLog
     trainee: Trainee
+    updates: Updates
     book: PromptBook
     captioner: Captioner
     denoiser: nn.Module
@@ -57,21 +59,26 @@ class Milestones:
 
     def epoch_end(self, epoch: int, step: int) -> None:
         """Saves the epoch's file, then measures and draws with it."""
-        self.save_file(epoch, step, f"{self.run.name}-{epoch:06d}.safetensors")
-        if self.job.dataset.with_role("validation"):
-            self.validate(epoch, step)
-        if self.job.samples.lines:
-            self._draw_samples(epoch, step)
+        with self.updates.averaged():
+            self._save_file(epoch, step, f"{self.run.name}-{epoch:06d}.safetensors")
+            if self.job.dataset.with_role("validation"):
+                self.validate(epoch, step)
+            if self.job.samples.lines:
+                self._draw_samples(epoch, step)
 
-    def save_file(self, epoch: int | None, step: int, name: str) -> None:
-        """Saves what is trained as it is now; `epoch` is None in the middle of one."""
-        whole_epochs = step // batches_per_epoch(self.job.dataset.trained, self.job.train.batch_size)
+    def save_unfinished(self, step: int) -> None:
+        """Saves what is trained so far, in the middle of an epoch."""
+        with self.updates.averaged():
+            self._save_file(None, step, f"{self.run.name}-step{step:08d}.safetensors")
+
+    def _save_file(self, epoch: int | None, step: int, name: str) -> None:
+        whole_epochs = step // steps_of(self.job).per_epoch
         metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
         sha256 = save_tensors(self.run.folder / "epochs" / name, self.trainee.export(), metadata, self.job.train.save_precision)
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
 
-    def save_state(self, position: Position, optimizer: torch.optim.Optimizer) -> None:
-        save_state(self.run.folder / "state", position, self.trainee.parameters(), optimizer)
+    def save_state(self, position: Position) -> None:
+        save_state(self.run.folder / "state", position, self.trainee.parameters(), self.updates)
         self.events.write("state", {"step": position.step})
 
     def validate(self, epoch: int, step: int) -> None:

@@ -52,7 +52,9 @@ def missing_package(name: str) -> str | None:
     package = _PACKAGES.get(name)
     if package is None or importlib.util.find_spec(package.replace("-", "_")):
         return None
-    return f"The optimizer {name} needs the package {package}, which is not installed. Run `pip install {package}` in ComfyUI's Python, or choose adamw."
+    return (
+        f"The optimizer {name} needs the package {package}, which is not installed. Run `pip install {package}` in ComfyUI's Python, or choose adamw."
+    )
 
 
 def device_problem(name: str, device_type: str) -> str | None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import AthanorError
 from .files import replace_atomically
@@ -18,8 +18,6 @@ from .formats.header import read_header
 
 if TYPE_CHECKING:
     import torch
-
-    from .updates import Updates
 
 _SLOTS = ("state-a.safetensors", "state-b.safetensors")
 
@@ -32,7 +30,15 @@ class Position:
     epoch_losses: tuple[float, ...] = ()
 
 
-def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Tensor], updates: Updates) -> None:
+class Stateful(Protocol):
+    """An optimizer, or what stands around one."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> object: ...
+
+
+def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Tensor], updates: Stateful) -> None:
     """Writes into the slot that is not the newest, so that the newest stays whole until this one is."""
     from safetensors.torch import save_file
 
@@ -48,7 +54,7 @@ def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Ten
     replace_atomically(folder / slot, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
-def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: Updates) -> Position | None:
+def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: Stateful) -> Position | None:
     """Puts the newest whole state into `trained` and `updates`; None where there is none yet."""
     import torch
 
@@ -58,6 +64,8 @@ def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: Updat
     name, metadata = newest
     tensors = load_tensors(folder / name)
     missing = [key for key in trained if f"trained.{key}" not in tensors]
+    if "updates" not in metadata:
+        missing.append("the optimizer's state")
     if missing:
         raise AthanorError(f"The saved state {folder / name} lacks {missing[0]}; delete the folder {folder} to start this run anew.")
     with torch.no_grad():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .draws import Draws, shaped_noise
 from .families.base import Conditioning, Family
@@ -13,6 +15,13 @@ from .settings import ObjectiveSettings
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+class Sized(Protocol):
+    samples: tuple
+
+
+Batch = TypeVar("Batch", bound=Sized)
 
 
 def batch_losses(
@@ -38,3 +47,21 @@ def batch_losses(
     predicted = family.predict(denoiser, process.add(latents, seen, times), times, conditioning)
     target = process.target(latents, noise, times)
     return image_losses(predicted, target, times, None if mask is None else mask.to(device), process, settings)
+
+
+def backward_together(
+    batches: Mapping[int, Batch], losses_of: Callable[[int, Batch], torch.Tensor], backward: Callable[[torch.Tensor], None]
+) -> float:
+    """Adds up the gradients of several numbered batches as if they were one, and returns its mean loss.
+
+    Every image counts the same however the batches are cut: the sum of all losses over the number of all images. Stops at
+    the first loss that is no finite number.
+    """
+    num_images, total = sum(len(batch.samples) for batch in batches.values()), 0.0
+    for number, batch in batches.items():
+        loss = losses_of(number, batch).sum() / num_images
+        total += loss.item()
+        if not math.isfinite(total):
+            break
+        backward(loss)
+    return total

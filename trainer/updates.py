@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .batches import steps_per_epoch
 from .config import TrainJob
 from .ema import RunningMean
 from .optimizers import build_optimizer, found_scale
 from .schedules import rate_factor
 from .settings.optimizer import chosen_options
 from .settings.schedule import chosen_options as chosen_schedule_options
+from .steps import steps_of
 from .trainee import Trainee
 
 if TYPE_CHECKING:
@@ -33,15 +33,13 @@ class Updates:
         self._mean = None
         if job.optimizer.ema_decay > 0:
             self._mean = RunningMean(self._trained, job.optimizer.ema_decay, torch.device("cpu") if job.optimizer.ema_on_cpu else device)
-        num_steps = steps_per_epoch(job.dataset.with_role("train"), job.train.batch_size, job.optimizer.accumulation)
-        self.total_steps = num_steps * job.train.epochs
-        self._warmup_steps = job.schedule.warmup_steps or round(self.total_steps * job.train.warmup_percent / 100)
+        self._steps = steps_of(job)
         self._schedule_options = chosen_schedule_options(job.schedule)
 
     def set_rates(self, step: int) -> None:
         """The rates of optimizer step `step`, counted from 0."""
         train = self._job.train
-        factor = rate_factor(train.schedule, step, self.total_steps, self._warmup_steps, self._schedule_options, self._job.schedule.min_ratio)
+        factor = rate_factor(train.schedule, step, self._steps.total, self._steps.warmup, self._schedule_options, self._job.schedule.min_ratio)
         for group, of_group in zip(self.optimizer.param_groups, self._trainee.groups, strict=True):
             group["lr"] = of_group.rate * factor
 
@@ -70,6 +68,7 @@ class Updates:
             moved = self._scaler.get_scale() >= before
         else:
             self.optimizer.step()
+        self._trainee.after_step()
         self.optimizer.zero_grad(set_to_none=True)
         if self._mean is not None and moved:
             self._mean.update(self._trained)

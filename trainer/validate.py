@@ -22,7 +22,11 @@ def check_train_job(job: TrainJob) -> None:
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
     problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
     problems += effect_problems(job)
-    problems += _lora_problems(job.adapter, job.train) if job.kind == "lora" else _embedding_problems(job.embedding, job.train)
+    problems += (
+        _lora_problems(job.adapter, job.train, job.optimizer.text_encoder_2_rate)
+        if job.kind == "lora"
+        else _embedding_problems(job.embedding, job.train)
+    )
     raise_problems(problems)
 
 
@@ -75,10 +79,10 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
     return problems
 
 
-def _lora_problems(adapter: AdapterSettings, train: TrainSettings) -> list[str]:
+def _lora_problems(adapter: AdapterSettings, train: TrainSettings, second_rate: float) -> list[str]:
     problems = [*range_problems(adapter, "Adapter"), *adapter_problems(adapter)]
-    if train.rate == 0 and train.text_encoder_rate == 0:
-        problems.append("Both learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
+    if train.rate == 0 and train.text_encoder_rate == 0 and second_rate <= 0:
+        problems.append("All learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems
 
 

@@ -6,17 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import optimizers, schedules
-from .batches import steps_per_epoch
 from .config import TrainJob
-from .optimizers import AVERAGING, RATE_FINDING, missing_package
+from .families import family
+from .optimizers import AVERAGING, RATE_FINDING, device_problem, missing_package
 from .settings import optimizer as optimizer_section
 from .settings import range_problems
 from .settings import schedule as schedule_section
+from .steps import steps_of
 
 
 def engine_problems(job: TrainJob) -> list[str]:
     """A sentence for each thing that is out of range, has no effect, or cannot work together."""
     problems = [*range_problems(job.optimizer, "Optimizer"), *range_problems(job.schedule, "Schedule")]
+    problems += _rate_problems(job)
     if job.train.optimizer in optimizers.OPTIMIZERS:
         problems += _section_problems(
             "Optimizer",
@@ -40,6 +42,17 @@ def engine_problems(job: TrainJob) -> list[str]:
     return problems
 
 
+def device_problems(job: TrainJob, device_type: str) -> list[str]:
+    """A sentence for each thing that this device cannot do; `device_type` is "cuda", "mps", "xpu" or "cpu"."""
+    problems = []
+    told = device_problem(job.train.optimizer, device_type)
+    if told:
+        problems.append(f"Optimizer: {told}")
+    if job.train.precision == "fp16" and device_type != "cuda":
+        problems.append("Training: precision fp16 needs a GPU from NVIDIA or AMD, and none is found here; choose bf16 or fp32.")
+    return problems
+
+
 def _section_problems(
     noun: str, name: str, kind: str, chosen: Mapping[str, Any], own_options: Callable[[str], Mapping[str, Any]], names: tuple[str, ...]
 ) -> list[str]:
@@ -52,21 +65,46 @@ def _section_problems(
     return problems
 
 
+def _rates(job: TrainJob) -> list[float]:
+    """Of everything that is trained."""
+    num_encoders = len(family(job.base.family).text_parts) if job.kind == "lora" else 1
+    return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders]) if rate > 0]
+
+
+def _rate_problems(job: TrainJob) -> list[str]:
+    if job.optimizer.text_encoder_2_rate < 0:
+        return []
+    if job.kind == "embedding":
+        return ["Optimizer: text_encoder_2_rate does nothing for an embedding, which has one rate; set it to -1."]
+    chosen = family(job.base.family)
+    if len(chosen.text_parts) < 2:
+        return [f"Optimizer: text_encoder_2_rate does nothing with {chosen.title}, of which one text encoder can be trained; set it to -1."]
+    return []
+
+
 def _optimizer_problems(job: TrainJob) -> list[str]:
     name, train, problems = job.train.optimizer, job.train, []
     missing = missing_package(name)
     if missing:
         problems.append(missing)
-    rates = [rate for rate in (train.rate, train.text_encoder_rate) if rate > 0]
+    rates = _rates(job)
     if name in RATE_FINDING and rates:
         if max(rates) < 0.1:
-            problems.append(f"Optimizer: {name} finds the learning rate by itself and multiplies it by yours, {max(rates):g}; set the rates to 1, or to 0.")
+            problems.append(
+                f"Optimizer: {name} finds the learning rate by itself and multiplies it by yours, {max(rates):g}; set the rates to 1, or to 0."
+            )
         elif len(set(rates)) > 1:
             told = " and ".join(f"{rate:g}" for rate in rates)
-            problems.append(f"Optimizer: {name} finds one rate for everything, but yours are {told}; set both to 1, or one of them to 0.")
+            problems.append(
+                f"Optimizer: {name} finds one rate for everything, but yours are {told}; set them all to 1, or to 0 what should not be trained."
+            )
+        if job.kind == "lora" and job.adapter.lora_plus_ratio not in (0, 1):
+            problems.append(f"Optimizer: {name} finds one rate for everything, so LoRA+ does not go with it; set its ratio to 0.")
     if name in AVERAGING:
         if train.schedule != "constant":
-            problems.append(f"Optimizer: {name} takes the mean of the way instead of a falling rate; choose the schedule constant, not {train.schedule}.")
+            problems.append(
+                f"Optimizer: {name} takes the mean of the way instead of a falling rate; choose the schedule constant, not {train.schedule}."
+            )
         if job.optimizer.ema_decay > 0:
             problems.append(f"Optimizer: {name} takes the mean of the way already, so ema_decay must be 0.")
     options = optimizer_section.all_options(name, job.optimizer)
@@ -81,9 +119,9 @@ def _schedule_problems(job: TrainJob) -> list[str]:
     problems = []
     if job.train.schedule == "constant" and job.schedule.min_ratio > 0:
         problems.append("Schedule: min_ratio does nothing with constant, which never falls; set it to 0, or choose another schedule.")
-    samples = job.dataset.with_role("train")
+    samples = job.dataset.trained
     if job.schedule.warmup_steps and samples and all(sample.placement for sample in samples):
-        total = steps_per_epoch(samples, job.train.batch_size, job.optimizer.accumulation) * job.train.epochs
+        total = steps_of(job).total
         if job.schedule.warmup_steps >= total:
             problems.append(f"Schedule: the warm-up of {job.schedule.warmup_steps} steps is as long as the whole run of {total}; make it shorter.")
     return problems

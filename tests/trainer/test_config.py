@@ -59,11 +59,11 @@ def test_a_file_of_another_format_is_refused(tmp_path):
 
 
 def test_every_value_out_of_range_gets_a_sentence_with_its_limits():
-    settings = dataclasses.replace(TrainSettings(), epochs=0, schedule="zigzag", rate=float("nan"))
+    settings = dataclasses.replace(TrainSettings(), epochs=0, precision="fp8", rate=float("nan"))
     problems = range_problems(settings, "Training")
     assert problems == (
         "Training: epochs is 0; it must be from 1 to 100000.",
         "Training: rate is nan; it must be from 0.0 to 10.0.",
-        "Training: schedule is 'zigzag'; choose one of constant, cosine.",
+        "Training: precision is 'fp8'; choose one of bf16, fp16, fp32.",
     )
     assert range_problems(TrainSettings(), "Training") == ()

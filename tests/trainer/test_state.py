@@ -4,15 +4,14 @@ import pytest
 import torch
 
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.optimizers import OPTIMIZERS
-from athanor.trainer.settings import OptimizerSettings
+from athanor.trainer.optimizers import build_optimizer
 from athanor.trainer.state import Position, load_state, save_state
 
 
 def fresh():
     torch.manual_seed(0)
     weights = {"a": torch.nn.Parameter(torch.randn(3, 2)), "b": torch.nn.Parameter(torch.randn(4))}
-    return weights, OPTIMIZERS["adamw"]([{"params": [weights["a"]], "lr": 0.1}, {"params": [weights["b"]], "lr": 0.01}], 0.1, OptimizerSettings())
+    return weights, build_optimizer("adamw", [{"params": [weights["a"]], "lr": 0.1}, {"params": [weights["b"]], "lr": 0.01}], 0.1, {})
 
 
 def step(weights, optimizer, times=1):
@@ -54,3 +53,40 @@ def test_nothing_saved_is_no_state_and_another_run_s_is_refused(tmp_path):
     save_state(tmp_path, Position(1), {"a": weights["a"]}, optimizer)
     with pytest.raises(AthanorError, match="lacks b; delete the folder"):
         load_state(tmp_path, *fresh())
+
+
+class Odd:
+    """Every kind of value that optimizers keep."""
+
+    def __init__(self, state=None):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def test_every_kind_of_value_survives(tmp_path):
+    shared = torch.arange(5, dtype=torch.uint8)
+    state = {
+        "state": {0: {"table": shared, "none": None, "half": torch.ones(2, dtype=torch.bfloat16)}, 1: {"inner": {"table": shared, "step": 3}}},
+        "groups": [{"betas": (0.9, 1 / 3), "d": 1.23456789e-7, "limit": float("inf"), "on": True, "name": "x", "params": [0, 1]}],
+        "scalar": torch.tensor(2.5),
+        "view": torch.ones(3, 3).T,
+    }
+    save_state(tmp_path, Position(1), {}, Odd(state))
+    loaded = Odd()
+    load_state(tmp_path, {}, loaded)
+    assert loaded.state["groups"] == state["groups"] and isinstance(loaded.state["groups"][0]["betas"], tuple)
+    assert loaded.state["state"][0]["none"] is None and loaded.state["state"][1]["inner"]["step"] == 3
+    assert torch.equal(loaded.state["state"][0]["table"], shared)
+    assert loaded.state["state"][0]["table"] is loaded.state["state"][1]["inner"]["table"]
+    assert loaded.state["state"][0]["half"].dtype == torch.bfloat16 and loaded.state["scalar"].shape == ()
+
+
+def test_what_has_no_place_in_the_file_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match="holds set"):
+        save_state(tmp_path, Position(1), {}, Odd({"x": {1, 2}}))
+    assert not list(tmp_path.iterdir())

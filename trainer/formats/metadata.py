@@ -11,43 +11,44 @@ from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..batches import batches_per_epoch
 from ..config import TrainJob
 from ..families.base import Family
 from ..files import file_sha256
 from ..run import job_hash
+from ..settings.optimizer import chosen_options
+from ..steps import steps_of
 from ..types import Sample
 
 _MAX_TAGS = 2000
 """Keeps the header well under the megabyte that ComfyUI and A1111 read."""
-_MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}
+_MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
 
 
 def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[str, str]:
     """The metadata of an epoch's file; all values are strings, lists and objects are JSON."""
     train, samples = job.train, job.dataset.with_role("train")
-    steps_per_epoch = batches_per_epoch(samples, train.batch_size)
+    steps = steps_of(job)
     values: dict[str, object] = {
         "ss_session_id": int(job_hash(job)[:8], 16),
         "ss_output_name": job.name,
         "ss_learning_rate": train.rate,
         "ss_unet_lr": train.rate if job.kind == "lora" else None,
-        "ss_text_encoder_lr": train.text_encoder_rate,
+        "ss_text_encoder_lr": train.text_encoder_rate if len(set(job.text_rates)) == 1 else list(job.text_rates),
         "ss_num_train_images": sum(sample.repeats for sample in samples),
         "ss_num_validation_images": len(job.dataset.with_role("validation")),
         "ss_num_reg_images": 0,
-        "ss_num_batches_per_epoch": steps_per_epoch,
+        "ss_num_batches_per_epoch": steps.batches_per_epoch,
         "ss_num_epochs": train.epochs,
         "ss_epoch": epoch,
         "ss_steps": step,
-        "ss_max_train_steps": steps_per_epoch * train.epochs,
+        "ss_max_train_steps": steps.total,
         "ss_batch_size_per_device": train.batch_size,
         "ss_total_batch_size": train.batch_size,
         "ss_gradient_checkpointing": False,
-        "ss_gradient_accumulation_steps": 1,
-        "ss_lr_warmup_steps": round(steps_per_epoch * train.epochs * train.warmup_percent / 100),
+        "ss_gradient_accumulation_steps": steps.accumulation,
+        "ss_lr_warmup_steps": steps.warmup,
         "ss_lr_scheduler": train.schedule,
-        "ss_optimizer": f"torch.optim.adamw.AdamW(weight_decay={train.weight_decay})",
+        "ss_optimizer": _optimizer(job),
         "ss_max_grad_norm": train.max_grad_norm,
         "ss_mixed_precision": _MIXED_PRECISION[train.precision],
         "ss_full_fp16": False,
@@ -110,6 +111,12 @@ def time_metadata(started: float, finished: float) -> dict[str, str]:
         "ss_training_finished_at": str(finished),
         "modelspec.date": datetime.fromtimestamp(finished, tz=timezone.utc).replace(microsecond=0).isoformat(),
     }
+
+
+def _optimizer(job: TrainJob) -> str:
+    """As sd-scripts writes it: the name with its arguments."""
+    arguments = {"weight_decay": job.train.weight_decay, **chosen_options(job.optimizer)}
+    return f"{job.train.optimizer}({','.join(f'{key}={value}' for key, value in arguments.items())})"
 
 
 def _resolution(samples: tuple[Sample, ...]) -> str:

@@ -14,7 +14,9 @@ from .field import setting
 class OptimizerSettings:
     """Options of single optimizers are None where nobody set them: then the optimizer's own default counts."""
 
-    kind: str = setting("", "The optimizer that these options are for; empty where they are for whichever is chosen.", choices=("", *OPTIMIZERS.names()))
+    kind: str = setting(
+        "", "The optimizer that these options are for; empty where they are for whichever is chosen.", choices=("", *OPTIMIZERS.names())
+    )
     beta1: float | None = setting(None, "How long the running mean of the gradient remembers. 0.9 suits nearly always.", 0.0, 0.99999, step=0.001)
     beta2: float | None = setting(
         None, "How long the running mean of the squared gradient remembers; with Lion, of the gradient. 0.99 to 0.999.", 0.0, 0.99999, step=0.001
@@ -25,7 +27,9 @@ class OptimizerSettings:
     centered: bool | None = setting(None, "Divides by the variance of the gradient instead of its square.")
     d0: float | None = setting(None, "First guess of the rate, far too small on purpose. Rarely needs changing.", 1e-12, 1.0, step=1e-7)
     d_coef: float | None = setting(None, "Multiplies the rate that Prodigy finds: 0.5 trains more carefully, 2 more boldly.", 0.01, 100.0, step=0.1)
-    growth_rate: float | None = setting(None, "The rate grows at most by this factor a step, for example 1.02. 0 sets no limit.", 0.0, 100.0, step=0.01)
+    growth_rate: float | None = setting(
+        None, "The rate grows at most by this factor a step, for example 1.02. 0 sets no limit.", 0.0, 100.0, step=0.01
+    )
     bias_correction: bool | None = setting(None, "Corrects the running means for having started at zero. Smoother first steps.")
     safeguard_warmup: bool | None = setting(None, "Keeps a warm-up from spoiling the guess of the rate.")
     decay_power: float | None = setting(None, "How fast the memory of the squared gradient grows with the steps.", 0.01, 1.0, step=0.01)
@@ -33,6 +37,9 @@ class OptimizerSettings:
     scale_parameter: bool | None = setting(None, "Multiplies the rate by the size of each weight matrix. Off where you set the rate.")
     averaging_power: float | None = setting(None, "Larger than 0 weighs later steps more in the mean of the way.", 0.0, 10.0, step=0.1)
     rate_power: float | None = setting(None, "How much steps at a higher rate count more in the mean of the way.", 0.0, 10.0, step=0.1)
+    text_encoder_2_rate: float = setting(
+        -1.0, "Learning rate of the second text encoder (SDXL, SD3.5). 0 leaves it out; -1 takes that of the first.", -1.0, 10.0, step=1e-6
+    )
     accumulation: int = setting(
         1, "Batches whose gradients are added up before one step: as one larger batch, at the memory of a small one.", 1, 1024
     )
@@ -46,7 +53,7 @@ class OptimizerSettings:
     ema_on_cpu: bool = setting(False, "Keeps that mean in the computer's memory instead of the GPU's: a little slower.", advanced=True)
 
 
-_COMMON = ("kind", "accumulation", "ema_decay", "ema_on_cpu")
+_COMMON = ("kind", "text_encoder_2_rate", "accumulation", "ema_decay", "ema_on_cpu")
 
 
 def option_field_names() -> tuple[str, ...]:

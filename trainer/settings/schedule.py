@@ -13,7 +13,9 @@ from .field import setting
 class ScheduleSettings:
     """Options of single schedules are None where nobody set them: then the schedule's own default counts."""
 
-    kind: str = setting("", "The schedule that these options are for; empty where they are for whichever is chosen.", choices=("", *SCHEDULES.names()))
+    kind: str = setting(
+        "", "The schedule that these options are for; empty where they are for whichever is chosen.", choices=("", *SCHEDULES.names())
+    )
     num_cycles: int | None = setting(None, "How often the cosine starts anew at the full rate. 2 to 5.", 1, 1000)
     power: float | None = setting(None, "1 is a straight line; larger falls faster at first. 1 to 3.", 0.01, 20.0, step=0.1)
     timescale_steps: int | None = setting(

@@ -1,0 +1,44 @@
+"""How a run's batches become optimizer steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .batches import batches_per_epoch
+from .config import TrainJob
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps and batches are counted from 0."""
+
+    batches_per_epoch: int
+    accumulation: int
+    epochs: int
+    warmup: int
+
+    @property
+    def per_epoch(self) -> int:
+        """The last step of an epoch may have fewer batches than are accumulated: no step reaches into the next epoch."""
+        return -(-self.batches_per_epoch // self.accumulation)
+
+    @property
+    def total(self) -> int:
+        return self.per_epoch * self.epochs
+
+    def epoch(self, step: int) -> int:
+        """The epoch of a step, counted from 1."""
+        return step // self.per_epoch + 1
+
+    def batches(self, step: int) -> range:
+        """The batches whose gradients make up a step."""
+        epoch, index = divmod(step, self.per_epoch)
+        start = epoch * self.batches_per_epoch
+        return range(start + index * self.accumulation, start + min(self.batches_per_epoch, (index + 1) * self.accumulation))
+
+
+def steps_of(job: TrainJob) -> Steps:
+    num_batches = batches_per_epoch(job.dataset.trained, job.train.batch_size)
+    plain = Steps(num_batches, job.optimizer.accumulation, job.train.epochs, 0)
+    warmup = job.schedule.warmup_steps or round(plain.total * job.train.warmup_percent / 100)
+    return Steps(num_batches, job.optimizer.accumulation, job.train.epochs, warmup)
