@@ -27,8 +27,8 @@ class AthanorExtension(ComfyExtension):
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
-        from .training_settings import OptimizerSettingsNode
+        from .training_settings import OptimizerSettingsNode, ScheduleSettingsNode
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
-        settings = [OptimizerSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
+        settings = [OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
         return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, *settings, SaveEpoch, PlotLoss, XYPlotCompare]

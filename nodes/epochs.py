@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..trainer.formats.files import load_tensors
 from ..trainer.promote import kind_folder, pick_epochs, promote
+from ..trainer.rate_plot import rate_plot
 from ..trainer.run import Run
 from . import host
 from .images import shown, to_comfy
@@ -61,10 +62,13 @@ class PlotLoss(io.ComfyNode):
                 RunWire.Input("run", tooltip="A run, from a training node."),
                 io.Boolean.Input("log_scale", default=False, display_name="log scale", tooltip="Makes small differences at a low loss visible."),
             ],
-            outputs=[io.Image.Output("plot", display_name="plot")],
+            outputs=[
+                io.Image.Output("plot", display_name="plot"),
+                io.Image.Output("rates", display_name="rates", tooltip="The learning rates as they truly were: with Prodigy, those that it found."),
+            ],
         )
 
     @classmethod
     def execute(cls, run: Run, log_scale: bool) -> io.NodeOutput:
         path = save_loss_plot(run, log_scale)
-        return io.NodeOutput(to_comfy([draw_loss_plot(run, log_scale)]), ui=shown([path]))
+        return io.NodeOutput(to_comfy([draw_loss_plot(run, log_scale)]), to_comfy([rate_plot(run.rates(), run.name)]), ui=shown([path]))

@@ -121,6 +121,7 @@ def _job(
         embedding=from_widgets(EmbeddingSettings(), values),
         train=from_widgets(given.train, values),
         optimizer=given.optimizer,
+        schedule=given.schedule,
         objective=given.objective,
         captions=given.captions,
         data=given.data,

@@ -1,36 +1,108 @@
-"""The settings nodes: each replaces one section of what goes on to the training, so that they can be chained in any order."""
+"""Optimizer Settings and Schedule Settings: each replaces one section of what goes on to the training, and shows only what applies."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer.settings import OptimizerSettings, Settings
+from ..trainer import optimizers, schedules
+from ..trainer.rate_plot import rate_plot
+from ..trainer.settings import OptimizerSettings, ScheduleSettings, Settings
+from ..trainer.settings.schedule import chosen_options
+from .images import to_comfy
 from .settings import from_widgets, widgets
 from .types import SettingsWire
+
+_WHICHEVER = "as the training node says"
+_CATEGORY = "Athanor/training/settings"
 
 
 class OptimizerSettingsNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _schema(
-            "AthanorOptimizerSettings", "Optimizer Settings", "Finer settings of the optimizer that the training node names.", OptimizerSettings
+        return io.Schema(
+            node_id="AthanorOptimizerSettings",
+            display_name="Optimizer Settings",
+            category=_CATEGORY,
+            description="Finer settings of the optimizer: its own options, gradient accumulation, and a running mean of the weights (EMA).",
+            search_aliases=["ema", "gradient accumulation", "prodigy", "adamw", "betas"],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "optimizer",
+                    options=_options(OptimizerSettings, optimizers.OPTIMIZERS.names(), optimizers.own_options, first=_WHICHEVER),
+                    tooltip="Choose the same optimizer as in the training node to set its own options; they appear below.",
+                ),
+                *widgets(OptimizerSettings, only=("accumulation", "ema_decay", "ema_on_cpu", "text_encoder_2_rate")),
+                _settings_input(),
+            ],
+            outputs=[SettingsWire.Output("settings", display_name="settings")],
         )
 
     @classmethod
-    def execute(cls, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+    def execute(cls, optimizer: Mapping[str, Any], settings: Settings | None = None, **values: Any) -> io.NodeOutput:
         given = settings or Settings()
-        return io.NodeOutput(dataclasses.replace(given, optimizer=from_widgets(given.optimizer, values)))
+        name = optimizer["optimizer"]
+        kind = {"kind": "" if name == _WHICHEVER else name}
+        return io.NodeOutput(dataclasses.replace(given, optimizer=from_widgets(OptimizerSettings(), {**values, **optimizer, **kind})))
 
 
-def _schema(node_id: str, display_name: str, description: str, section: type) -> io.Schema:
-    return io.Schema(
-        node_id=node_id,
-        display_name=display_name,
-        category="Athanor/training/settings",
-        description=description,
-        inputs=[*widgets(section), SettingsWire.Input("settings", optional=True, tooltip="Settings of other sections, from another settings node.")],
-        outputs=[SettingsWire.Output("settings", display_name="settings")],
-    )
+class ScheduleSettingsNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AthanorScheduleSettings",
+            display_name="Schedule Settings",
+            category=_CATEGORY,
+            description="How the learning rate rises and falls over the run, drawn as a curve.",
+            search_aliases=["scheduler", "warmup", "cosine", "learning rate"],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "schedule",
+                    options=_options(
+                        ScheduleSettings, ("cosine", *(each for each in schedules.SCHEDULES.names() if each != "cosine")), schedules.own_options
+                    ),
+                    tooltip="Choose the same schedule as in the training node; its own options appear below.",
+                ),
+                *widgets(ScheduleSettings, only=("warmup_steps", "min_ratio")),
+                io.Int.Input(
+                    "drawn_steps",
+                    default=1000,
+                    min=2,
+                    max=1_000_000,
+                    display_name="drawn steps",
+                    tooltip="Length of the run that the curve is drawn for. Changes only the picture.",
+                ),
+                _settings_input(),
+            ],
+            outputs=[
+                SettingsWire.Output("settings", display_name="settings"),
+                io.Image.Output("curve", display_name="curve", tooltip="The factor of the learning rate over the run."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, schedule: Mapping[str, Any], drawn_steps: int, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        given, name = settings or Settings(), schedule["schedule"]
+        section = from_widgets(ScheduleSettings(), {**values, **schedule, "kind": name})
+        warmup = section.warmup_steps or round(drawn_steps * given.train.warmup_percent / 100)
+        options = chosen_options(section)
+        factors = [schedules.rate_factor(name, step, drawn_steps, warmup, options, section.min_ratio) for step in range(drawn_steps)]
+        return io.NodeOutput(dataclasses.replace(given, schedule=section), to_comfy([rate_plot({name: factors}, name)]))
+
+
+def _options(
+    section: type, names: Sequence[str], own_options: Callable[[str], Mapping[str, Any]], first: str | None = None
+) -> list[io.DynamicCombo.Option]:
+    """One for each name, with the widgets of the options that only it has, at their defaults."""
+    listed = [io.DynamicCombo.Option(first, [])] if first else []
+    for name in names:
+        options = own_options(name)
+        listed.append(io.DynamicCombo.Option(name, widgets(section, options, only=tuple(options)) if options else []))
+    return listed
+
+
+def _settings_input() -> io.Input:
+    return SettingsWire.Input("settings", optional=True, tooltip="Settings of other sections, from another settings node.")

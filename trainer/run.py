@@ -159,6 +159,15 @@ class Run:
         """The loss of each optimizer step."""
         return [event["loss"] for event in self.events() if event["event"] == "step"]
 
+    def rates(self) -> dict[str, list[float]]:
+        """By part the learning rate of each optimizer step, as it truly was."""
+        found: dict[str, list[float]] = {}
+        for event in self.events():
+            if event["event"] == "step":
+                for part, rate in event["rates"].items():
+                    found.setdefault(part, []).append(rate)
+        return found
+
     def validation_losses(self) -> dict[int, float]:
         """By epoch; 0 is the base without any training."""
         return {event["epoch"]: event["loss"] for event in self.events() if event["event"] == "validation"}
