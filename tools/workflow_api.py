@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR")
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 _PAGE_ONLY_TYPES = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 _MUTED, _BYPASSED = 2, 4
 _CONTROL_VALUES = ("fixed", "increment", "increment-wrap", "decrement", "randomize")
@@ -104,10 +105,13 @@ class _Graph:
 
 def _widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     saved = node.get("widgets_values") or []
-    if isinstance(saved, Mapping):
-        return {name: saved.get(name, _default(kind, options)) for name, kind, options in _widgets(info) if kind != "BUTTON"}
-    values, position = {}, 0
-    for name, kind, options in _widgets(info):
+    values: dict[str, Any] = {}
+    position = 0
+    for name, kind, options in _widgets(info, values):
+        if isinstance(saved, Mapping):
+            if kind != "BUTTON":
+                values[name] = saved.get(name, _default(kind, options))
+            continue
         if kind != "BUTTON":
             values[name] = saved[position] if position < len(saved) else _default(kind, options)
         position += 1
@@ -121,8 +125,11 @@ def _widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str
     return values
 
 
-def _widgets(info: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Name, type and options of each widget, in the order in which the page makes them."""
+def _widgets(info: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Name, type and options of each widget, in the order in which the page makes them.
+
+    A dynamic list has the widgets of its chosen option behind it, so `values` must hold each value before the next widget is asked for.
+    """
     for part in ("required", "optional"):
         described = info["input"].get(part) or {}
         names = (info.get("input_order") or {}).get(part) or list(described)
@@ -131,7 +138,11 @@ def _widgets(info: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, A
             kind = described[name][0]
             options = described[name][1] if len(described[name]) > 1 else {}
             if (isinstance(kind, list) or kind in _WIDGET_TYPES) and not options.get("forceInput"):
-                yield name, kind, options
+                yield prefix + name, kind, options
+            elif kind == DYNAMIC_COMBO:
+                yield prefix + name, kind, options
+                inner = next((option["inputs"] for option in options["options"] if option["key"] == values[prefix + name]), {})
+                yield from _widgets({"input": inner}, values, f"{prefix}{name}.")
             has_upload = has_upload or any(options.get(option) for option in _UPLOAD_OPTIONS)
         if has_upload and part == "required":
             yield "upload", "BUTTON", {}
@@ -147,6 +158,8 @@ def _default(kind: Any, options: Mapping[str, Any]) -> Any:
     if "default" in options:
         return options["default"]
     choices = kind if isinstance(kind, list) else options.get("options")
+    if kind == DYNAMIC_COMBO:
+        return choices[0]["key"]
     if choices:
         return choices[0]
     return {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(kind, "")
