@@ -37,7 +37,7 @@ def test_the_chosen_options_reach_the_run(comfyui: ComfyUI):
         },
     }
     prompt["curve"] = {"class_type": "SaveImage", "inputs": {"images": ["schedule", 1], "filename_prefix": "curve"}}
-    comfyui.run(prompt)
+    comfyui.run(prompt, timeout_sec=240)
     job = run_of(comfyui, "engine").train_job()
     assert (job.optimizer.kind, job.optimizer.beta1, job.optimizer.accumulation, job.optimizer.ema_decay) == ("lion", 0.8, 2, 0.9)
     assert job.optimizer.momentum is None
