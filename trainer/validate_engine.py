@@ -7,7 +7,7 @@ from typing import Any
 
 from . import optimizers, schedules
 from .config import TrainJob
-from .families import family
+from .families import all_families, family
 from .optimizers import AVERAGING, RATE_FINDING, device_problem, missing_package
 from .settings import optimizer as optimizer_section
 from .settings import range_problems
@@ -18,7 +18,11 @@ from .steps import steps_of
 def engine_problems(job: TrainJob) -> list[str]:
     """A sentence for each thing that is out of range, has no effect, or cannot work together."""
     problems = [*range_problems(job.optimizer, "Optimizer"), *range_problems(job.schedule, "Schedule")]
+    if all(each.name != job.base.family for each in all_families()):
+        return problems
     problems += _rate_problems(job)
+    if job.train.precision == "fp16" and family(job.base.family).large_text:
+        problems.append(f"Training: {family(job.base.family).title} overflows in fp16; choose precision bf16.")
     if job.train.optimizer in optimizers.OPTIMIZERS:
         problems += _section_problems(
             "Optimizer",
