@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
 from ..families.base import Family, Part
+from .fused import cut, places_of
+from .native import Place
 
 if TYPE_CHECKING:
     import torch
@@ -49,16 +51,33 @@ def read_tensors_of(path: Path) -> dict[str, torch.Tensor]:
 
 def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
     """The tensors of one part of the model, by the module's name (one of `names`) and our suffix."""
+    names = list(names)
     known = _spellings(family, part, names)
+    originals = _originals(part, names)
     found: dict[str, dict[str, torch.Tensor]] = {}
+    fused: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         for expression, suffix in _SUFFIXES:
             match = re.search(expression + "$", key)
-            name = known.get(_plain(part, key[: match.start()])) if match else None
-            if match and name is not None:
-                found.setdefault(name, {})[suffix or match["kept"]] = tensor
+            plain = _plain(part, key[: match.start()]) if match else ""
+            if match and plain in known:
+                found.setdefault(known[plain], {})[suffix or match["kept"]] = tensor
                 break
+            if match and plain in originals:
+                fused.setdefault(plain, {})[suffix or match["kept"]] = tensor
+                break
+    for plain, held in fused.items():
+        for name, place in originals[plain]:
+            found.setdefault(name, cut(held, place))
     return {name: _ours(held) for name, held in found.items()}
+
+
+def _originals(part: Part, names: Iterable[str]) -> dict[str, list[tuple[str, Place]]]:
+    """Of a layer's name in its authors' files: the layers that it is cut into."""
+    found: dict[str, list[tuple[str, Place]]] = {}
+    for name, place in (places_of(names) if part == "denoiser" else {}).items():
+        found.setdefault(place.module.replace(".", "_"), []).append((name, place))
+    return found
 
 
 def _ours(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -78,6 +97,9 @@ def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, st
     for name in names:
         known[_plain(part, family.export_key(part, name))] = name
         known[name.replace(".", "_")] = name
+        if (exported := family.export_key(part, name)).startswith("lora_te3_"):
+            # OneTrainer counts FLUX's T5 as the second encoder.
+            known.setdefault(exported.replace("lora_te3_", "lora_te2_"), name)
     return known
 
 
