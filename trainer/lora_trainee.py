@@ -17,6 +17,7 @@ from .config import TrainJob
 from .errors import AthanorError, raise_problems
 from .families.base import Family, Part, TextStack
 from .formats.layers import layers_of, read_tensors_of
+from .formats.spelling import spelt
 from .seeds import stable_seed
 from .settings import AdapterSettings
 from .trainee import Group, Trainee
@@ -48,7 +49,10 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
     def exported() -> dict[str, torch.Tensor]:
         tensors: dict[str, torch.Tensor] = {}
         for part, layers in attached.items():
-            tensors.update(export(kind, layers, lambda name, part=part: family.export_key(part, name), settings.stock_form))
+            named = _spelt(settings.names, part, rates[part][0], kind, layers)
+            tensors.update(
+                export(kind, layers, lambda name, part=part: family.export_key(part, name), settings.stock_form) if named is None else named
+            )
         return tensors
 
     def after_step() -> None:
@@ -68,6 +72,16 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         **random,
         **limited,
     )
+
+
+def _spelt(names: str, part: Part, module: nn.Module, kind: Adapter, layers: Layers) -> dict[str, torch.Tensor] | None:
+    if names == "auto":
+        return None
+    held = {
+        name: {suffix: tensor.detach().float().cpu().clone().contiguous() for suffix, tensor in kind.tensors(layer).items()}
+        for name, layer in layers.items()
+    }
+    return spelt(names, part, held, (name for name, _ in module.named_modules()))
 
 
 def _rates(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack | None) -> dict[Part, tuple[nn.Module, float]]:

@@ -11,7 +11,7 @@ from ..settings import AdapterSettings
 from . import adapter, all_adapters
 from .plan import parse_rules
 
-_FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files"})
+_FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files", "names"})
 _OF_THE_FILE = ("conv_rank", "conv_alpha", "factor", "decompose_both", "full_matrix", "targets", "blocks", "pattern", "rank_stabilised")
 """What a LoRA to start from decides, beside its rank and alpha."""
 
@@ -30,6 +30,8 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
             problems.append(
                 f"Adapter: {item.name} is {value}, which has no effect for {kind.title}; set it back to {item.default}, or choose {' or '.join(others)}."
             )
+    if settings.names != "auto" and settings.kind not in ("lora", "locon"):
+        problems.append(f"Adapter: names is {settings.names}, in which only LoRA and LoCon can be written; set it back to auto for {kind.title}.")
     if settings.kind == "lora" and settings.targets == "full":
         problems.append("Adapter: targets is full, which takes the convolutions as well; choose LoCon for that, or linear as targets.")
     try:

@@ -170,7 +170,7 @@ class _Painter:
         return True
 
     def _has_part(self, path: str, part: Part) -> bool:
-        return read_header(Path(path)).any_key(self._family.export_key(part, ""))
+        return read_header(Path(path)).any_key(self._family.export_key(part, ""), f"{part}.")
 
 
 def _empty_embedding(job: CompareJob, family: Family, text: TextStack, file: str) -> Trainee:

@@ -97,6 +97,9 @@ def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, st
     for name in names:
         known[_plain(part, family.export_key(part, name))] = name
         known[name.replace(".", "_")] = name
+        if part != "denoiser":
+            # Versions of transformers differ in whether CLIP's text model is a module of its own; diffusers' files name it.
+            known.setdefault("text_model_" + name.removeprefix("text_model.").replace(".", "_"), name)
         if (exported := family.export_key(part, name)).startswith("lora_te3_"):
             # OneTrainer counts FLUX's T5 as the second encoder.
             known.setdefault(exported.replace("lora_te3_", "lora_te2_"), name)

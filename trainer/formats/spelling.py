@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from ..families.base import Part
 from .fused import LayerTensors, fuse, places_of
 
 if TYPE_CHECKING:
     import torch
+
+
+def spelt(names: str, part: Part, layers: Mapping[str, LayerTensors], module_names: Iterable[str]) -> dict[str, torch.Tensor] | None:
+    """One part's LoRA in "kohya" or "diffusers" names; None where those that the family exports are already what is asked for.
+
+    `module_names` are all of the part's, which tell what kind of model it is.
+    """
+    module_names = list(module_names)
+    transformer = part == "denoiser" and bool(places_of(module_names))
+    if names == "kohya":
+        return in_kohya_names(layers, module_names) if transformer else None
+    if names == "diffusers":
+        if part == "denoiser":
+            return in_peft_names(layers, "transformer" if transformer else "unet")
+        # Files say text_model, whether or not this version of transformers has it.
+        whole = {name if ".block." in name else "text_model." + name.removeprefix("text_model."): held for name, held in layers.items()}
+        return in_peft_names(whole, part)
+    return None
 
 
 def in_kohya_names(layers: Mapping[str, LayerTensors], module_names: list[str]) -> dict[str, torch.Tensor]:

@@ -63,3 +63,10 @@ class AdapterSettings:
     stock_form: bool = setting(
         False, "IA³ is saved in a form that ComfyUI's own Load LoRA takes; exact on this base model only. Off: LyCORIS's form, for Apply Epoch."
     )
+    names: str = setting(
+        "auto",
+        "How the file names its layers. auto: so that ComfyUI's Load LoRA takes every one. kohya: as sd-scripts, for Forge and A1111 too. "
+        "diffusers: for diffusers and peft; ComfyUI takes it for FLUX and SD3.5.",
+        choices=("auto", "kohya", "diffusers"),
+        advanced=True,
+    )

@@ -26,6 +26,7 @@ from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Pro
 from athanor.trainer.formats.header import read_header
 from athanor.trainer.formats.layers import layers_of
 from athanor.trainer.loop import train
+from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.noise import noise_of
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, TrainSettings
@@ -222,3 +223,25 @@ def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
 
 def sha(run: Run) -> str:
     return run.epochs()[-1].sha256
+
+
+@pytest.mark.parametrize("names", ["kohya", "diffusers"])
+def test_the_other_spellings_bring_the_same_adapters_back(subject, names):
+    text, denoiser = subject.models()
+    train_settings = TrainSettings(rate=1e-3, text_encoder_rate=1e-3)
+    settings = AdapterSettings(rank=2, alpha=1.0, names=names)
+    job = TrainJob("run", subject.base, Dataset(()), adapter=settings, train=train_settings)
+    trainee = lora_trainee(job, subject.family, denoiser, text)
+    for parameter in trainee.parameters().values():
+        parameter.data = torch.randn(parameter.shape)
+    tensors, parts = trainee.export(), {"denoiser": denoiser, **text.parts()}
+    assert all((key.startswith("lora_") if names == "kohya" else ".lora_" in key) for key in tensors)
+    for part in ("denoiser", *subject.family.text_parts):
+        modules = dict(parts[part].named_modules())
+        adapted = {name for name, each in modules.items() if LORA.is_layer(each)}
+        found = layers_of(tensors, subject.family, part, [name for name in modules if ".lora_" not in name and not name.endswith("base_layer")])
+        assert found.keys() == adapted
+        for name, held in found.items():
+            scale = float(held["alpha"]) / len(held["lora_down.weight"]) if "alpha" in held else 1.0
+            change = scale * held["lora_up.weight"].flatten(1) @ held["lora_down.weight"].flatten(1)
+            assert torch.allclose(change, modules[name].get_delta_weight("default").flatten(1), atol=1e-5), name

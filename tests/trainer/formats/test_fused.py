@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import full_size
 import pytest
 import torch
@@ -17,6 +19,7 @@ WIDTH = 8
 WIDE = {"proj_mlp": 4 * WIDTH}
 
 
+@functools.cache
 def names_of(model: str) -> list[str]:
     return [name for name, _ in full_size.MAKERS[model]()["denoiser"].named_modules()]
 
