@@ -24,6 +24,7 @@ class AthanorExtension(ComfyExtension):
         from .editing import EditTags
         from .epochs import PlotLoss, SaveEpoch
         from .exchange import DatasetToImages, ImagesToDataset
+        from .load_run import LoadRun
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
@@ -31,4 +32,5 @@ class AthanorExtension(ComfyExtension):
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
         settings = [OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
-        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, *settings, SaveEpoch, PlotLoss, XYPlotCompare]
+        results = [LoadRun, SaveEpoch, PlotLoss, XYPlotCompare]
+        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, *settings, *results]

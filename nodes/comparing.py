@@ -14,7 +14,7 @@ from ..trainer.compare.axes import parse_texts
 from ..trainer.compare.kinds import Choices, RunEpochs
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.compare.sheet import AxisText, Sheet, sheet_folder
-from ..trainer.config import CompareJob, SheetCell, TrainJob
+from ..trainer.config import CompareJob, LoadedJob, SheetCell
 from ..trainer.errors import AthanorError, raise_problems
 from ..trainer.milestones import commonest_bucket
 from ..trainer.run import Run, write_job_file
@@ -38,9 +38,34 @@ class Samplers:
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """What a comparison needs to know of a training."""
+
+    family: str
+    """Empty where another program trained it."""
+    token: str
+    """The embedding's word in the prompts; empty for LoRAs."""
+    trigger: str
+    size_px: tuple[int, int]
+    precision: str
+    unit: str = "epoch"
+    """What the epochs are numbered by."""
+
+    @classmethod
+    def of(cls, run: Run, base: BaseModel | None) -> RunFacts:
+        job = run.job()
+        if isinstance(job, LoadedJob):
+            side_px = base.native_px if base else 512
+            return cls("", run.name if job.content == "embedding" else "", "", (side_px, side_px), "bf16", job.unit)
+        job = run.train_job()
+        token = job.embedding.token if job.kind == "embedding" else ""
+        return cls(job.base.family, token, job.dataset.trigger, commonest_bucket(job.dataset.with_role("train")), job.train.precision)
+
+
+@dataclass(frozen=True)
 class Comparison:
     run: Run
-    job: TrainJob
+    facts: RunFacts
     runs: Mapping[str, Run]
     """By name; the first is the wired one."""
     epochs: Mapping[str, RunEpochs]
@@ -51,33 +76,32 @@ class Comparison:
     @classmethod
     def of(cls, run: Run, axes: Sequence[AxisText], samplers: Samplers, size_px: tuple[int, int]) -> Comparison:
         """Raises AthanorError for wires that cannot draw the run, and for runs of an axis that are not there."""
-        job = run.train_job()
         base = samplers.base_model
+        facts = RunFacts.of(run, base)
         if base is None:
             from .stock_sampling import check_wires
 
             check_wires(samplers.model, samplers.clip, samplers.vae)
         elif samplers.model is not None:
             raise AthanorError("Both base_model and model are connected, so it is not clear which is to draw; disconnect one of them.")
-        elif base.family != job.base.family:
+        elif facts.family and base.family != facts.family:
             raise AthanorError(
-                f"{run.name} was trained on {job.base.family}, but {base.name} is {base.family}; connect a base model of the same family."
+                f"{run.name} was trained on {facts.family}, but {base.name} is {base.family}; connect a base model of the same family."
             )
         runs = _runs(run, axes)
         epochs = {name: _epochs(each) for name, each in runs.items()}
-        usual = commonest_bucket(job.dataset.with_role("train")) if 0 in size_px else size_px
-        size_px = (size_px[0] or usual[0], size_px[1] or usual[1])
-        look = [base.fingerprint, job.train.precision] if base else [samplers.upstream]
-        return cls(run, job, runs, epochs, samplers, size_px, sheet_folder(run.folder, [*look, *size_px]))
+        size_px = (size_px[0] or facts.size_px[0], size_px[1] or facts.size_px[1])
+        look = [base.fingerprint, facts.precision] if base else [samplers.upstream]
+        return cls(run, facts, runs, epochs, samplers, size_px, sheet_folder(run.folder, [*look, *size_px]))
 
     @property
     def token(self) -> str:
         """The embedding's word in the prompts; empty for LoRAs."""
-        return self.job.embedding.token if self.job.kind == "embedding" else ""
+        return self.facts.token
 
     def usual_prompts(self) -> tuple[str, ...]:
         """Where none are written."""
-        words = self.token or self.job.dataset.trigger
+        words = self.token or self.facts.trigger
         if not words:
             raise AthanorError("Prompts: nothing is written there, and the dataset has no trigger; write one prompt a line.")
         return (words,)
@@ -91,6 +115,7 @@ class Comparison:
             schedulers=tuple(host.schedulers()) if by_comfyui else (),
             prompt="\n".join((*prompts, negative_prompt)),
             is_embedding=bool(self.token),
+            unit=self.facts.unit,
         )
 
     def files(self) -> dict[tuple[str, int], Path]:
@@ -158,7 +183,7 @@ def _worker_job(comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: 
         for recipe in recipes
     ]
     width_px, height_px = comparison.size_px
-    return CompareJob(base, tuple(cells), width_px, height_px, comparison.job.train.precision, comparison.token)
+    return CompareJob(base, tuple(cells), width_px, height_px, comparison.facts.precision, comparison.token)
 
 
 def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:

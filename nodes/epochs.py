@@ -42,7 +42,7 @@ class SaveEpoch(io.ComfyNode):
 
     @classmethod
     def execute(cls, run: Run, epochs: str, filename: str) -> io.NodeOutput:
-        folder = host.save_folder(kind_folder(run.train_job()))
+        folder = host.save_folder(kind_folder(run))
         files = promote(run, pick_epochs(run, epochs), folder, filename.strip())
         names = "\n".join(file.name for file in files)
         return io.NodeOutput(run, load_tensors(files[-1]), names, ui=ui.PreviewText(names))

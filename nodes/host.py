@@ -54,7 +54,7 @@ def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
         return []
     for folder in folders:
         try:
-            kind = "embeddings" if Run(folder).train_job().kind == "embedding" else "loras"
+            kind = "embeddings" if Run(folder).content() == "embedding" else "loras"
         except AthanorError:
             continue
         found.append((kind, folder / "epochs"))
@@ -121,6 +121,11 @@ def run_names() -> list[str]:
     except OSError:
         return []
     return [entry.name for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime, reverse=True)]
+
+
+def epoch_roots() -> list[Path]:
+    """Folders below which Load Run may read epochs: those of LoRAs and embeddings, and ComfyUI's output."""
+    return [*(Path(folder) for kind in ("loras", "embeddings") for folder in folder_paths.get_folder_paths(kind)), output_folder()]
 
 
 def save_folder(kind: str) -> Path:

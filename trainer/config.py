@@ -108,8 +108,31 @@ class CaptionJob:
     kind: Literal["captions"] = "captions"
 
 
-Job = TrainJob | CompareJob | CaptionJob
-_KINDS: dict[str, type[TrainJob] | type[CompareJob] | type[CaptionJob]] = {"compare": CompareJob, "captions": CaptionJob}
+@dataclass(frozen=True)
+class LoadedEpoch:
+    number: int
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LoadedJob:
+    """Epochs that another program trained, as a run."""
+
+    name: str
+    unit: str
+    """What they are numbered by: epoch or step."""
+    epochs: tuple[LoadedEpoch, ...]
+    content: Literal["lora", "embedding"] = "lora"
+    kind: Literal["loaded"] = "loaded"
+
+
+Job = TrainJob | CompareJob | CaptionJob | LoadedJob
+_KINDS: dict[str, type[TrainJob] | type[CompareJob] | type[CaptionJob] | type[LoadedJob]] = {
+    "compare": CompareJob,
+    "captions": CaptionJob,
+    "loaded": LoadedJob,
+}
 """By the job's `kind`; all others are trainings."""
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from .config import TrainJob
 from .errors import AthanorError
 from .files import file_sha256, replace_atomically, safe_name
 from .formats.files import with_metadata
@@ -57,6 +56,7 @@ def promote(run: Run, epochs: Sequence[Epoch], folder: Path, name: str) -> tuple
 
 def _promote_one(run: Run, epoch: Epoch, folder: Path, name: str) -> Path:
     temporary = run.folder / "epochs" / f".{epoch.path.name}.promoted"
+    temporary.parent.mkdir(exist_ok=True)
     try:
         with_metadata(epoch.path, temporary, _final_metadata(run, epoch))
         target = _free_or_same(folder, name, temporary)
@@ -80,6 +80,8 @@ def _free_or_same(folder: Path, name: str, wanted: Path) -> Path:
 
 def _final_metadata(run: Run, epoch: Epoch) -> dict[str, str]:
     events = run.events()
+    if not events:
+        return {}  # another program's file: it keeps what it says
     started = min((event["time"] for event in events if event["event"] == "start"), default=0.0)
     finished = next((event["time"] for event in events if event["event"] == "saved" and event["epoch"] == epoch.number), started)
     metadata = time_metadata(started, finished)
@@ -97,6 +99,6 @@ def _write_preview(run: Run, epoch: Epoch, target: Path) -> None:
     replace_atomically(target.with_suffix(".png"), lambda temporary: preview.save(temporary, format="PNG"))
 
 
-def kind_folder(job: TrainJob) -> str:
+def kind_folder(run: Run) -> str:
     """ComfyUI's name of the folder that the run's files belong into."""
-    return "embeddings" if job.kind == "embedding" else "loras"
+    return "embeddings" if run.content() == "embedding" else "loras"

@@ -14,16 +14,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from .config import CompareJob, Job, TrainJob, read_job, to_json, write_job
+from .config import Job, LoadedEpoch, LoadedJob, TrainJob, read_job, to_json, write_job
 from .errors import AthanorError
-from .files import replace_atomically, safe_name
+from .files import file_sha256, replace_atomically, safe_name
 
 EVENTS_FILE, JOB_FILE, LOG_FILE = "events.jsonl", "job.json", "worker.log"
+LOADED_FOLDER = ".loaded"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        """Of the folder; of what is loaded, the training's own."""
+        return self.folder.name.rsplit("-", 1)[0] if self.is_loaded else self.folder.name
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether another program saved its epochs."""
+        return self.folder.parent.name == LOADED_FOLDER
 
     def job(self) -> Job:
         return read_job(self.folder / JOB_FILE)
@@ -118,8 +125,13 @@ class Run:
     def train_job(self) -> TrainJob:
         job = self.job()
         if not isinstance(job, TrainJob):
-            raise AthanorError(f"{self.folder} holds {'a comparison' if isinstance(job, CompareJob) else 'captions'}, not a training.")
+            raise AthanorError(f"{self.folder} holds no training of Athanor.")
         return job
+
+    def content(self) -> str:
+        """What its epochs are: "lora" or "embedding"."""
+        job = self.job()
+        return job.content if isinstance(job, LoadedJob) else self.train_job().kind
 
     def events(self) -> list[dict[str, Any]]:
         try:
@@ -139,6 +151,10 @@ class Run:
 
     def epochs(self) -> tuple[Epoch, ...]:
         """The saved epochs that are still there, the oldest first."""
+        if self.is_loaded:
+            job = self.job()
+            assert isinstance(job, LoadedJob)
+            return tuple(Epoch(each.number, 0, Path(each.path), each.sha256) for each in job.epochs if Path(each.path).is_file())
         found: dict[int, Epoch] = {}
         validation: dict[int, float] = {}
         training: dict[int, float] = {}
@@ -233,6 +249,17 @@ def open_run(root: Path, job: TrainJob) -> Run:
                 # The same model or images, at another place by now.
                 write_job_file(folder, job)
             return Run(folder)
+
+
+def open_loaded(root: Path, name: str, unit: str, files: Sequence[tuple[int, Path]], content: Literal["lora", "embedding"]) -> Run:
+    """A run of files that another program saved. It keeps only what is drawn of them; the same files give the same run."""
+    epochs = tuple(LoadedEpoch(number, str(path), file_sha256(path)) for number, path in files)
+    job = LoadedJob(name, unit, epochs, content)
+    digest = hashlib.sha256(json.dumps(to_json(job), sort_keys=True).encode("utf-8")).hexdigest()
+    folder = root / LOADED_FOLDER / f"{safe_name(name)}-{digest[:8]}"
+    if not (folder / JOB_FILE).is_file():
+        write_job_file(folder, job)
+    return Run(folder)
 
 
 def write_job_file(folder: Path, job: Job) -> None:

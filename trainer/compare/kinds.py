@@ -38,6 +38,8 @@ class Choices:
     prompt: str
     """All prompts and the negative one, in which search and replace must find its text."""
     is_embedding: bool = False
+    unit: str = "epoch"
+    """What the epochs are numbered by: epoch or step."""
 
 
 AXES: Registry[Callable[[str, Choices], tuple[Point, ...]]] = Registry("axis")
@@ -54,7 +56,7 @@ def epochs(text: str, choices: Choices) -> tuple[Point, ...]:
     numbers = tuple(sorted({number for run in choices.runs.values() for number in run.numbers}))
     best = next(iter(choices.runs.values())).best if len(choices.runs) == 1 else None
     picked = parse_epochs(text, numbers, best)
-    return tuple(Point(f"epoch {number}" + (" (best)" if number == best else ""), (("epoch", number),)) for number in picked)
+    return tuple(Point(f"{choices.unit} {number}" + (" (best)" if number == best else ""), (("epoch", number),)) for number in picked)
 
 
 @AXES.register("strength")

@@ -122,7 +122,7 @@ def _add_baseline(points: list[list[Point]], kinds: Sequence[str], base: Recipe,
             return
     free = next((i for i in (1, 0, 2) if kinds[i] == "none"), None)
     if free is not None:
-        points[free] = [bare, Point(f"epoch {base.epoch}", (("epoch", base.epoch),))]
+        points[free] = [bare, Point(f"{choices.unit} {base.epoch}", (("epoch", base.epoch),))]
 
 
 def write_sheet(sheet: Sheet, failed: Mapping[str, str]) -> None:
