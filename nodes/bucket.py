@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from ..tagger.faces import ADVICE, FaceDetector
 from ..trainer.dataset import Focus, assign_buckets, bucket_chart, bucket_report, contact_sheet
 from ..trainer.dataset.focus import by_edges, by_faces, upper_third
+from ..trainer.dataset.resolutions import in_resolutions, read_resolutions
 from ..trainer.errors import AthanorError
 from ..trainer.types import BaseModel, Dataset
 from . import host
@@ -160,6 +161,14 @@ class Bucket(io.ComfyNode):
                     display_name="join below",
                     tooltip="Sizes with fewer images an epoch than this are joined with the nearest one. 0: never; the report tells what it would cost.",
                 ),
+                io.String.Input(
+                    "more_resolutions",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    display_name="more resolutions",
+                    tooltip="Train every image in these resolutions too, once an epoch in each: 768, 1024. Min and max side of 0 follow each of them.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -190,25 +199,35 @@ class Bucket(io.ComfyNode):
         overlap_percent: float = 20.0,
         mirror: bool = False,
         merge_below: int = 0,
+        more_resolutions: str = "",
     ) -> io.NodeOutput:
         resolution_px = resolution or (base_model.native_px if base_model else _DEFAULT_RESOLUTION_PX)
         step_px = step or (base_model.bucket_step_px if base_model else _DEFAULT_STEP_PX)
-        placed = assign_buckets(
-            dataset,
-            resolution_px=resolution_px,
-            min_px=min_side or max(step_px, resolution_px // 2),
-            max_px=max_side or resolution_px * 2,
-            step_px=step_px,
-            upscale=upscale,
-            fixed_px=(fixed_width or fixed_height, fixed_height or fixed_width) if fixed_width or fixed_height else None,
-            fit=_FITS[fit],
-            border=border,
-            focus=_focus(crop, face_detector, host.Progress(cls.hidden.unique_id).show),
-            split_over=split_percent / 100,
-            split_overlap=overlap_percent / 100,
-            mirror=mirror,
-            merge_below=merge_below,
-        )
+        fixed_px = (fixed_width or fixed_height, fixed_height or fixed_width) if fixed_width or fixed_height else None
+        more_px = read_resolutions(more_resolutions)
+        if fixed_px and more_px:
+            raise AthanorError("More resolutions do nothing with a fixed width or height, which is one size for all; clear one of both.")
+        focus = _focus(crop, face_detector, host.Progress(cls.hidden.unique_id).show)
+
+        def place(side_px: int) -> Dataset:
+            return assign_buckets(
+                dataset,
+                resolution_px=side_px,
+                min_px=min_side or max(step_px, side_px // 2),
+                max_px=max_side or side_px * 2,
+                step_px=step_px,
+                upscale=upscale,
+                fixed_px=fixed_px,
+                fit=_FITS[fit],
+                border=border,
+                focus=focus,
+                split_over=split_percent / 100,
+                split_overlap=overlap_percent / 100,
+                mirror=mirror,
+                merge_below=merge_below,
+            )
+
+        placed = in_resolutions((resolution_px, *more_px), place)
         chart, sheet = to_comfy([bucket_chart(placed)]), to_comfy([contact_sheet(placed)])
         return io.NodeOutput(placed, chart, bucket_report(placed), sheet, ui=ui.PreviewImage(chart, cls=cls))
 

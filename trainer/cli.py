@@ -20,6 +20,7 @@ from .cli_dataset import add_dataset_command, read_dataset, run_dataset_command
 from .config import TrainJob
 from .control import Control
 from .dataset import assign_buckets, scan_folder, with_regularization
+from .dataset.resolutions import in_resolutions, read_resolutions
 from .errors import AthanorError
 from .run import Run, open_run
 from .settings import (
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--trigger", default="", help="what images without a caption are trained with")
     train.add_argument("--held-out-percent", type=float, default=10.0, help="share of the images to measure on instead of training on them")
     train.add_argument("--resolution", type=int, default=0, help="side of the square whose area all sizes have; 0 is the base model's own")
+    train.add_argument("--more-resolutions", default="", help="train every image in these resolutions too, for example 768,1024")
     train.add_argument(
         "--tokenizers",
         type=Path,
@@ -164,7 +166,10 @@ def _new_run(options: argparse.Namespace) -> Run:
     if options.regularization:
         scanned = with_regularization(scanned, scan_folder(options.regularization))
     side_px, step_px = options.resolution or base.native_px, base.bucket_step_px
-    dataset = assign_buckets(scanned, resolution_px=side_px, min_px=max(step_px, side_px // 2), max_px=2 * side_px, step_px=step_px, upscale=True)
+    dataset = in_resolutions(
+        (side_px, *read_resolutions(options.more_resolutions)),
+        lambda px: assign_buckets(scanned, resolution_px=px, min_px=max(step_px, px // 2), max_px=2 * px, step_px=step_px, upscale=True),
+    )
     for note in dataset.notes:
         sys.stdout.write(f"note: {note}\n")
     values = vars(options)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from tiny import NATIVE_PX, make_pictures
 
 from athanor.trainer.config import TrainJob
@@ -115,6 +116,17 @@ def test_regularization_images_are_mixed_in_with_their_own_weight(tmp_path, job,
     assert len(run.losses()) == 2 * num_train
     without = trained(tmp_path / "without", dataclasses.replace(job, objective=ObjectiveSettings(regularization_weight=0.0)))
     assert sum(loss == 0 for loss in without.losses()) == num_train
+
+
+def test_the_file_tells_what_was_minimised(tmp_path, job, rich):
+    objective = ObjectiveSettings(weighting="min_snr", loss="huber", noise_offset=0.05, masked_loss="normalized", regularization_weight=0.5)
+    job = dataclasses.replace(job, dataset=rich, objective=objective, data=DataSettings(mirror=True), train=dataclasses.replace(job.train, epochs=1))
+    run = trained(tmp_path, job)
+    with safe_open(run.epochs()[-1].path, framework="pt") as file:
+        told = file.metadata()
+    expected = {"min_snr_gamma": "5.0", "loss_type": "huber", "noise_offset": "0.05", "masked_loss": "True", "prior_loss_weight": "0.5"}
+    expected |= {"flip_aug": "True", "num_reg_images": str(len(rich.with_role("train"))), "num_batches_per_epoch": str(len(run.losses())), "debiased_estimation": "False"}
+    assert {name: told[f"ss_{name}"] for name in expected} == expected
 
 
 def test_concepts_count_as_they_are_told(tmp_path, job, rich):

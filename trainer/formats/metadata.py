@@ -14,6 +14,7 @@ from pathlib import Path
 from ..config import TrainJob
 from ..families.base import Family
 from ..files import file_sha256
+from ..noise import trained_base
 from ..run import job_hash
 from ..settings.optimizer import chosen_options
 from ..steps import steps_of
@@ -36,7 +37,6 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_text_encoder_lr": train.text_encoder_rate if len(set(job.text_rates)) == 1 else list(job.text_rates),
         "ss_num_train_images": sum(sample.repeats for sample in samples),
         "ss_num_validation_images": len(job.dataset.with_role("validation")),
-        "ss_num_reg_images": 0,
         "ss_num_batches_per_epoch": steps.batches_per_epoch,
         "ss_num_epochs": train.epochs,
         "ss_epoch": epoch,
@@ -53,16 +53,12 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_mixed_precision": _MIXED_PRECISION[train.precision],
         "ss_full_fp16": False,
         "ss_v2": False,
-        "ss_zero_terminal_snr": job.base.zero_terminal_snr,
         "ss_base_model_version": family.kohya_version(job.base),
         "ss_clip_skip": None,
         "ss_max_token_length": 75 * family.max_chunks,
         "ss_cache_latents": True,
         "ss_seed": train.seed,
-        "ss_noise_offset": None,
-        "ss_min_snr_gamma": None,
-        "ss_loss_type": "l2",
-        "ss_prior_loss_weight": 1.0,
+        **_objective_metadata(job),
         "ss_enable_bucket": True,
         "ss_resolution": _resolution(samples),
         "ss_bucket_info": json.dumps(_bucket_info(samples)),
@@ -89,6 +85,39 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
             "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
         }
     return {key: str(value) for key, value in values.items() if value is not None or key.startswith("ss_")}
+
+
+def _objective_metadata(job: TrainJob) -> dict[str, object]:
+    """Under the names of sd-scripts; None where something is off."""
+    objective, captions, regularization = job.objective, job.captions, job.dataset.with_role("regularization")
+    bends = objective.loss in ("huber", "smooth_l1")
+    return {
+        "ss_num_reg_images": sum(sample.repeats for sample in regularization),
+        "ss_reg_dataset_dirs": json.dumps(_dataset_folders(regularization), ensure_ascii=False),
+        "ss_noise_offset": objective.noise_offset or None,
+        "ss_noise_offset_random_strength": objective.noise_offset_random,
+        "ss_adaptive_noise_scale": objective.adaptive_noise_scale or None,
+        "ss_multires_noise_iterations": objective.multires_iterations or None,
+        "ss_multires_noise_discount": objective.multires_discount,
+        "ss_ip_noise_gamma": objective.input_perturbation or None,
+        "ss_min_snr_gamma": objective.min_snr_gamma if objective.weighting == "min_snr" else None,
+        "ss_debiased_estimation": objective.weighting == "debiased",
+        "ss_zero_terminal_snr": trained_base(job.base, objective).zero_terminal_snr,
+        "ss_masked_loss": objective.masked_loss != "off" and any(sample.mask for sample in job.dataset.trained),
+        "ss_loss_type": {"mse": "l2"}.get(objective.loss, objective.loss),
+        "ss_huber_schedule": objective.huber_schedule if bends else None,
+        "ss_huber_c": objective.huber_c if bends else None,
+        "ss_huber_scale": objective.huber_scale if bends else None,
+        "ss_prior_loss_weight": objective.regularization_weight,
+        "ss_shuffle_caption": captions.shuffle,
+        "ss_keep_tokens": captions.keep_tokens,
+        "ss_caption_dropout_rate": captions.dropout,
+        "ss_caption_dropout_every_n_epochs": captions.dropout_every_epochs,
+        "ss_caption_tag_dropout_rate": captions.tag_dropout,
+        "ss_flip_aug": job.data.mirror,
+        "ss_color_aug": job.data.colors,
+        "ss_random_crop": job.data.random_crop,
+    }
 
 
 def base_hashes(base_path: Path) -> dict[str, str]:
