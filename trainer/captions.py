@@ -167,7 +167,7 @@ def captioner_of(job: TrainJob) -> Captioner:
     num_variants = None
     if not job.trains_text:
         num_variants = found_variants(job.captions, samples, job.train.epochs)
-    return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, num_variants=num_variants)
+    return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, job.optimizer.accumulation, num_variants)
 
 
 class _First(random.Random):

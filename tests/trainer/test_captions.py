@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from athanor.trainer.captions import Captioner, found_variants, longest_captions, varied_caption
-from athanor.trainer.settings import CaptionOverrides, CaptionSettings
+from athanor.trainer.captions import Captioner, captioner_of, found_variants, longest_captions, varied_caption
+from athanor.trainer.settings import CaptionOverrides, CaptionSettings, OptimizerSettings
 from athanor.trainer.types import Sample
 
 SAMPLE = Sample("/a.png", 8, 8, "1", caption="cat, red, {big|small} hat, on a mat")
@@ -141,6 +141,12 @@ def test_a_cached_warm_up_grows_too():
 def test_steps_of_several_batches_warm_up_as_long():
     halves = dataclasses.replace(captioner(tag_warmup=10), batches_per_step=2)
     assert len(halves.prompt(SAMPLE, 1, 19, 0).split(", ")) < 4 == len(halves.prompt(SAMPLE, 1, 20, 0).split(", "))
+
+
+def test_a_job_with_accumulated_batches_counts_its_warm_up_in_steps(job):
+    accumulated = dataclasses.replace(job, optimizer=OptimizerSettings(accumulation=3))
+    assert captioner_of(accumulated).batches_per_step == 3
+    assert captioner_of(job).total_batches == captioner_of(accumulated).total_batches > 0
 
 
 def test_measuring_moves_nothing():

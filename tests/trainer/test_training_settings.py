@@ -125,7 +125,12 @@ def test_the_file_tells_what_was_minimised(tmp_path, job, rich):
     with safe_open(run.epochs()[-1].path, framework="pt") as file:
         told = file.metadata()
     expected = {"min_snr_gamma": "5.0", "loss_type": "huber", "noise_offset": "0.05", "masked_loss": "True", "prior_loss_weight": "0.5"}
-    expected |= {"flip_aug": "True", "num_reg_images": str(len(rich.with_role("train"))), "num_batches_per_epoch": str(len(run.losses())), "debiased_estimation": "False"}
+    expected |= {
+        "flip_aug": "True",
+        "num_reg_images": str(len(rich.with_role("train"))),
+        "num_batches_per_epoch": str(len(run.losses())),
+        "debiased_estimation": "False",
+    }
     assert {name: told[f"ss_{name}"] for name in expected} == expected
 
 
