@@ -15,6 +15,8 @@ class AthanorExtension(ComfyExtension):
         add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        from .adapters import AdapterSettingsNode
+        from .apply import ApplyEpoch
         from .base_model import LoadBaseModel
         from .bucket import Bucket
         from .captioning import CaptionImages
@@ -31,6 +33,6 @@ class AthanorExtension(ComfyExtension):
         from .training_settings import OptimizerSettingsNode, ScheduleSettingsNode
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
-        settings = [OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
-        results = [LoadRun, SaveEpoch, PlotLoss, XYPlotCompare]
+        settings = [AdapterSettingsNode, OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
+        results = [LoadRun, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
         return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, *settings, *results]

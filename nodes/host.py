@@ -269,6 +269,30 @@ def base_model_path(name: str) -> Path:
     raise AthanorError(f"There is no base model {name!r}; put it into models/checkpoints or models/diffusers and press R to refresh.")
 
 
+def lora_names() -> list[str]:
+    """Every LoRA file, as the stock loaders list them."""
+    return folder_paths.get_filename_list("loras")
+
+
+def lora_path(name: str) -> Path:
+    """The LoRA file of that name. Raises AthanorError if ComfyUI knows none."""
+    path = folder_paths.get_full_path("loras", name) or folder_paths.get_full_path("loras", f"{name}.safetensors")
+    if path is None:
+        raise AthanorError(f"There is no LoRA {name!r}; put it into models/loras and press R to refresh, or write its name as Load LoRA lists it.")
+    return Path(path)
+
+
+def changed_at(name: str) -> int:
+    """When the LoRA of that name was last written, in ns; 0 where there is none."""
+    path = folder_paths.get_full_path("loras", name) or folder_paths.get_full_path("loras", f"{name}.safetensors")
+    return Path(path).stat().st_mtime_ns if path else 0
+
+
+def temporary_folder() -> Path:
+    """Emptied by ComfyUI when it starts."""
+    return Path(folder_paths.get_temp_directory())
+
+
 def clip_tokenizer_folder() -> Path:
     """Of CLIP's vocabulary, which ComfyUI brings."""
     return Path(comfy.__path__[0]) / "sd1_tokenizer"

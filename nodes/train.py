@@ -10,10 +10,11 @@ from comfy_api.latest import io
 from ..trainer.config import TrainJob
 from ..trainer.formats.files import load_tensors
 from ..trainer.run import Run, open_run
-from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
+from ..trainer.settings import EmbeddingSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
 from . import host
+from .adapters import kind_widget, with_kind
 from .images import open_rgb, shown, to_comfy
 from .plots import draw_loss_plot, save_loss_plot
 from .settings import from_widgets, widgets
@@ -39,7 +40,7 @@ class TrainLora(io.ComfyNode):
                 BaseModelWire.Input("base_model", tooltip="The model to train upon, from Load Base Model."),
                 DatasetWire.Input("dataset", tooltip="The images to train on, from Bucket."),
                 io.String.Input("name", default="my-lora", tooltip=_RUN_TOOLTIP),
-                *widgets(AdapterSettings, only=("rank", "alpha")),
+                kind_widget(),
                 *widgets(TrainSettings),
                 *widgets(SampleSettings, prefix="sample_"),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
@@ -117,7 +118,7 @@ def _job(
         base=base,
         dataset=dataset,
         kind=kind,
-        adapter=from_widgets(given.adapter, values),
+        adapter=with_kind(given.adapter, values["adapter"]) if kind == "lora" else given.adapter,
         embedding=from_widgets(EmbeddingSettings(), values),
         train=from_widgets(given.train, values),
         optimizer=given.optimizer,

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from workflow_api import DYNAMIC_COMBO
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 MINIATURE = "Athanor miniature (built in)"
@@ -65,8 +68,9 @@ QUICKSTART = {
         (420, 1000),
         {
             "name": "starlet",
-            "rank": 16,
-            "alpha": 16.0,
+            "adapter": "lora",
+            "adapter.rank": 16,
+            "adapter.alpha": 16.0,
             "epochs": 150,
             "batch_size": 8,
             "rate": 2e-3,
@@ -215,9 +219,11 @@ def _build_node(
         return {**shared, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [node.text], "color": "#432", "bgcolor": "#653"}
     spec = info[node.type]
     inputs, values, known = [], [], set()
-    for name, definition in {**spec["input"].get("required", {}), **spec["input"].get("optional", {})}.items():
-        kind, options = definition[0], definition[1] if len(definition) > 1 else {}
+    for name, kind, options in _inputs(spec["input"], node.values):
         known.add(name)
+        if kind == DYNAMIC_COMBO:
+            values.append(node.values.get(name, options["options"][0]["key"]))
+            continue
         if isinstance(kind, list) or kind in _WIDGETS:
             values.append(node.values.get(name, options.get("default", (options.get("options") or [None])[0])))
             continue
@@ -235,6 +241,16 @@ def _build_node(
         for i, (name, kind) in enumerate(zip(spec["output_name"], spec["output"], strict=True))
     ]
     return {**shared, "inputs": inputs, "outputs": outputs, "widgets_values": values}
+
+
+def _inputs(described: dict[str, Any], chosen: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Name, type and options of each input; those of a dynamic list's chosen option come behind it."""
+    for name, definition in {**described.get("required", {}), **described.get("optional", {})}.items():
+        kind, options = definition[0], definition[1] if len(definition) > 1 else {}
+        yield prefix + name, kind, options
+        if kind == DYNAMIC_COMBO:
+            key = chosen.get(prefix + name, options["options"][0]["key"])
+            yield from _inputs(next(option["inputs"] for option in options["options"] if option["key"] == key), chosen, f"{prefix}{name}.")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .cache import TensorCache
 from .captions import captioner_of
+from .base_merges import merge_into, merged_fingerprint
 from .config import TrainJob
 from .control import Control, Stopped
 from .embedding_trainee import embedding_trainee
@@ -75,11 +76,13 @@ def _train(run: Run, control: Control) -> None:
     text = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
     for encoder in text.parts().values():
         encoder.to(device)
+    in_text = merge_into(job.adapter, family, text.parts())
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
-    book = PromptBook(family, job.base.fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
+    fingerprint = merged_fingerprint(job.base.fingerprint, job.adapter)
+    book = PromptBook(family, fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
     if not job.trains_text:
         book.store([*captioner.every_prompt(samples), *measured, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
         book.text = text = None
@@ -88,6 +91,7 @@ def _train(run: Run, control: Control) -> None:
     views = [view for sample in samples for view in all_views(sample, job.data)] + [View(sample) for sample in held_out]
     vae = _store_images(job, family, views, cache, device, _phase(events, control, "latents"))
     denoiser = family.load_denoiser(job.base, precision).to(device)
+    merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
 
     feed = Feed(job, family, captioner, cache, trainee.caption)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -25,7 +26,7 @@ def check_train_job(job: TrainJob) -> None:
     problems += (
         _lora_problems(job.adapter, job.train, job.optimizer.text_encoder_2_rate)
         if job.kind == "lora"
-        else _embedding_problems(job.embedding, job.train)
+        else _embedding_problems(job.embedding, job.adapter, job.train)
     )
     raise_problems(problems)
 
@@ -86,8 +87,10 @@ def _lora_problems(adapter: AdapterSettings, train: TrainSettings, second_rate: 
     return problems
 
 
-def _embedding_problems(embedding: EmbeddingSettings, train: TrainSettings) -> list[str]:
-    problems = list(range_problems(embedding, "Embedding"))
+def _embedding_problems(embedding: EmbeddingSettings, adapter: AdapterSettings, train: TrainSettings) -> list[str]:
+    problems = [*range_problems(embedding, "Embedding"), *adapter_problems(adapter)]
+    if dataclasses.replace(adapter, merge_files="", files_sha256="") != AdapterSettings():
+        problems.append("Of Adapter Settings an embedding takes only the LoRAs to merge first; set the others back.")
     if train.text_encoder_rate == 0:
         problems.append("The learning rate is 0, so the embedding would not change; set it, for example to 0.005.")
     if not re.fullmatch(r"[^\W_][\w.-]*", embedding.token):

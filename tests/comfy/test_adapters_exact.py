@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from adapter_layouts import LAYOUTS
 from comfyui_server import find_comfyui
 from safetensors.torch import load_file, save_file
-from torch import nn
+from sides import run_side
 
 from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, trained
@@ -24,50 +20,8 @@ from athanor.trainer.families import family
 from athanor.trainer.settings import AdapterSettings
 
 pytestmark = pytest.mark.comfy
-SIDE = Path(__file__).resolve().parents[1] / "shared" / "comfyui_adapter_side.py"
-Modules = Mapping[str, nn.Module]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A tiny model of a family's architecture, and the same for ComfyUI."""
-
-    modules: Callable[[], Modules]
-    comfyui: dict[str, Any]
-    has_convolutions: bool
-
-
-def clip(with_projection: bool = False, **sizes: int) -> nn.Module:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    config = CLIPTextConfig(vocab_size=99, projection_dim=sizes["hidden_size"], **sizes)
-    return (CLIPTextModelWithProjection if with_projection else CLIPTextModel)(config)
-
-
-CLIP_L = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-
-
-def sd15_modules() -> Modules:
-    from diffusers import UNet2DConditionModel
-
-    unet = UNet2DConditionModel(
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=8,
-    )
-    return {"denoiser": unet, "text_encoder": clip(**CLIP_L)}
-
-
-SD15 = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "num_heads": 8,
-    "use_spatial_transformer": True, "transformer_depth": [1, 0], "transformer_depth_middle": 1, "transformer_depth_output": [1, 1, 0, 0],
-    "context_dim": 32, "use_linear_in_transformer": False, "adm_in_channels": None, "legacy": False, "use_temporal_attention": False,
-    "use_temporal_resblock": False,
-}  # fmt: skip
-LAYOUTS = {"sd15": Layout(sd15_modules, {"family": "sd15", "denoiser": SD15, "clip_l": CLIP_L}, True)}
 FORMS = {
     "lora": AdapterSettings(rank=3, alpha=2.0),
     "lora-attention": AdapterSettings(rank=3, alpha=2.0, targets="attention"),
@@ -117,12 +71,9 @@ def merged(request, tmp_path_factory) -> tuple[dict[str, dict[str, torch.Tensor]
         save_file(tensors, folder / f"{form}.safetensors")
     save_file({key: weight.contiguous() for key, weight in base.items()}, folder / "base.safetensors")
     (folder / "layout.json").write_text(json.dumps(layout.comfyui), encoding="utf-8")
-    command = [sys.executable, str(SIDE), *map(str, (folder / "layout.json", folder / "base.safetensors", folder / "theirs"))]
-    files = [str(folder / f"{form}.safetensors") for form in ours]
-    done = subprocess.run([*command, *files], cwd=find_comfyui(), capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "lora key not loaded" not in done.stderr and "ERROR" not in done.stderr, done.stderr
-    counted = dict(line.split() for line in done.stdout.splitlines())
+    files = [folder / f"{form}.safetensors" for form in ours]
+    told = run_side("comfyui_adapter_side.py", folder / "layout.json", folder / "base.safetensors", folder / "theirs", *files)
+    counted = dict(line.split() for line in told.splitlines())
     assert counted == {form: str(len(changes)) for form, changes in ours.items()}
     return ours, base, folder / "theirs"
 

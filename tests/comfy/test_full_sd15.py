@@ -68,7 +68,15 @@ def trained(start_comfyui: Callable[..., ComfyUI], tmp_path_factory: pytest.Temp
 
 
 def training_graph(server: ComfyUI) -> Prompt:
-    settings = {"rank": RANK, "alpha": 4.0, "epochs": 1, "batch_size": 3, "rate": 1e-2, "text_encoder_rate": 1e-2, "schedule": "constant"}
+    settings = {
+        "adapter.rank": RANK,
+        "adapter.alpha": 4.0,
+        "epochs": 1,
+        "batch_size": 3,
+        "rate": 1e-2,
+        "text_encoder_rate": 1e-2,
+        "schedule": "constant",
+    }
     return {
         "base": node(server, "AthanorLoadBaseModel", model=CHECKPOINT),
         "data": node(server, "AthanorLoadDataset", folder=PHOTOS.name, trigger="monster toy", validation_percent=0.0),

@@ -47,7 +47,16 @@ def training(server: ComfyUI, folder: str, name: str, **settings: Any) -> Prompt
     """Tiny base, `folder`, buckets and a LoRA in fp32: nodes `base`, `data`, `bucket`, `train`."""
     if not (server.models_folder / "diffusers" / BASE).exists():
         make_base(server.models_folder / "diffusers" / BASE)
-    chosen = {"rank": 2, "alpha": 2.0, "batch_size": 2, "rate": 1e-2, "text_encoder_rate": 1e-3, "precision": "fp32", "sample_steps": 2, **settings}
+    chosen = {
+        "adapter.rank": 2,
+        "adapter.alpha": 2.0,
+        "batch_size": 2,
+        "rate": 1e-2,
+        "text_encoder_rate": 1e-3,
+        "precision": "fp32",
+        "sample_steps": 2,
+        **settings,
+    }
     return {
         "base": node(server, "AthanorLoadBaseModel", model=BASE),
         "data": node(server, "AthanorLoadDataset", folder=folder, trigger="subject", validation_percent=20.0),

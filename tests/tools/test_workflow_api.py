@@ -25,6 +25,24 @@ NODES: dict[str, Any] = {
         },
         "input_order": {"required": ["model", "seed", "steps"], "optional": ["name", "text", "cfg"]},
     },
+    "Train": {
+        "display_name": "Train",
+        "input": {
+            "required": {
+                "kind": [
+                    "COMFY_DYNAMICCOMBO_V3",
+                    {
+                        "options": [
+                            {"key": "lora", "inputs": {"required": {"rank": ["INT", {"default": 16}], "alpha": ["FLOAT", {"default": 16.0}]}}},
+                            {"key": "ia3", "inputs": {"required": {}}},
+                            {"key": "lokr", "inputs": {"required": {"factor": ["INT", {"default": 8}]}, "optional": {"both": ["BOOLEAN", {}]}}},
+                        ]
+                    },
+                ],
+                "epochs": ["INT", {"default": 10}],
+            }
+        },
+    },
     "Show": {"display_name": "Show", "input": {"required": {"images": ["IMAGE", {}]}}},
 }
 
@@ -44,6 +62,19 @@ def convert(nodes: list[dict[str, Any]], links: list) -> dict[str, Any]:
 def test_values_follow_the_order_of_the_inputs_and_skip_the_control():
     prompt = convert([node(1, "Sample", [42, "randomize", 30, "heun", 5.5])], [])
     assert prompt == {"1": {"seed": 42, "steps": 30, "name": "heun", "cfg": 5.5}}
+
+
+def test_a_dynamic_list_has_the_widgets_of_its_option_behind_it():
+    assert convert([node(1, "Train", ["lora", 4, 2.0, 7])], [])["1"] == {"kind": "lora", "kind.rank": 4, "kind.alpha": 2.0, "epochs": 7}
+    assert convert([node(1, "Train", ["ia3", 7])], [])["1"] == {"kind": "ia3", "epochs": 7}
+    assert convert([node(1, "Train", ["lokr", 4, True, 7])], [])["1"] == {"kind": "lokr", "kind.factor": 4, "kind.both": True, "epochs": 7}
+    assert convert([node(1, "Train", [])], [])["1"] == {"kind": "lora", "kind.rank": 16, "kind.alpha": 16.0, "epochs": 10}
+    assert convert([node(1, "Train", {"kind": "lokr", "kind.factor": 3})], [])["1"] == {
+        "kind": "lokr",
+        "kind.factor": 3,
+        "kind.both": False,
+        "epochs": 10,
+    }
 
 
 def test_a_workflow_saved_before_a_widget_was_added_takes_its_default():

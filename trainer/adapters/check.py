@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 from ..errors import AthanorError
+from ..files import file_sha256
 from ..settings import AdapterSettings
 from . import adapter, all_adapters
 from .plan import parse_rules
 
-_FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files", "names"})
+_FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files", "names", "files_sha256"})
 _OF_THE_FILE = ("conv_rank", "conv_alpha", "factor", "decompose_both", "full_matrix", "targets", "blocks", "pattern", "rank_stabilised")
 """What a LoRA to start from decides, beside its rank and alpha."""
 
@@ -55,6 +56,12 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
     except AthanorError as error:
         problems.append(str(error))
     return problems
+
+
+def with_files_hashed(settings: AdapterSettings) -> AdapterSettings:
+    """The settings with the content of their files in them, so that a file that was replaced makes a new run."""
+    files = [path for path in (settings.start_file, *(path for path, _ in merges(settings))) if path and Path(path).is_file()]
+    return dataclasses.replace(settings, files_sha256=" ".join(file_sha256(Path(path)) for path in files))
 
 
 def _rules_change_form(rules: str) -> bool:

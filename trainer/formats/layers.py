@@ -49,6 +49,25 @@ def read_tensors_of(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+def split_key(key: str) -> tuple[str, str] | None:
+    """A tensor's name as the layer's and our suffix; None where it is no adapter's."""
+    for expression, suffix in _SUFFIXES:
+        match = re.search(expression + "$", key)
+        if match:
+            return key[: match.start()], suffix or match["kept"]
+    return None
+
+
+def grouped(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors by the layer's name as the file spells it, and by our suffix; what is no adapter's is left out."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        split = split_key(key)
+        if split is not None:
+            found.setdefault(split[0], {})[split[1]] = tensor
+    return {base: _ours(held) for base, held in found.items()}
+
+
 def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
     """The tensors of one part of the model, by the module's name (one of `names`) and our suffix."""
     names = list(names)
@@ -56,20 +75,16 @@ def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, n
     originals = _originals(part, names)
     found: dict[str, dict[str, torch.Tensor]] = {}
     fused: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        for expression, suffix in _SUFFIXES:
-            match = re.search(expression + "$", key)
-            plain = _plain(part, key[: match.start()]) if match else ""
-            if match and plain in known:
-                found.setdefault(known[plain], {})[suffix or match["kept"]] = tensor
-                break
-            if match and plain in originals:
-                fused.setdefault(plain, {})[suffix or match["kept"]] = tensor
-                break
+    for base, held in grouped(tensors).items():
+        plain = _plain(part, base)
+        if plain in known:
+            found.setdefault(known[plain], {}).update(held)
+        elif plain in originals:
+            fused.setdefault(plain, {}).update(held)
     for plain, held in fused.items():
         for name, place in originals[plain]:
             found.setdefault(name, cut(held, place))
-    return {name: _ours(held) for name, held in found.items()}
+    return found
 
 
 def _originals(part: Part, names: Iterable[str]) -> dict[str, list[tuple[str, Place]]]:
@@ -96,7 +111,8 @@ def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, st
     known = {}
     for name in names:
         known[_plain(part, family.export_key(part, name))] = name
-        known[name.replace(".", "_")] = name
+        for spelt in spellings(name):
+            known[spelt] = name
         if part != "denoiser":
             # Versions of transformers differ in whether CLIP's text model is a module of its own; diffusers' files name it.
             known.setdefault("text_model_" + name.removeprefix("text_model.").replace(".", "_"), name)
@@ -104,6 +120,12 @@ def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, st
             # OneTrainer counts FLUX's T5 as the second encoder.
             known.setdefault(exported.replace("lora_te3_", "lora_te2_"), name)
     return known
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A module's name with underscores, as files have it; old versions of diffusers leave out the 0 of to_out."""
+    plain = name.replace(".", "_")
+    return (plain, plain.removesuffix("_0")) if plain.endswith("to_out_0") else (plain,)
 
 
 def _plain(part: Part, base: str) -> str:

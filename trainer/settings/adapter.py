@@ -70,3 +70,4 @@ class AdapterSettings:
         choices=("auto", "kohya", "diffusers"),
         advanced=True,
     )
+    files_sha256: str = setting("", "What these files held when the job was written; with another content it is another run.", advanced=True)
