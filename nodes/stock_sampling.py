@@ -16,6 +16,7 @@ from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.embedding_trainee import whole_word, without_word
 from ..trainer.errors import AthanorError
 from . import host
+from .patching import apply_adapter
 
 DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "euler", "normal"
 
@@ -64,7 +65,8 @@ class StockPainter:
         if wanted != self._worn_as:
             model, clip, _ = self._base
             if recipe.epoch != BASELINE and not self._token:
-                model, clip = comfy.sd.load_lora_for_models(model, clip, self._tensors(recipe), recipe.strength_model, recipe.strength_text)
+                file = self._files[recipe.run, recipe.epoch]
+                model, clip = apply_adapter(model, clip, self._tensors(recipe), recipe.strength_model, recipe.strength_text, file.name)
             self._worn, self._worn_as = (model, clip), wanted
             # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
             self._encoded = {} if self._changes_text(clip, recipe.strength_text) else self._encoded_bare

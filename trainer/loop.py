@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .base_merges import merge_into, merged_fingerprint
 from .cache import TensorCache
 from .captions import captioner_of
-from .base_merges import merge_into, merged_fingerprint
 from .config import TrainJob
 from .control import Control, Stopped
 from .embedding_trainee import embedding_trainee

@@ -82,6 +82,29 @@ def test_a_cell_at_full_strength_is_the_picture_that_the_training_drew(run):
     assert difference(sheet.file(2, 0.5, PROMPTS[0]), sheet.file(2, 1.0, PROMPTS[0])) > 1
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AdapterSettings(kind="locon", rank=3, alpha=3.0, conv_rank=2),
+        AdapterSettings(kind="loha", rank=2, alpha=2.0),
+        AdapterSettings(kind="lokr", rank=2, alpha=2.0, factor=2),
+        AdapterSettings(kind="dora", rank=2, alpha=2.0),
+        AdapterSettings(kind="ia3"),
+        AdapterSettings(kind="ia3", stock_form=True),
+        AdapterSettings(rank=2, alpha=2.0, rules="up_blocks.*: rank=3"),
+    ],
+    ids=lambda s: s.kind + ("-stock" if s.stock_form else "-rules" if s.rules else ""),
+)
+def test_every_kind_is_drawn_as_the_training_drew_it(tmp_path, run, settings):
+    given = dataclasses.replace(run.train_job(), adapter=settings, train=dataclasses.replace(run.train_job().train, epochs=1))
+    other = open_run(tmp_path, given)
+    train(other, Control())
+    planned = drawn(other, strengths=(0.0, 1.0))
+    assert difference(planned.file(1, 1.0, PROMPTS[0]), other.samples()[0].path) <= 1
+    assert difference(planned.file(1, 0.0, PROMPTS[0]), planned.file(0, 0.0, PROMPTS[0])) <= 1
+    assert difference(planned.file(1, 1.0, PROMPTS[0]), planned.file(0, 0.0, PROMPTS[0])) > 5
+
+
 def test_strength_0_is_the_base_alone(run):
     sheet = drawn(run, strengths=(0.0, 1.0))
     baseline = sheet.file(0, 1.0, PROMPTS[0])
