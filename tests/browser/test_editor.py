@@ -101,6 +101,7 @@ class EditorPage:
         if self.page.evaluate("() => LiteGraph.vueNodesMode"):
             self.page.get_by_role("button", name="Edit tags…").click()
         else:
+            self.page.wait_for_function(f"() => {NODE}.widgets.find(widget => widget.name === 'edit_tags').last_y > 0")  # it was drawn
             place = self.page.evaluate(
                 f"""() => {{
                   const node = {NODE}, widget = node.widgets.find(widget => widget.name === 'edit_tags')
@@ -109,7 +110,9 @@ class EditorPage:
                   return [box.left + x, box.top + y]
                 }}"""
             )
-            self.page.mouse.click(*place)
+            self.page.mouse.move(*place)
+            self.page.wait_for_timeout(200)
+            self.page.mouse.click(*place, delay=50)
         self.dialog.wait_for()
 
     def open_and_run(self) -> None:

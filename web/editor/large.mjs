@@ -24,11 +24,13 @@ export class Large {
 
   open() {
     this.element.hidden = false
+    this.element.closest('.editor')?.classList.add('is-large')
     this.draw()
   }
 
   close() {
     this.element.hidden = true
+    this.element.closest('.editor')?.classList.remove('is-large')
     this.image.removeAttribute('src')
   }
 
