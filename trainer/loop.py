@@ -14,7 +14,7 @@ from .base_merges import merge_into, merged_fingerprint
 from .cache import TensorCache
 from .captions import captioner_of
 from .config import TrainJob
-from .control import Control, Stopped
+from .control import SAMPLE, SAVE, Control, Stopped
 from .embedding_trainee import embedding_trainee
 from .errors import AthanorError, raise_problems
 from .families import family as family_named
@@ -22,7 +22,7 @@ from .families.base import Family
 from .feed import Batch, Feed
 from .latents import missing_latents, store_latents
 from .lora_trainee import lora_trainee
-from .memory import best_device, peak_mib, release
+from .memory import PeakMemory, best_device, peak_mib, release
 from .milestones import Milestones
 from .noise import noise_of, trained_base
 from .prompts import PromptBook, text_precision
@@ -115,6 +115,7 @@ def _train(run: Run, control: Control) -> None:
             return losses * batch.weights.to(device)
 
     last_state_sec = loop_started_sec = time.monotonic()
+    memory = PeakMemory()
     while step < steps.total and not control.stop_requested:
         started_sec = time.monotonic()
         epoch, batches = steps.epoch(step), {number: feed.batch(number) for number in steps.batches(step)}
@@ -128,12 +129,21 @@ def _train(run: Run, control: Control) -> None:
         epoch_losses.append(value)
         seconds = round(time.monotonic() - started_sec, 4)
         events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": updates.rates(), "seconds": seconds})
+        if grown := memory.grown():
+            events.write("memory", {"step": step, **grown})
         if step % steps.per_epoch == 0:
             events.write("epoch", {"epoch": epoch, "step": step, "loss": sum(epoch_losses) / len(epoch_losses)})
             epoch_losses.clear()
-            if epoch % job.train.save_every_epochs == 0 or step == steps.total:
+            if epoch % job.train.save_every_epochs == 0 or step == steps.total or control.stop_after_epoch:
                 milestones.epoch_end(epoch, step)
                 last_state_sec = -math.inf
+            if control.stop_after_epoch:
+                control.stop()
+        if control.take_wish(SAMPLE):
+            milestones.sample_now(step)
+        if control.take_wish(SAVE):
+            milestones.save_unfinished(step)
+            last_state_sec = -math.inf
         if time.monotonic() - last_state_sec > _STATE_EVERY_SEC:
             milestones.save_state(Position(step, tuple(epoch_losses)))
             last_state_sec = time.monotonic()
@@ -142,7 +152,8 @@ def _train(run: Run, control: Control) -> None:
     stopped = step < steps.total
     if stopped:
         milestones.save_state(Position(step, tuple(epoch_losses)))
-        milestones.save_unfinished(step)
+        if not (control.stop_after_epoch and step % steps.per_epoch == 0):
+            milestones.save_unfinished(step)
     waited_share = feed.waited_sec / max(1e-9, time.monotonic() - loop_started_sec)
     events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1), "waited_share": round(waited_share, 4)})
 

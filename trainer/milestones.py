@@ -66,6 +66,14 @@ class Milestones:
             if self.job.samples.lines:
                 self._draw_samples(epoch, step)
 
+    def sample_now(self, step: int) -> None:
+        """Draws the sample pictures with what is trained so far."""
+        if not self.job.samples.lines:
+            self.events.write("warning", {"message": "No sample pictures were drawn: this run has no sample prompts."})
+            return
+        with self.updates.averaged():
+            self._draw_samples(None, step)
+
     def save_unfinished(self, step: int) -> None:
         """Saves what is trained so far, in the middle of an epoch."""
         with self.updates.averaged():
@@ -104,8 +112,11 @@ class Milestones:
                 losses += batch_losses(self.family, process, self.denoiser, means, stds, masks, piece, piece.uniform, conditioning, _PLAIN).tolist()
         return losses
 
-    def _draw_samples(self, epoch: int, step: int) -> None:
+    def _draw_samples(self, epoch: int | None, step: int) -> None:
+        """`epoch` is None in the middle of one."""
         assert self.vae is not None
+        point = f"e{epoch:06d}" if epoch is not None else f"s{step:08d}"
+        model = f"{self.run.name}-{epoch:06d}" if epoch is not None else f"{self.run.name}-step{step:08d}"
         self.trainee.rest()
         settings = self.job.samples
         self.vae.to(self.device)
@@ -114,7 +125,7 @@ class Milestones:
         )
         self.vae.to("cpu")
         for i, (prompt, seed, image) in enumerate(pictures):
-            file = f"samples/{self.run.name}_e{epoch:06d}_{i:02d}.png"
+            file = f"samples/{self.run.name}_{point}_{i:02d}.png"
             save_picture(
                 self.run.folder / file,
                 image,
@@ -123,7 +134,7 @@ class Milestones:
                 settings.steps,
                 seed,
                 settings.guidance,
-                f"{self.run.name}-{epoch:06d}",
+                model,
             )
             self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": prompt, "seed": seed})
 
