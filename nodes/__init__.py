@@ -9,10 +9,12 @@ from . import host
 
 class AthanorExtension(ComfyExtension):
     async def on_load(self) -> None:
+        from .panel_routes import add_panel_routes
         from .routes import add_routes
 
         host.register_folders()
         add_routes()
+        add_panel_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .adapters import AdapterSettingsNode

@@ -235,6 +235,13 @@ def add_route(method: str, path: str, handler: Callable[..., Awaitable[object]])
         instance.routes.route(method, path)(handler)
 
 
+def tell_pages(event: str, data: dict[str, str]) -> None:
+    """Sends an event to every open page, from any thread; does nothing where there is no server."""
+    instance = getattr(PromptServer, "instance", None)
+    if instance is not None:
+        instance.send_sync(event, data)
+
+
 def is_within(path: Path, root: Path) -> bool:
     """True if `path`, links resolved, is `root` or lies below it."""
     return path.resolve().is_relative_to(root.resolve())

@@ -6,82 +6,55 @@ behind the number must still lie below a folder that workflows may read, links f
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, wraps
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
 
 from ..tagger.errors import TaggerError
-from ..tagger.hand_edits import MAX_CHARS
 from ..trainer.errors import AthanorError
 from . import host, lookups
+from .answers import ABOUT_A_DAY, NO_SNIFF, RefusedError, answering, in_thread, json_of, text_of
 from .listing import Listing, kept_listing
 from .thumbnails import CONTENT_TYPE, SIZES_PX, thumbnail
 
 PREFIX = "/athanor/editor"
-_MAX_BODY_BYTES = 4 * MAX_CHARS
 _MAX_TEXT_CHARS = 4000
-_NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
-_ABOUT_A_DAY = {"Cache-Control": "private, max-age=86400", **_NO_SNIFF}
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
 
 def add_routes() -> None:
     """Tells ComfyUI's server of them; without a server (in scripts that only import nodes) nothing happens."""
     picture = "{listing}/{number}"
-    host.add_route("GET", f"{PREFIX}/thumbnail/{picture}/{{side_px}}", _answering(_thumbnail))
-    host.add_route("GET", f"{PREFIX}/scores/{picture}", _answering(_scores))
-    host.add_route("GET", f"{PREFIX}/tags", _answering(_tags))
-    host.add_route("POST", f"{PREFIX}/listing", _answering(_listing))
-    host.add_route("POST", f"{PREFIX}/filter", _answering(_filter))
-
-
-class _RefusedError(Exception):
-    def __init__(self, status: int, sentence: str):
-        self.status = status
-        super().__init__(sentence)
-
-
-def _answering(handler: Handler) -> Handler:
-    """With refusals as JSON: {"error": a sentence}."""
-
-    @wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except _RefusedError as refused:
-            return web.json_response({"error": str(refused)}, status=refused.status, headers=_NO_SNIFF)
-
-    return answer
+    host.add_route("GET", f"{PREFIX}/thumbnail/{picture}/{{side_px}}", answering(_thumbnail))
+    host.add_route("GET", f"{PREFIX}/scores/{picture}", answering(_scores))
+    host.add_route("GET", f"{PREFIX}/tags", answering(_tags))
+    host.add_route("POST", f"{PREFIX}/listing", answering(_listing))
+    host.add_route("POST", f"{PREFIX}/filter", answering(_filter))
 
 
 async def _listing(request: web.Request) -> web.Response:
-    data = await _json(request)
-    text = await _looked_up(lookups.listing_for_page, _text(data, "listing"), _text(data, "hand_edits"))
-    return web.Response(text=text, content_type="application/json", headers=_NO_SNIFF)
+    data = await json_of(request)
+    text = await _looked_up(lookups.listing_for_page, text_of(data, "listing"), text_of(data, "hand_edits"))
+    return web.Response(text=text, content_type="application/json", headers=NO_SNIFF)
 
 
 async def _thumbnail(request: web.Request) -> web.Response:
     side_px = _number(request, "side_px")
     if side_px not in SIZES_PX:
-        raise _RefusedError(404, f"Thumbnails have {' or '.join(map(str, SIZES_PX))} px.")
+        raise RefusedError(404, f"Thumbnails have {' or '.join(map(str, SIZES_PX))} px.")
 
     def made() -> bytes | None:
         # A page that has scrolled on does not want it any more.
         return None if request.transport is None or request.transport.is_closing() else thumbnail(_find_file(request), side_px)
 
     try:
-        content = await _in_thread(made)
+        content = await in_thread(made)
     except (AthanorError, OSError) as error:
-        raise _RefusedError(404, "This picture cannot be read any more.") from error
-    return web.Response(body=content, content_type=CONTENT_TYPE, headers=_ABOUT_A_DAY)
+        raise RefusedError(404, "This picture cannot be read any more.") from error
+    return web.Response(body=content, content_type=CONTENT_TYPE, headers=ABOUT_A_DAY)
 
 
 async def _scores(request: web.Request) -> web.Response:
@@ -89,52 +62,31 @@ async def _scores(request: web.Request) -> web.Response:
         path, listing = _find_file(request), _find_listing(request)
         return lookups.picture_scores(path, listing.pictures[_number(request, "number")], listing.taggers)
 
-    return web.json_response({"taggers": await _in_thread(found)}, headers=_NO_SNIFF)
+    return web.json_response({"taggers": await in_thread(found)}, headers=NO_SNIFF)
 
 
 async def _tags(request: web.Request) -> web.Response:
     text, lexicon = request.query.get("text", ""), request.query.get("lexicon", "")
     if len(text) > 200 or len(lexicon) > 500:
-        raise _RefusedError(400, "That is too long for the name of a tag.")
-    return web.json_response({"tags": await _in_thread(lookups.search_tags, text, lexicon)}, headers=_NO_SNIFF)
+        raise RefusedError(400, "That is too long for the name of a tag.")
+    return web.json_response({"tags": await in_thread(lookups.search_tags, text, lexicon)}, headers=NO_SNIFF)
 
 
 async def _filter(request: web.Request) -> web.Response:
-    data = await _json(request)
-    name, text, edits = (_text(data, key) for key in ("listing", "filter", "hand_edits"))
+    data = await json_of(request)
+    name, text, edits = (text_of(data, key) for key in ("listing", "filter", "hand_edits"))
     if len(text) > _MAX_TEXT_CHARS:
-        raise _RefusedError(400, f"The filter has {len(text):,} characters; at most {_MAX_TEXT_CHARS:,} are read.")
-    return web.json_response({"chosen": await _looked_up(lookups.filtered, name, text, edits)}, headers=_NO_SNIFF)
+        raise RefusedError(400, f"The filter has {len(text):,} characters; at most {_MAX_TEXT_CHARS:,} are read.")
+    return web.json_response({"chosen": await _looked_up(lookups.filtered, name, text, edits)}, headers=NO_SNIFF)
 
 
 async def _looked_up(work: Callable[..., T], *arguments: str) -> T:
     try:
-        return await _in_thread(work, *arguments)
+        return await in_thread(work, *arguments)
     except KeyError as error:
         raise _unknown_listing() from error
     except TaggerError as error:
-        raise _RefusedError(400, str(error)) from error
-
-
-def _text(data: dict[str, object], name: str) -> str:
-    text = data.get(name)
-    if not isinstance(text, str):
-        raise _RefusedError(400, f"The request needs a text {name!r}.")
-    return text
-
-
-async def _json(request: web.Request) -> dict[str, object]:
-    if request.content_type != "application/json":
-        raise _RefusedError(415, "This address takes application/json only.")
-    if (request.content_length or 0) > _MAX_BODY_BYTES:
-        raise _RefusedError(413, "That is too much for one request.")
-    try:
-        data = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _RefusedError(400, "That is not JSON.") from error
-    if not isinstance(data, dict):
-        raise _RefusedError(400, "An object in JSON is wanted.")
-    return data
+        raise RefusedError(400, str(error)) from error
 
 
 def _find_listing(request: web.Request) -> Listing:
@@ -144,32 +96,23 @@ def _find_listing(request: web.Request) -> Listing:
         raise _unknown_listing() from error
 
 
-def _unknown_listing() -> _RefusedError:
-    return _RefusedError(404, "The server does not know these pictures any more; run the node again.")
+def _unknown_listing() -> RefusedError:
+    return RefusedError(404, "The server does not know these pictures any more; run the node again.")
 
 
 def _find_file(request: web.Request) -> Path:
     """The picture that the request names. Refused if it is unknown or has moved out of the folders that may be read."""
     pictures, number = _find_listing(request).pictures, _number(request, "number")
     if number >= len(pictures):
-        raise _RefusedError(404, f"There is no picture {number}.")
+        raise RefusedError(404, f"There is no picture {number}.")
     path = Path(pictures[number].path)
     if not host.may_be_shown(path):
-        raise _RefusedError(403, "This picture lies outside of the folders that workflows may read.")
+        raise RefusedError(403, "This picture lies outside of the folders that workflows may read.")
     return path
 
 
 def _number(request: web.Request, name: str) -> int:
     text = request.match_info[name]
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise _RefusedError(404, f"{name} must be a number.")
+        raise RefusedError(404, f"{name} must be a number.")
     return int(text)
-
-
-async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_pool(), work, *arguments)
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="athanor-editor")

@@ -19,6 +19,7 @@ from .images import open_rgb, shown, to_comfy
 from .plots import draw_loss_plot, save_loss_plot
 from .settings import from_widgets, widgets
 from .types import BaseModelWire, DatasetWire, RunWire, SettingsWire
+from .watching import announce
 from .worker import run_worker
 
 _RUN_TOOLTIP = "Name of the run and of its files. With other settings under the same name a new run is made beside the old one; with the same settings it continues, or is taken as it is when finished."
@@ -135,6 +136,7 @@ def _trained(job: TrainJob, kind: str, node_id: str | None) -> Run:
     check_train_job(job)
     run = open_run(host.runs_root(), job)
     host.register_epochs(run.folder, kind)
+    announce(node_id, job.name, run)
     if not run.finished():
         run_worker(run, node_id)
     return run

@@ -7,14 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ..tagger.session import forget_kept
+from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
 from ..trainer.errors import AthanorError
 from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
 from . import host
@@ -24,24 +27,29 @@ CAPTION_LIBRARIES = ("transformers", "tokenizers", "safetensors")
 _POLL_SEC = 0.1
 _STOP_WAIT_SEC = 120.0
 _LOW_DISK_BYTES = 1 << 20
+_RUNNING: dict[Path, _Running] = {}
+"""By run folder, links resolved: the workers of this process that are at work."""
+_RUNNING_LOCK = threading.Lock()
 
 
 def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBRARIES) -> None:
     """Does the job of `run`, which needs `libraries`, in a process of its own and returns when it is done.
 
-    Raises `host.Interrupted` after Cancel, with everything saved, and AthanorError when the worker could not finish.
+    Raises `host.Interrupted` after Cancel, or a stop by `send_command`, with everything saved, and AthanorError when the
+    worker could not finish.
     """
     check_libraries(libraries)
     host.free_memory()
     forget_kept()
     progress = host.Progress(node_id)
-    events = _EventTail(run.folder / EVENTS_FILE)
+    events = EventTail(run.folder / EVENTS_FILE, from_end=True)
     process = _start(run)
     display = _Display(run, progress)
     try:
-        while process.poll() is None:
-            display.show(events.read())
-            time.sleep(_POLL_SEC)
+        with _listed(run, process) as running:
+            while process.poll() is None:
+                display.show(events.read())
+                time.sleep(_POLL_SEC)
         display.show(events.read())
     except host.Interrupted:
         _stop(process)
@@ -54,6 +62,67 @@ def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBR
         _close_stdin(process)
     if process.returncode != 0:
         raise AthanorError(_failure(run, process.returncode, display.error))
+    if running.stop and display.was_stopped:
+        # As after Cancel: nothing half-trained goes down the wires, and the same graph, queued again, goes on.
+        raise host.Interrupted
+
+
+class _Running:
+    """A worker that is at work."""
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self._process = process
+        self.stop: str | None = None
+        """Which stop it was told last, and has not been told to forget."""
+
+    def send(self, command: str) -> None:
+        """Raises OSError if it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        if command in (STOP, STOP_EPOCH):
+            self.stop = self.stop if self.stop == STOP else command
+        elif command == GO_ON and self.stop == STOP_EPOCH:
+            self.stop = None
+
+
+@contextmanager
+def _listed(run: Run, process: subprocess.Popen[str]) -> Iterator[_Running]:
+    folder, running = run.folder.resolve(), _Running(process)
+    with _RUNNING_LOCK:
+        _RUNNING[folder] = running
+    try:
+        yield running
+    finally:
+        with _RUNNING_LOCK:
+            _RUNNING.pop(folder, None)
+
+
+def send_command(folder: Path, command: str) -> None:
+    """Tells one of `control.COMMANDS` to the worker of the run `folder`. Raises AthanorError if none is at work, or for other words."""
+    if command not in COMMANDS:
+        raise AthanorError(f"The command is {command!r}; choose one of {', '.join(COMMANDS)}.")
+    with _RUNNING_LOCK:
+        running = _RUNNING.get(folder.resolve())
+        try:
+            if running is not None:
+                running.send(command)
+                return
+        except (OSError, ValueError):
+            pass  # It has ended in the meantime.
+    raise AthanorError(f"{folder.name} is not being trained by this ComfyUI now.")
+
+
+def is_running(folder: Path) -> bool:
+    with _RUNNING_LOCK:
+        return folder.resolve() in _RUNNING
+
+
+def asked_stop(folder: Path) -> str | None:
+    """The stop that the worker of `folder` is about to obey: "stop", "stop-epoch" or None."""
+    with _RUNNING_LOCK:
+        running = _RUNNING.get(folder.resolve())
+        return running.stop if running else None
 
 
 def check_libraries(libraries: tuple[str, ...] = _LIBRARIES) -> None:
@@ -126,13 +195,20 @@ def _failure(run: Run, exit_code: int, message: str | None) -> str:
     return f"{head}\n\nThe end of {run.folder / LOG_FILE}:\n{tail}" if tail else head
 
 
-class _EventTail:
-    """Whole new lines of the event file since the last look, from where the file ends now."""
+class EventTail:
+    """Whole new lines of the event file since the last look; the first look is from the file's start, or from where it ends now."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, from_end: bool = False):
         self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
         self._partial = b""
+
+    def has_shrunk(self) -> bool:
+        """Whether the file is another one than the one read so far: shorter, or gone."""
+        try:
+            return self._path.stat().st_size < self._offset
+        except FileNotFoundError:
+            return self._offset > 0
 
     def read(self) -> Iterator[dict[str, Any]]:
         try:
@@ -153,6 +229,7 @@ class _Display:
         self._run, self._progress = run, progress
         self._value, self._total = 0, 1
         self.error: str | None = None
+        self.was_stopped = False
 
     def show(self, events: Iterator[dict[str, Any]]) -> None:
         picture: Path | None = None
@@ -160,13 +237,15 @@ class _Display:
             kind = event["event"]
             if kind == "error":
                 self.error = event["message"]
+            elif kind == "done":
+                self.was_stopped = bool(event["stopped"])
             elif kind == "start":
                 self._value, self._total = event["step"], event["total_steps"]
             elif kind in ("step", "cell", "caption"):
                 self._value = event["step"]
             elif kind == "phase":
                 self._value, self._total = event["done"], event["total"]
-            if kind in ("sample", "cell"):
+            if kind == "cell":  # The sample pictures of a training are in its panel.
                 picture = self._run.folder / event["file"]
         self._progress.show(self._value, self._total, _opened(picture))
 

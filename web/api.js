@@ -1,5 +1,5 @@
 // @ts-check
-// The routes of nodes/routes.py.
+// The routes of nodes/routes.py and nodes/panel_routes.py.
 import { api } from '../../scripts/api.js'
 
 /** A refusal of the server, as a sentence. */
@@ -28,6 +28,34 @@ export async function fetchScores(listing, number) {
 /** @param {string} listing @param {number} number @param {256 | 1536} sidePx */
 export function thumbnailUrl(listing, number, sidePx) {
   return api.apiURL(`/athanor/editor/thumbnail/${listing}/${number}/${sidePx}`)
+}
+
+/** The run that a train node shows, if there is one. @param {string} node @param {string} name @param {string} known @returns {Promise<string | null>} */
+export async function fetchRun(node, name, known) {
+  return (await get(`/athanor/panel/run?${new URLSearchParams({ node, name, known })}`)).run
+}
+
+/** How a run goes; with a cursor what is new since. @param {string} run @param {string} cursor @returns {Promise<import('./panel/story.mjs').Answer>} */
+export function fetchEvents(run, cursor) {
+  return get(`/athanor/panel/events?${new URLSearchParams({ run, cursor })}`)
+}
+
+/** @param {string} run @param {'stop' | 'stop-epoch' | 'go-on' | 'sample' | 'save'} command */
+export function sendCommand(run, command) {
+  return post('/athanor/panel/control', { run, command })
+}
+
+/** @param {string} run @param {{number: number, time: number}} sample @param {256 | 1536} sidePx */
+export function sampleUrl(run, sample, sidePx) {
+  const query = new URLSearchParams({ run, number: String(sample.number), side: String(sidePx), of: String(sample.time) })
+  return api.apiURL(`/athanor/panel/sample?${query}`)
+}
+
+/** Calls `hear` when a train node begins, in any page. @param {(begun: {node: string, name: string, run: string}) => void} hear @returns {() => void} ends it */
+export function onRunBegun(hear) {
+  const listener = (/** @type {any} */ event) => hear(event.detail)
+  api.addEventListener('athanor.run', listener)
+  return () => api.removeEventListener('athanor.run', listener)
 }
 
 /** @param {string} path */

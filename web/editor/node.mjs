@@ -1,5 +1,6 @@
 // @ts-check
 // The button on the node, and what the node keeps for the editor.
+import { executionId } from '../graph.mjs'
 import { texts } from './text.mjs'
 import { openEditor } from './window.mjs'
 
@@ -36,16 +37,6 @@ function face(app, node, widget) {
       app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.()
     },
     settings: () => ({ rules: widget('rules')?.value ?? '', filter: widget('filter')?.value ?? '', lexicon: widget('lexicon')?.value ?? 'none' }),
-    executionId: () => pathTo(app.rootGraph ?? app.graph, node) ?? String(node.id),
+    executionId: () => executionId(app, node),
   }
-}
-
-/** The node's id, behind those of the subgraphs that it lies in. @param {any} graph @param {any} node @returns {string | undefined} */
-function pathTo(graph, node) {
-  for (const each of graph.nodes ?? []) {
-    if (each === node) return String(each.id)
-    const inside = each.subgraph && pathTo(each.subgraph, node)
-    if (inside) return `${each.id}:${inside}`
-  }
-  return undefined
 }

@@ -1,0 +1,72 @@
+"""What all routes share: refusals as sentences, JSON in, work in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, wraps
+from typing import TypeVar
+
+from aiohttp import web
+
+from ..tagger.hand_edits import MAX_CHARS
+
+_MAX_BODY_BYTES = 4 * MAX_CHARS
+NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
+ABOUT_A_DAY = {"Cache-Control": "private, max-age=86400", **NO_SNIFF}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+
+
+class RefusedError(Exception):
+    def __init__(self, status: int, sentence: str):
+        self.status = status
+        super().__init__(sentence)
+
+
+def answering(handler: Handler) -> Handler:
+    """With refusals as JSON: {"error": a sentence}."""
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except RefusedError as refused:
+            return web.json_response({"error": str(refused)}, status=refused.status, headers=NO_SNIFF)
+
+    return answer
+
+
+def text_of(data: dict[str, object], name: str) -> str:
+    """Refuses anything but a text under that name."""
+    text = data.get(name)
+    if not isinstance(text, str):
+        raise RefusedError(400, f"The request needs a text {name!r}.")
+    return text
+
+
+async def json_of(request: web.Request) -> dict[str, object]:
+    """The request's object; refuses other content types, which a foreign page could send unasked, and too much of it."""
+    if request.content_type != "application/json":
+        raise RefusedError(415, "This address takes application/json only.")
+    if (request.content_length or 0) > _MAX_BODY_BYTES:
+        raise RefusedError(413, "That is too much for one request.")
+    try:
+        data = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusedError(400, "That is not JSON.") from error
+    if not isinstance(data, dict):
+        raise RefusedError(400, "An object in JSON is wanted.")
+    return data
+
+
+async def in_thread(work: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_pool(), work, *arguments)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="athanor-routes")

@@ -1,0 +1,218 @@
+// @ts-check
+// The loss over the steps, drawn on a canvas: smoothed and raw, held-out dots, saved epochs.
+
+const LEFT = 40, RIGHT = 8, TOP = 8, BOTTOM = 18
+const FONT = '10px Inter, "Segoe UI", "Noto Sans", "Microsoft YaHei", "PingFang SC", "Noto Sans CJK SC", system-ui, sans-serif'
+
+export class CurveView {
+  /** @param {HTMLCanvasElement} canvas @param {import('./text.mjs').Translate} t */
+  constructor(canvas, t) {
+    this.canvas = canvas
+    this.t = t
+    this.hoverX = -1
+    /** @type {import('./story.mjs').Story | undefined} */
+    this.story = undefined
+    this.sizes = new ResizeObserver(() => this.draw())
+    this.sizes.observe(canvas)
+    canvas.addEventListener('pointermove', (event) => this._hover(event.offsetX))
+    canvas.addEventListener('pointerleave', () => this._hover(-1))
+  }
+
+  /** @param {import('./story.mjs').Story} story */
+  show(story) {
+    this.story = story
+    this.draw()
+  }
+
+  dispose() {
+    this.sizes.disconnect()
+  }
+
+  /** @param {number} x */
+  _hover(x) {
+    this.hoverX = x
+    this.draw()
+  }
+
+  draw() {
+    const { canvas, story } = this
+    const width = canvas.clientWidth, height = canvas.clientHeight
+    if (!story?.answer || width < 60 || height < 40) return
+    // Twice the pixels, because the graph can be zoomed in.
+    const ratio = 2 * Math.max(1, window.devicePixelRatio || 1)
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+      canvas.width = Math.round(width * ratio)
+      canvas.height = Math.round(height * ratio)
+    }
+    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'))
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0)
+    pen.clearRect(0, 0, width, height)
+    pen.font = FONT
+    const style = getComputedStyle(canvas)
+    const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim()
+    const { curve, marks, answer } = story
+    const last = lastStep(answer.now)
+    const [low, high] = limits(curve, marks.validation)
+    const axes = {
+      x: (/** @type {number} */ step) => LEFT + 4 + ((width - LEFT - RIGHT - 8) * step) / last,
+      y: (/** @type {number} */ loss) => height - BOTTOM - (height - TOP - BOTTOM) * Math.min(1, Math.max(0, (loss - low) / (high - low))),
+    }
+    this._grid(pen, axes, { width, height, last, low, high }, colour)
+    for (const [step, epoch] of marks.saved) {
+      const x = Math.round(axes.x(step)) + 0.5
+      pen.strokeStyle = colour('--saved')
+      pen.globalAlpha = 0.28
+      line(pen, [[x, TOP], [x, height - BOTTOM]], 1)
+      pen.globalAlpha = epoch === null ? 0.6 : 1
+      line(pen, [[x, height - BOTTOM - 6], [x, height - BOTTOM]], 2)
+    }
+    pen.globalAlpha = 1
+    pen.save()
+    pen.beginPath()
+    pen.rect(LEFT, TOP - 4, width - LEFT - RIGHT + 4, height - TOP - BOTTOM + 8)
+    pen.clip()
+    const middle = (/** @type {number} */ i) => Math.min(answer.now.step, (i + 0.5) * curve.stride + 0.5)
+    pen.strokeStyle = colour('--train')
+    pen.globalAlpha = 0.38
+    for (const part of runs(curve.low)) line(pen, part.flatMap((i) => extremes(curve, i).map((loss) => [axes.x(middle(i)), axes.y(loss)])), 1)
+    pen.globalAlpha = 1
+    for (const part of runs(curve.smooth)) line(pen, part.map((i) => [axes.x(middle(i)), axes.y(/** @type {number} */ (curve.smooth[i]))]), 2)
+    pen.strokeStyle = pen.fillStyle = colour('--held-out')
+    const dots = marks.validation.map(([step, loss]) => [axes.x(step), axes.y(loss)])
+    line(pen, dots, 1.5)
+    for (const [x, y] of dots) dot(pen, x, y, dots.length > 60 ? 1.5 : 3)
+    pen.restore()
+    this._tooltip(pen, axes, { width, height, last }, colour)
+  }
+
+  /** @param {CanvasRenderingContext2D} pen @param {Axes} axes @param {{width: number, height: number, last: number, low: number, high: number}} box @param {(name: string) => string} colour */
+  _grid(pen, axes, box, colour) {
+    pen.lineWidth = 1
+    pen.textBaseline = 'middle'
+    for (const [value, text] of ticks(box.low, box.high, Math.max(2, Math.floor(box.height / 38)))) {
+      const y = Math.round(axes.y(value)) + 0.5
+      pen.strokeStyle = colour('--grid')
+      line(pen, [[LEFT, y], [box.width - RIGHT, y]], 1)
+      pen.fillStyle = colour('--dim')
+      pen.textAlign = 'right'
+      pen.fillText(text, LEFT - 5, y)
+    }
+    pen.textBaseline = 'top'
+    pen.textAlign = 'center'
+    for (const [value, text] of ticks(0, box.last, Math.max(2, Math.floor(box.width / 80)))) {
+      if (value !== Math.round(value)) continue
+      const x = axes.x(value)
+      pen.fillText(text, Math.min(x, box.width - RIGHT - pen.measureText(text).width / 2), box.height - BOTTOM + 5)
+    }
+  }
+
+  /** @param {CanvasRenderingContext2D} pen @param {Axes} axes @param {{width: number, height: number, last: number}} box @param {(name: string) => string} colour */
+  _tooltip(pen, axes, box, colour) {
+    const { curve, marks } = /** @type {import('./story.mjs').Story} */ (this.story)
+    if (this.hoverX < LEFT || !curve.smooth.length) return
+    const step = ((this.hoverX - LEFT - 4) / (box.width - LEFT - RIGHT - 8)) * box.last
+    const i = Math.min(curve.smooth.length - 1, Math.max(0, Math.floor((step - 0.5) / curve.stride)))
+    const smooth = curve.smooth[i]
+    if (smooth == null) return
+    const near = marks.validation.filter(([at]) => Math.abs(axes.x(at) - this.hoverX) < 6).at(-1)
+    const first = i * curve.stride + 1
+    const lines = [this.t(curve.stride > 1 ? 'hoverRange' : 'hover', { step: first, last: first + curve.stride - 1, loss: short(smooth) })]
+    if (near) lines.push(`${this.t('heldOut')}: ${short(near[1])}`)
+    const x = axes.x(first + (curve.stride - 1) / 2)
+    pen.strokeStyle = colour('--dim')
+    pen.globalAlpha = 0.5
+    line(pen, [[x, TOP], [x, box.height - BOTTOM]], 1)
+    pen.globalAlpha = 1
+    pen.fillStyle = colour('--train')
+    dot(pen, x, axes.y(smooth), 3)
+    const wide = Math.max(...lines.map((text) => pen.measureText(text).width)) + 12
+    const left = x + wide + 8 > box.width ? x - wide - 6 : x + 6
+    pen.fillStyle = colour('--back')
+    pen.strokeStyle = colour('--grid')
+    pen.beginPath()
+    pen.roundRect(left, TOP, wide, 15 * lines.length + 5, 4)
+    pen.fill()
+    pen.stroke()
+    pen.fillStyle = colour('--text')
+    pen.textAlign = 'left'
+    pen.textBaseline = 'top'
+    lines.forEach((text, row) => pen.fillText(text, left + 6, TOP + 5 + 15 * row))
+  }
+}
+
+/** @typedef {{x: (step: number) => number, y: (loss: number) => number}} Axes */
+
+/** As a curve wants to be read: 3 digits. @param {number} loss */
+export function short(loss) {
+  return Math.abs(loss) >= 1e-3 && Math.abs(loss) < 1e4 ? String(Number(loss.toPrecision(3))) : loss.toExponential(1)
+}
+
+/** Where the axis ends: a little ahead of the training, never behind its end. @param {import('./story.mjs').Now} now */
+function lastStep(now) {
+  const ahead = now.state === 'finished' ? now.step : Math.ceil(Math.max(now.step * 1.15, 10))
+  return Math.max(1, Math.min(now.total_steps || ahead, ahead))
+}
+
+/** Room for the smoothed and the held-out losses and for the middle 96 % of the raw ones. @param {import('./story.mjs').Curve} curve @param {[number, number][]} validation @returns {[number, number]} */
+function limits(curve, validation) {
+  const there = (/** @type {(number | null)[]} */ values) => /** @type {number[]} */ (values.filter((value) => value != null))
+  const lows = there(curve.low).sort((one, other) => one - other), highs = there(curve.high).sort((one, other) => one - other)
+  const certain = [...there(curve.smooth), ...validation.map(([, loss]) => loss)]
+  const values = [...certain, ...lows.slice(Math.floor(lows.length * 0.02), 1 + Math.floor(lows.length * 0.02)), ...highs.slice(Math.ceil(highs.length * 0.98) - 1, Math.ceil(highs.length * 0.98))]
+  if (!values.length) return [0, 1]
+  const low = values.reduce((one, other) => Math.min(one, other)), high = values.reduce((one, other) => Math.max(one, other))
+  const spread = Math.max(high - low, Math.abs(high) * 1e-3, 1e-9)
+  const floor = low - 0.06 * spread
+  return [low < 0 ? floor : Math.max(0, floor), high + 0.06 * spread]
+}
+
+/** Round numbers between the two, about `count` of them. @param {number} low @param {number} high @param {number} count @returns {[number, string][]} */
+function ticks(low, high, count) {
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough))
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999) ?? power
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9))
+  /** @type {[number, string][]} */
+  const found = []
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
+    const value = Number((i * step).toPrecision(12))
+    found.push([value, digits > 5 ? value.toExponential(0) : value >= 10000 ? `${value / 1000}k` : value.toFixed(digits)])
+  }
+  return found
+}
+
+/** The lowest and the highest loss of a column, in an order that keeps the line from crossing itself. @param {import('./story.mjs').Curve} curve @param {number} i */
+function extremes(curve, i) {
+  const low = /** @type {number} */ (curve.low[i]), high = /** @type {number} */ (curve.high[i])
+  if (low === high) return [low]
+  return i % 2 ? [high, low] : [low, high]
+}
+
+/** Indexes in a row that have a value. @param {(number | null)[]} values */
+function runs(values) {
+  /** @type {number[][]} */
+  const found = []
+  values.forEach((value, i) => {
+    if (value == null) return
+    if (i > 0 && values[i - 1] != null) found[found.length - 1].push(i)
+    else found.push([i])
+  })
+  return found
+}
+
+/** @param {CanvasRenderingContext2D} pen @param {number[][]} points @param {number} width */
+function line(pen, points, width) {
+  if (!points.length) return
+  pen.lineWidth = width
+  pen.lineJoin = 'round'
+  pen.beginPath()
+  if (points.length === 1) pen.arc(points[0][0], points[0][1], width / 2, 0, 7)
+  points.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)))
+  pen.stroke()
+}
+
+/** @param {CanvasRenderingContext2D} pen @param {number} x @param {number} y @param {number} radius */
+function dot(pen, x, y, radius) {
+  pen.beginPath()
+  pen.arc(x, y, radius, 0, 7)
+  pen.fill()
+}
