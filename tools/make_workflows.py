@@ -182,6 +182,49 @@ CHARACTER_DATASET = {
 }
 
 
+FLUX_LORA = {
+    "note": Node(
+        "MarkdownNote",
+        (20, 20),
+        (460, 560),
+        text="## Train a FLUX LoRA on 16 GB\n\n"
+        "The small model that comes with Athanor is chosen, so that this opens on every machine. **Choose your own first**, in **Load Base Model**:\n\n"
+        "- **model**: `flux1-dev.safetensors` (or its fp8 file) from `models/diffusion_models`, or an all-in-one checkpoint\n"
+        "- **text encoders**: `clip_l.safetensors` and `t5xxl_fp16.safetensors` (or fp8) from `models/text_encoders`\n"
+        "- **vae**: `ae.safetensors` from `models/vae`\n\n"
+        "An all-in-one checkpoint has these inside. Then pick your folder in **Load Dataset**, write your trigger, and describe the pictures in whole sentences: FLUX reads sentences, not tags.\n\n"
+        "**Why it fits**: pictures of 512 px, one at a time; the text encoders and the VAE leave the memory before the transformer comes; the text encoder is not trained. "
+        "15 to 30 pictures and 1,000 to 2,000 steps are usual; the epochs here suit 20 pictures.\n\n"
+        "The guidance of sample pictures is FLUX's own, 3.5 is usual; the negative prompt is not seen.",
+    ),
+    "base": Node("AthanorLoadBaseModel", (20, 640), (460, 60), {"model": MINIATURE}),
+    "dataset": Node("AthanorLoadDataset", (540, 20), (420, 420), {"folder": MINIATURE, "trigger": "starlet", "validation_percent": 10.0}),
+    "bucket": Node("AthanorBucket", (1020, 20), (420, 700), {"resolution": 512}, {"dataset": ("dataset", 0), "base_model": ("base", 0)}),
+    "train": Node(
+        "AthanorTrainLora",
+        (1500, 20),
+        (420, 1000),
+        {
+            "name": "my-flux-lora",
+            "rank": 16,
+            "alpha": 16.0,
+            "epochs": 80,
+            "batch_size": 1,
+            "rate": 1e-4,
+            "text_encoder_rate": 0.0,
+            "save_every_epochs": 10,
+            "precision": "bf16",
+            "seed": 1,
+            "sample_prompts": "starlet, a portrait in soft morning light",
+            "sample_guidance": 3.5,
+        },
+        {"base_model": ("base", 0), "dataset": ("bucket", 0)},
+    ),
+    "loss": Node("AthanorPlotLoss", (1980, 20), (440, 340), {}, {"run": ("train", 0)}),
+    "save": Node("AthanorSaveEpoch", (1980, 420), (440, 170), {"epochs": "last", "filename": "my-flux-lora"}, {"run": ("train", 0)}),
+}
+
+
 def build(nodes: dict[str, Node], info: dict[str, Any]) -> dict[str, Any]:
     """The workflow as the page saves it (version 0.4)."""
     ids = {key: i for i, key in enumerate(nodes, start=1)}
@@ -256,7 +299,12 @@ def _inputs(described: dict[str, Any], chosen: dict[str, Any], prefix: str = "")
 def main() -> None:
     with urllib.request.urlopen(sys.argv[1].rstrip("/") + "/object_info") as answer:
         info = json.load(answer)
-    for name, nodes in (("quickstart", QUICKSTART), ("embedding", EMBEDDING), ("prepare_a_character_dataset", CHARACTER_DATASET)):
+    for name, nodes in (
+        ("quickstart", QUICKSTART),
+        ("embedding", EMBEDDING),
+        ("prepare_a_character_dataset", CHARACTER_DATASET),
+        ("train_a_flux_lora_on_16_gb", FLUX_LORA),
+    ):
         text = json.dumps(build(nodes, info), indent=1, ensure_ascii=False)
         (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
