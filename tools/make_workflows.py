@@ -206,8 +206,9 @@ FLUX_LORA = {
         (420, 1000),
         {
             "name": "my-flux-lora",
-            "rank": 16,
-            "alpha": 16.0,
+            "adapter": "lora",
+            "adapter.rank": 16,
+            "adapter.alpha": 16.0,
             "epochs": 80,
             "batch_size": 1,
             "rate": 1e-4,
