@@ -19,7 +19,7 @@ class AthanorExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .adapters import AdapterSettingsNode
         from .apply import ApplyEpoch
-        from .base_model import LoadBaseModel
+        from .base_model import BaseModelFromWires, LoadBaseModel
         from .bucket import Bucket
         from .captioning import CaptionImages
         from .captions import SaveCaptions
@@ -37,4 +37,4 @@ class AthanorExtension(ComfyExtension):
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
         settings = [AdapterSettingsNode, OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
         results = [LoadRun, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
-        return [LoadBaseModel, *dataset, TrainLora, TrainEmbedding, *settings, *results]
+        return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import comfy.lora
 import comfy.model_management
+import comfy.quant_ops
 import comfy.samplers
 import comfy.utils
 import folder_paths
@@ -15,11 +18,16 @@ from server import PromptServer
 
 from ..trainer.errors import AthanorError
 
+if TYPE_CHECKING:
+    import torch
+
 Interrupted = comfy.model_management.InterruptProcessingException
 """What the Cancel button raises; a BaseException in newer versions of ComfyUI, so it must be caught by name."""
 
 PACK = Path(__file__).resolve().parent.parent
 MINIATURE = "Athanor miniature (built in)"
+DIFFUSION_MODELS = "diffusion_models/"
+"""In front of the names of files that hold the denoiser alone."""
 _DATASETS_KEY = "athanor_datasets"
 _MAX_FOLDER_DEPTH = 3
 _MAX_FOLDERS = 2000
@@ -248,9 +256,9 @@ def is_within(path: Path, root: Path) -> bool:
 
 
 def base_model_names() -> list[str]:
-    """Checkpoints and diffusers folders as ComfyUI lists them; the built-in miniature last."""
-    names = [*folder_paths.get_filename_list("checkpoints"), *_diffusers_folders()]
-    return [*dict.fromkeys(names), MINIATURE]
+    """Checkpoints, diffusers folders and diffusion models as ComfyUI lists them; the built-in miniature last."""
+    split = [DIFFUSION_MODELS + name for name in split_names("diffusion_models")]
+    return [*dict.fromkeys([*folder_paths.get_filename_list("checkpoints"), *_diffusers_folders(), *split]), MINIATURE]
 
 
 def _diffusers_folders() -> list[str]:
@@ -266,6 +274,8 @@ def base_model_path(name: str) -> Path:
     """The checkpoint file or diffusers folder of that name. Raises AthanorError if ComfyUI knows none."""
     if name == MINIATURE:
         return PACK / "trainer" / "miniature" / "base"
+    if name.startswith(DIFFUSION_MODELS):
+        return split_path("diffusion_models", name.removeprefix(DIFFUSION_MODELS))
     checkpoint = folder_paths.get_full_path("checkpoints", name)
     if checkpoint is not None:
         return Path(checkpoint)
@@ -298,6 +308,33 @@ def changed_at(name: str) -> int:
 def temporary_folder() -> Path:
     """Emptied by ComfyUI when it starts."""
     return Path(folder_paths.get_temp_directory())
+
+
+def split_names(kind: str) -> list[str]:
+    """Files of one part, of models/text_encoders, models/vae or models/diffusion_models."""
+    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith((".safetensors", ".ckpt", ".pt"))]
+
+
+def split_path(kind: str, name: str) -> Path:
+    """Raises AthanorError if ComfyUI knows none of that name."""
+    found = folder_paths.get_full_path(kind, name)
+    if found is None:
+        raise AthanorError(f"There is no file {name!r} in models/{kind}; put it there and press R to refresh.")
+    return Path(found)
+
+
+def bases_folder() -> Path:
+    """Where models that come from a graph are kept for the runs that train on them."""
+    return runs_root() / ".bases"
+
+
+def baked_weight(patches: list, key: str, device: torch.device) -> torch.Tensor:
+    """The weight of `key` with everything that a graph has put upon it, in fp32; `patches` as `get_key_patches` gives them."""
+    (weight, convert), *changes = patches
+    plain = convert(comfy.model_management.cast_to_device(weight, device, None, copy=True), inplace=True)
+    if isinstance(plain, comfy.quant_ops.QuantizedTensor):
+        plain = plain.dequantize()
+    return comfy.lora.calculate_weight(changes, plain.float(), key)
 
 
 def clip_tokenizer_folder() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .errors import AthanorError
@@ -17,16 +18,26 @@ CHECKPOINT_ENDINGS = (".safetensors", ".ckpt")
 
 
 def describe_base(
-    path: Path, tokenizer_folders: Sequence[Path] = (), text_encoders: Sequence[Path] = (), vae: Path | None = None, may_download: bool = False
+    path: Path,
+    tokenizer_folders: Sequence[Path] = (),
+    text_encoders: Sequence[Path] = (),
+    vae: Path | None = None,
+    clip_skip: int = 0,
+    prediction: str = "auto",
+    may_download: bool = False,
 ) -> BaseModel:
     """Recognises a checkpoint file, a diffusers folder or a denoiser's file; `text_encoders` and `vae` are files beside it.
 
-    Raises AthanorError that says what `path` is instead.
+    `prediction` is "auto", "epsilon" or "v". Raises AthanorError that says what `path` is instead.
     """
     for each in (path, *text_encoders, *((vae,) if vae else ())):
         if not each.exists():
             raise AthanorError(f"There is no model at {each}; put one there, or choose another.")
     family, facts = _of_folder(path) if path.is_dir() else _of_file(path)
+    if prediction != "auto":
+        if facts.prediction == "flow":
+            raise AthanorError(f"{path.name} is {family.title}, which predicts neither noise nor v; leave the prediction at auto.")
+        facts = replace(facts, prediction=prediction, zero_terminal_snr=facts.zero_terminal_snr and prediction == "v")
     return BaseModel(
         name=path.name if path.is_dir() else path.stem,
         family=family.name,
@@ -40,6 +51,7 @@ def describe_base(
         prediction=facts.prediction,
         zero_terminal_snr=facts.zero_terminal_snr,
         variant=facts.variant,
+        clip_skip=clip_skip,
         may_download=may_download,
     )
 

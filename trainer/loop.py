@@ -81,7 +81,7 @@ def _train(run: Run, control: Control) -> None:
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
-    fingerprint = merged_fingerprint(job.base.fingerprint, job.adapter)
+    fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
     book = PromptBook(family, fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
     if not job.trains_text:
         book.store([*captioner.every_prompt(samples), *measured, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))

@@ -214,7 +214,7 @@ class Run:
 def job_hash(job: Job) -> str:
     """Equal for jobs that give the same result: every setting but the paths, whose content is told by fingerprints."""
     data = to_json(job)
-    data["base"] = data["base"]["fingerprint"]
+    data["base"] = {name: data["base"][name] for name in ("fingerprint", "prediction", "clip_skip")}
     if isinstance(job, TrainJob):
         samples = [{**each, "path": Path(each["path"]).name, "mask": _mask_kind(each["mask"])} for each in data["dataset"]["samples"]]
         data["dataset"] = {"trigger": data["dataset"]["trigger"], "samples": samples}

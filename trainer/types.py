@@ -131,5 +131,12 @@ class BaseModel:
     zero_terminal_snr: bool = False
     variant: str = ""
     """Which of the family's models, where it has several."""
+    clip_skip: int = 0
+    """Which layer of CLIP is read, counted from the last, which is 1; 0 is the family's own."""
     may_download: bool = False
     """Whether a tokenizer that is nowhere may be fetched from the Hugging Face hub."""
+
+    @property
+    def text_identity(self) -> str:
+        """Equal where captions are encoded alike."""
+        return f"{self.fingerprint}/{self.clip_skip}" if self.clip_skip else self.fingerprint

@@ -44,7 +44,11 @@ def check_compare_job(job: CompareJob) -> None:
 
 def base_problems(base: BaseModel) -> tuple[str, ...]:
     try:
-        return family(base.family).missing_files(base)
+        found = family(base.family)
+        if base.clip_skip > found.max_clip_skip:
+            told = f"can be at most {found.max_clip_skip}" if found.max_clip_skip else "has no effect"
+            return (f"Clip skip is {base.clip_skip}; for {found.title} it {told}. Set it to 0 in Load Base Model.",)
+        return found.missing_files(base)
     except AthanorError as error:
         return (str(error),)
 

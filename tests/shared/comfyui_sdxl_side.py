@@ -4,6 +4,7 @@ comfyui_sdxl_side.py checkpoint OUT                  a checkpoint at SDXL's widt
 comfyui_sdxl_side.py unet CHECKPOINT LORA INPUTS OUT what ComfyUI's U-Net makes of fixed inputs, in fp32, bare and with the LoRA
 comfyui_sdxl_side.py text CHECKPOINT LORA OUT        the same of its text encoders
 comfyui_sdxl_side.py schedule OUT                    its sigmas and how it takes the two kinds of prediction
+comfyui_sdxl_side.py small OUT SEED                  a checkpoint that ComfyUI takes for SD1.5, with one level of the U-Net, fp16
 comfyui_sdxl_side.py keys OUT                        every name that its LoRA loader knows of full SD1.5 and SDXL, and of which weight
 """
 
@@ -43,13 +44,13 @@ def probe(key: str, columns: int):
     return torch.randn(columns, generator=torch.Generator().manual_seed(zlib.crc32(key.encode("utf-8"))))
 
 
-def _random(shapes: dict[str, tuple[int, ...]]) -> dict:
+def _random(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict:
     """Weights that keep a signal's size from layer to layer, so that nothing fades and nothing overflows."""
     import math
 
     import torch
 
-    generator, tensors = torch.Generator().manual_seed(0), {}
+    generator, tensors = torch.Generator().manual_seed(seed), {}
     for key, shape in sorted(shapes.items()):
         if len(shape) < 2:
             tensors[key] = torch.full(shape, float(key.endswith("weight")), dtype=torch.float16)
@@ -81,6 +82,29 @@ def make_checkpoint(out: Path) -> None:
     tensors |= SDXL.process_clip_state_dict_for_saving(None, _random(_shapes(text)))
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     save_file({key: value.contiguous() for key, value in tensors.items() if not key.endswith("logit_scale")}, out)
+
+
+def make_small(out: Path, seed: Path) -> None:
+    """As narrow as ComfyUI's recognition allows: the full text encoder and VAE, of the U-Net one level."""
+    import comfy.ops
+    import torch
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfy.sd1_clip import SD1ClipModel
+    from comfy.supported_models import SD15
+    from safetensors.torch import save_file
+
+    depths = {"num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1], "transformer_depth_output": [1, 1]}
+    with torch.device("meta"):
+        unet = UNetModel(**{**SD15_UNET, **depths}, device="meta", operations=comfy.ops.disable_weight_init)
+        vae = AutoencoderKL(ddconfig=VAE, embed_dim=4)
+        text = SD1ClipModel(device="meta", dtype=torch.float32)
+    shapes = {
+        **_shapes(unet, "model.diffusion_model."),
+        **_shapes(vae, "first_stage_model."),
+        **SD15.process_clip_state_dict_for_saving(None, _shapes(text)),
+    }
+    save_file(_random(shapes, int(str(seed))), out)
 
 
 def _merged(patcher, prefixes: tuple[str, ...]) -> dict:
@@ -206,4 +230,6 @@ if __name__ == "__main__":
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    {"checkpoint": make_checkpoint, "unet": run_unet, "text": run_text, "schedule": schedule, "keys": keys}[task](*map(Path, paths))
+    {"checkpoint": make_checkpoint, "small": make_small, "unet": run_unet, "text": run_text, "schedule": schedule, "keys": keys}[task](
+        *map(Path, paths)
+    )

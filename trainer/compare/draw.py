@@ -103,7 +103,7 @@ class _Painter:
             encoder.to(self._device)
         prompts = [words for cell in cells for words in (self._prompt(cell, cell.prompt), self._prompt(cell, cell.negative_prompt))]
         chunks = min(family.num_chunks(text, prompts), family.max_chunks)
-        self._book = PromptBook(family, job.base.fingerprint, self._cache, chunks, self._device, text, encoding)
+        self._book = PromptBook(family, job.base.text_identity, self._cache, chunks, self._device, text, encoding)
         changed = {part for part in family.text_parts for path in files if self._has_part(path, part)}
         self._modules.update({part: module for part, module in text.parts().items() if part in changed})
         if not changed and self._embedding is None:

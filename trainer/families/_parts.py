@@ -90,8 +90,8 @@ def missing_part(kind: PartKind, paths: Iterable[str | Path]) -> str:
 
 def find_any(kinds: Iterable[PartKind], paths: Iterable[str | Path]) -> tuple[Path, str] | None:
     """Like `find_part`, of a part that has several spellings."""
-    paths = tuple(paths)
-    return next((found for kind in kinds if (found := find_part(kind, paths)) is not None), None)
+    kinds = tuple(kinds)
+    return next((found for path in paths for kind in kinds if (found := find_part(kind, (path,))) is not None), None)
 
 
 def open_any(kinds: Sequence[PartKind], paths: Iterable[str | Path]) -> TensorFile:

@@ -108,6 +108,8 @@ class Family(Protocol):
     """Whether the text encoders are so large that a run in bf16 loads them in bf16: T5 takes 19 GB in fp32."""
     max_chunks: int
     """How many pieces of 75 tokens a caption may fill."""
+    max_clip_skip: int
+    """0 where no other layer of CLIP can be read."""
     text_parts: tuple[Part, ...]
     """The text encoders that the text encoder's learning rate trains."""
 

@@ -47,6 +47,7 @@ class Flux:
     side_step_px = 16
     large_text = True
     max_chunks = 1
+    max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder",)
 
     def matches(self, header: Header) -> bool:

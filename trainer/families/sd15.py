@@ -39,6 +39,7 @@ class SD15:
     side_step_px = 8
     large_text = False
     max_chunks = 3
+    max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
 
     def matches(self, header: Header) -> bool:
@@ -78,7 +79,7 @@ class SD15:
             encoder = component(CLIPTextModel, path / "text_encoder", dtype)
         else:
             encoder = load_clip_model(open_any(L_KINDS, text_paths(base)), dtype, "quick_gelu", projected=False)
-        return TextStack((tokenizer,), (encoder,))
+        return TextStack((tokenizer,), (encoder,), base.clip_skip)
 
     def load_vae(self, base: BaseModel) -> nn.Module:
         return load_vae_of(base, 0.18215)

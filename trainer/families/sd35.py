@@ -55,6 +55,7 @@ class SD35:
     side_step_px = 16
     large_text = True
     max_chunks = 3
+    max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
 
     def matches(self, header: Header) -> bool:

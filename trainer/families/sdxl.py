@@ -50,6 +50,7 @@ class SDXL:
     side_step_px = 8
     large_text = False
     max_chunks = 3
+    max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
 
     def matches(self, header: Header) -> bool:
@@ -100,7 +101,7 @@ class SDXL:
         else:
             first = load_clip_model(open_any(L_KINDS, text_paths(base)), dtype, "quick_gelu", projected=False)
             second = load_clip_model(open_any(G_KINDS, text_paths(base)), dtype, "gelu", projected=True)
-        return TextStack(tokenizers, (first, second))
+        return TextStack(tokenizers, (first, second), base.clip_skip)
 
     def load_vae(self, base: BaseModel) -> nn.Module:
         return load_vae_of(base, 0.13025)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import AthanorError
 from ..files import file_sha256, replace_atomically
 
 if TYPE_CHECKING:
     import torch
 
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _LEGACY_OFFSET, _LEGACY_BYTES = 0x100000, 0x10000
 
 
@@ -43,6 +47,47 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor of a file before it is there."""
+
+    dtype: str
+    """As safetensors writes it: F32, F16, BF16."""
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * _BYTES[self.dtype]
+
+
+def save_streamed(path: Path, planned: Mapping[str, Planned], make: Callable[[str], torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file one tensor after the other, so that never more than one of them is in memory.
+
+    `make` gives the tensor of a name in the planned shape; it is cast to the planned dtype.
+    """
+    import torch
+
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name, tensor in planned.items():
+        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [end, end + tensor.num_bytes]}
+        end += tensor.num_bytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    kinds = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name, tensor in planned.items():
+                made = make(name).detach().to("cpu", kinds[tensor.dtype]).contiguous()
+                if tuple(made.shape) != tensor.shape:
+                    raise AthanorError(f"{name} has the shape {tuple(made.shape)} instead of {tensor.shape}.")
+                file.write(made.reshape(-1).view(torch.uint8).numpy().tobytes() if made.numel() else b"")
+
+    replace_atomically(path, write)
 
 
 def with_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:

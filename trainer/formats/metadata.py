@@ -54,7 +54,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_full_fp16": False,
         "ss_v2": False,
         "ss_base_model_version": family.kohya_version(job.base),
-        "ss_clip_skip": None,
+        "ss_clip_skip": job.base.clip_skip or None,
         "ss_max_token_length": 75 * family.max_chunks,
         "ss_cache_latents": True,
         "ss_seed": train.seed,

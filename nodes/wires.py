@@ -1,0 +1,157 @@
+"""MODEL, CLIP and VAE of a graph as files: the loader's own where the wire is as it was loaded, else written once.
+
+A written file goes by what it is made of: the same merge, queued again, finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..trainer.errors import AthanorError
+from ..trainer.formats.files import Planned, save_streamed
+from ..trainer.formats.header import read_header
+from . import host
+
+if TYPE_CHECKING:
+    import torch
+
+_NUM_SAMPLES = 256
+"""Numbers of each tensor that tell it from others."""
+_DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One wire as files."""
+
+    paths: tuple[Path, ...]
+    written: bool
+    """Whether it was made here, since no loader's file holds what the wire carries."""
+
+
+def model_part(model: Any) -> Part:
+    """The denoiser of a MODEL wire. Raises AthanorError for what cannot be written down."""
+    return _part(model, "diffusion_model.", "model.")
+
+
+def clip_part(clip: Any) -> Part:
+    """The text encoders of a CLIP wire, in ComfyUI's names."""
+    return _part(clip.patcher, "", "")
+
+
+def vae_part(vae: Any) -> Part:
+    vae.throw_exception_if_invalid()
+    return _part(vae.patcher, "", "first_stage_model.")
+
+
+def prediction_of(model: Any) -> tuple[str, bool] | None:
+    """What the wire's denoiser predicts, and whether its last time is noise alone; None where its sampling tells neither."""
+    sampling = model.get_model_object("model_sampling")
+    kinds = [kind.__name__ for kind in type(sampling).__mro__]
+    if "V_PREDICTION" in kinds:
+        return "v", bool(getattr(sampling, "zsnr", False))
+    return ("epsilon", False) if "EPS" in kinds else None
+
+
+def _part(patcher: Any, prefix: str, written_prefix: str) -> Part:
+    _check(patcher)
+    if not patcher.patches:
+        source = _source(patcher)
+        if source:
+            return Part(source, written=False)
+    patches = {key: value for key, value in patcher.get_key_patches().items() if key.startswith(prefix) and hasattr(value[0][0], "dtype")}
+    path = host.bases_folder() / f"{_content_key(patches)}.safetensors"
+    if not _is_whole(path):
+        _write(path, patches, written_prefix, patcher.load_device)
+    return Part((path,), written=True)
+
+
+def _check(patcher: Any) -> None:
+    changed = [name for name in patcher.object_patches if name.startswith(("diffusion_model", "first_stage_model", "transformer"))]
+    if changed or patcher.injections or patcher.hook_patches:
+        what = f"a changed {changed[0]}" if changed else "LoRAs in bypass mode" if patcher.injections else "hooks"
+        raise AthanorError(f"This wire carries {what}, which is no part of the weights and cannot be trained upon; connect the model from before it.")
+
+
+def _source(patcher: Any) -> tuple[Path, ...]:
+    """The files that the loader has read; none where it does not say."""
+    made = getattr(patcher, "cached_patcher_init", None)
+    if not made or not made[1]:
+        return ()
+    named = made[1][0]
+    paths = tuple(Path(each) for each in (named if isinstance(named, (list, tuple)) else (named,)) if isinstance(each, (str, Path)))
+    return paths if paths and all(path.is_file() for path in paths) else ()
+
+
+def _content_key(patches: dict[str, list]) -> str:
+    """Of samples of every weight and of everything that is put upon it."""
+    digest = hashlib.sha256()
+    for key in sorted(patches):
+        digest.update(key.encode("utf-8"))
+        for piece in _pieces(patches[key]):
+            digest.update(piece)
+    return digest.hexdigest()[:32]
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    """What a patch is made of; functions by their names. Raises AthanorError for a thing of an unknown kind."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        yield repr(value).encode("utf-8")
+    elif hasattr(value, "element_size"):
+        yield f"{tuple(value.shape)}{value.dtype}".encode()
+        yield from _sampled(value)
+    elif isinstance(value, (list, tuple)):
+        yield f"{type(value).__name__}{len(value)}".encode()
+        for each in value:
+            yield from _pieces(each)
+    elif isinstance(value, dict):
+        for name in sorted(value):
+            yield str(name).encode("utf-8")
+            yield from _pieces(value[name])
+    elif hasattr(value, "weights"):
+        # An adapter of ComfyUI's: its name and the tensors that it holds.
+        yield str(getattr(value, "name", type(value).__name__)).encode("utf-8")
+        yield from _pieces(value.weights)
+    elif callable(value):
+        yield getattr(value, "__qualname__", type(value).__name__).encode("utf-8")
+    else:
+        raise AthanorError(f"This wire carries a change of the kind {type(value).__name__}, which is not known; connect the model from before it.")
+
+
+def _sampled(tensor: torch.Tensor) -> Iterator[bytes]:
+    import torch
+
+    if hasattr(tensor, "dequantize") and type(tensor) not in (torch.Tensor, torch.nn.Parameter) and hasattr(tensor, "_qdata"):
+        tensor = tensor._qdata
+    flat = tensor.detach().reshape(-1)
+    if flat.numel():
+        step = max(1, flat.numel() // _NUM_SAMPLES)
+        yield flat[::step][:_NUM_SAMPLES].to("cpu").float().numpy().tobytes()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_header(path)
+    except AthanorError:
+        return False
+    return True
+
+
+def _write(path: Path, patches: dict[str, list], prefix: str, device: torch.device) -> None:
+    import torch
+
+    host.free_memory()
+    keys = {prefix + key: key for key in patches}
+    # Quantised weights are written in bf16, in which such models are trained.
+    planned = {name: Planned(_DTYPES.get(str(patches[key][0][0].dtype), "BF16"), tuple(patches[key][0][0].shape)) for name, key in keys.items()}
+
+    def make(name: str) -> torch.Tensor:
+        host.raise_if_interrupted()
+        return host.baked_weight(patches[keys[name]], keys[name], device)
+
+    with torch.no_grad():
+        save_streamed(path, planned, make, {"athanor": "a model of a graph, written for training"})

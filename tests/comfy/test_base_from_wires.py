@@ -1,0 +1,194 @@
+"""Base Model From Wires in a real ComfyUI: merges and LoRAs of a graph become the base, exactly, and only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from comfyui_server import ComfyUI, ServerError, find_comfyui
+from graphs import Prompt, node, run_of
+from safetensors.torch import load_file, save_file
+from sides import run_side
+from tiny import make_pictures
+
+from athanor.trainer.bases import describe_base
+from athanor.trainer.families import family
+
+pytestmark = [pytest.mark.comfy, pytest.mark.slow]
+LIMIT_SEC = 900
+SIDE, FIRST, SECOND, LORA, RATIO, STRENGTH = "comfyui_sdxl_side.py", "first.safetensors", "second 模型.safetensors", "lora.safetensors", 0.25, 0.5
+
+
+def make_lora(checkpoint: Path, out: Path) -> None:
+    """Random, on every module that training would reach, in our own names."""
+    sd15, tensors, generator = family("sd15"), {}, torch.Generator().manual_seed(1)
+    import re
+
+    base = describe_base(checkpoint, (find_comfyui() / "comfy",))
+    parts = {"denoiser": sd15.load_denoiser(base, torch.float32), **sd15.load_text(base, torch.float32).parts()}
+    for part, module in parts.items():
+        for name, layer in module.named_modules():
+            if re.fullmatch(sd15.adapter_targets(part), name):
+                key, (rows, columns, *window) = sd15.export_key(part, name), layer.weight.shape
+                tensors[f"{key}.lora_down.weight"] = torch.randn(2, columns, *window, generator=generator)
+                tensors[f"{key}.lora_up.weight"] = torch.randn(rows, 2, *window, generator=generator) * 0.02
+                tensors[f"{key}.alpha"] = torch.tensor(1.0)
+    save_file(tensors, out)
+
+
+@pytest.fixture(scope="module")
+def server(start_comfyui: Callable[..., ComfyUI], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
+    base = tmp_path_factory.mktemp("wires")
+    checkpoints = base / "models" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (base / "models" / "loras").mkdir()
+    for seed, name in enumerate((FIRST, SECOND)):
+        run_side(SIDE, "small", checkpoints / name, seed)
+    make_lora(checkpoints / FIRST, base / "models" / "loras" / LORA)
+    make_pictures(base / "input" / "pictures", 1)
+    server = start_comfyui(base)
+    yield server
+    server.stop()
+    for name in (FIRST, SECOND):
+        (checkpoints / name).unlink()
+
+
+def graph(server: ComfyUI, merged: bool, **more: dict) -> Prompt:
+    prompt = {
+        "one": node(server, "CheckpointLoaderSimple", ckpt_name=FIRST),
+        "two": node(server, "CheckpointLoaderSimple", ckpt_name=SECOND),
+        "merge": node(server, "ModelMergeSimple", model1=["one", 0], model2=["two", 0], ratio=RATIO),
+        "lora": node(server, "LoraLoader", model=["merge", 0], clip=["one", 1], lora_name=LORA, strength_model=STRENGTH, strength_clip=STRENGTH),
+    }
+    source = ("lora", "lora", "two") if merged else ("one", "one", "one")
+    wires = {name: [key, i] for i, (name, key) in enumerate(zip(("model", "clip", "vae"), source, strict=True))}
+    prompt["base"] = node(server, "AthanorBaseModelFromWires", **wires)
+    prompt["report"] = node(server, "PreviewAny", source=["base", 1])
+    return {**prompt, **more}
+
+
+def report(server: ComfyUI, prompt: Prompt) -> list[str]:
+    return server.run(prompt, LIMIT_SEC)["outputs"]["report"]["text"][0].splitlines()
+
+
+def written(server: ComfyUI) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (server.output_folder / "athanor" / ".bases").glob("*")}
+
+
+def test_wires_as_they_were_loaded_are_the_loaders_file(server):
+    assert report(server, graph(server, merged=False)) == [f"{name}: {FIRST}" for name in ("model", "text encoders", "VAE")]
+    assert not written(server)
+
+
+def test_a_merge_with_a_lora_equals_the_sum_and_is_written_once(server):
+    lines = report(server, graph(server, merged=True))
+    assert [line.endswith("(written from the wire)") for line in lines] == [True, True, False] and SECOND in lines[2]
+    files = written(server)
+    assert len(files) == 2
+    checkpoints = server.models_folder / "checkpoints"
+    first, second, lora = load_file(checkpoints / FIRST), load_file(checkpoints / SECOND), load_file(server.models_folder / "loras" / LORA)
+    tensors = {name: value for path in files for name, value in load_file(path).items()}
+    base = describe_base(next(path for path in files if any(name.startswith("model.") for name in load_file(path))), (find_comfyui() / "comfy",))
+    assert base.family == "sd15"
+
+    changes = {key.removesuffix(".alpha"): value for key, value in lora.items() if key.endswith(".alpha")}
+    sd15, deltas = family("sd15"), {}
+    for key, alpha in changes.items():
+        down, up = lora[f"{key}.lora_down.weight"], lora[f"{key}.lora_up.weight"]
+        deltas[key] = STRENGTH * float(alpha) / 2 * (up.flatten(1) @ down.flatten(1)).reshape(*up.shape[:1], *down.shape[1:])
+    names = native_names(sd15, base, describe_base(checkpoints / FIRST, (find_comfyui() / "comfy",)))
+    assert names.keys() == deltas.keys()
+    touched = {native: deltas[key] for key, native in names.items()}
+    checked = 0
+    for name, value in tensors.items():
+        if name.startswith("model.diffusion_model."):
+            expected = RATIO * first[name].float() + (1 - RATIO) * second[name].float()
+        else:
+            twin = "cond_stage_model." + name.removeprefix("clip_l.")
+            if twin not in first:
+                continue
+            expected = first[twin].float()
+        expected = (expected + touched.get(name, 0)).half().float()
+        # Sums in another order may round to the neighbour.
+        assert torch.allclose(value.float(), expected, rtol=2e-3, atol=2e-4), name
+        checked += name in touched
+    assert checked == len(deltas) > 90
+
+    again = graph(server, merged=True)
+    again["other name"] = again.pop("base")
+    again["report"]["inputs"]["source"] = ["other name", 1]
+    assert report(server, again) == lines
+    assert written(server) == files, "nothing is written twice"
+
+
+def native_names(sd15, base, whole) -> dict[str, str]:
+    """From our name of every trained module to that of its weight in the written files."""
+    import re
+
+    from athanor.trainer.formats.unet_names import UNetLayout
+
+    layout = UNetLayout(1, frozenset({0}))
+    names = {}
+    unet = sd15.load_denoiser(base, torch.float32)
+    for name, _ in unet.named_modules():
+        if re.fullmatch(sd15.adapter_targets("denoiser"), name):
+            names[sd15.export_key("denoiser", name)] = f"model.diffusion_model.{layout.native(name)}.weight"
+    encoder = sd15.load_text(whole, torch.float32).parts()["text_encoder"]
+    for name, _ in encoder.named_modules():
+        if re.fullmatch(sd15.adapter_targets("text_encoder"), name):
+            names[sd15.export_key("text_encoder", name)] = f"clip_l.transformer.text_model.{name.removeprefix('text_model.')}.weight"
+    return names
+
+
+def test_training_on_a_merge_made_in_the_graph(server):
+    prompt = graph(server, merged=True)
+    prompt |= {
+        "skip": node(server, "CLIPSetLastLayer", clip=["lora", 1], stop_at_clip_layer=-2),
+        "data": node(server, "AthanorLoadDataset", folder="pictures", trigger="subject", validation_percent=0.0),
+        "bucket": node(server, "AthanorBucket", dataset=["data", 0], base_model=["base", 0], resolution=64),
+        "train": node(
+            server, "AthanorTrainLora", base_model=["base", 0], dataset=["bucket", 0], name="on a merge", epochs=1, rank=2, precision="fp32"
+        ),
+    }
+    prompt["base"]["inputs"]["clip"] = ["skip", 0]
+    server.run(prompt, LIMIT_SEC)
+    job = run_of(server, "on a merge").train_job()
+    assert run_of(server, "on a merge").finished()
+    assert (job.base.name, job.base.clip_skip, job.base.prediction) == ("model of the graph", 2, "epsilon")
+    assert Path(job.base.vae_path).name == SECOND
+
+
+def test_the_prediction_of_the_wire_counts(server):
+    sampling = node(server, "ModelSamplingDiscrete", model=["one", 0], sampling="v_prediction", zsnr=True)
+    prompt = graph(server, merged=False, sampling=sampling)
+    prompt["base"]["inputs"]["model"] = ["sampling", 0]
+    prompt |= {
+        "data": node(server, "AthanorLoadDataset", folder="pictures", trigger="subject", validation_percent=0.0),
+        "bucket": node(server, "AthanorBucket", dataset=["data", 0], base_model=["base", 0], resolution=64),
+        "train": node(
+            server,
+            "AthanorTrainLora",
+            base_model=["base", 0],
+            dataset=["bucket", 0],
+            name="v",
+            epochs=1,
+            rank=2,
+            text_encoder_rate=0.0,
+            precision="fp32",
+        ),
+    }
+    server.run(prompt, LIMIT_SEC)
+    base = run_of(server, "v").train_job().base
+    assert (base.prediction, base.zero_terminal_snr, Path(base.path).name) == ("v", True, FIRST)
+
+
+def test_a_lora_in_bypass_mode_is_refused_with_a_sentence(server):
+    if "LoraLoaderBypass" not in server.object_info():
+        pytest.skip("this ComfyUI has no bypass loader")
+    bypass = node(server, "LoraLoaderBypass", model=["one", 0], clip=["one", 1], lora_name=LORA, strength_model=1.0, strength_clip=1.0)
+    prompt = graph(server, merged=False, bypass=bypass)
+    prompt["base"]["inputs"]["model"] = ["bypass", 0]
+    with pytest.raises(ServerError, match="bypass mode"):
+        server.run(prompt, LIMIT_SEC)
