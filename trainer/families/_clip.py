@@ -169,6 +169,12 @@ def clip_targets() -> str:
     return r"(?:text_model\.)?encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
 
 
+def other_clip_names(name: str, module_name: str) -> tuple[str, ...]:
+    """Names of a module of the encoder that ComfyUI calls `name`, such as clip_l: ComfyUI's own, and diffusers' behind the part's."""
+    inner = "text_model." + module_name.removeprefix("text_model.")
+    return f"text_encoders.{name}.transformer.{inner}", inner
+
+
 def clip_key(prefix: str, module_name: str) -> str:
     """kohya's name of a module of CLIP, whichever way this version of transformers calls it."""
     return f"{prefix}_text_model_" + module_name.removeprefix("text_model.").replace(".", "_")

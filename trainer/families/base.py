@@ -201,6 +201,10 @@ class Family(Protocol):
         """The name under which the stock LoRA loader of ComfyUI knows the module. Of the name "" the part's prefix."""
         ...
 
+    def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
+        """Further names under which files of other programs keep the module's LoRA; dots and underscores are alike to the reader."""
+        ...
+
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         """For each encoder that embeddings are trained for, in the order of `text`: its key in the file, the module that holds the table, its attribute."""
         ...

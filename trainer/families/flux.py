@@ -11,7 +11,7 @@ from ..formats.header import Header, read_model_header
 from ..formats.native import flux_places
 from ..types import BaseModel
 from . import FAMILIES
-from ._clip import L_KINDS, chunk_ids, clip_end, clip_key, clip_states, clip_targets, load_clip_model
+from ._clip import L_KINDS, chunk_ids, clip_end, clip_key, clip_states, clip_targets, load_clip_model, other_clip_names
 from ._flow import integrate, logit_normal, resolution_shift, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
@@ -217,6 +217,12 @@ class Flux:
         if part == "text_encoder_2":
             return t5_key(module_name)
         return f"transformer.{module_name}"
+
+    def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
+        clip = {"text_encoder": "clip_l"}.get(part)
+        if clip is not None:
+            return other_clip_names(clip, module_name)
+        return () if part == "denoiser" else (f"text_encoders.t5xxl.transformer.{module_name}",)
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         clip, t5 = text.encoders

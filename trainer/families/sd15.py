@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..formats.header import Header
+from ..formats.unet_names import SD1_LAYOUT
 from ..noise import discrete
 from ..types import BaseModel
 from . import FAMILIES
-from ._clip import L_KINDS, chunk_ids, clip_key, clip_states, clip_targets, count_chunks, load_clip_model
+from ._clip import L_KINDS, chunk_ids, clip_key, clip_states, clip_targets, count_chunks, load_clip_model, other_clip_names
 from ._parts import open_any, text_paths
 from ._pipeline import component
 from ._sd_base import facts_of_folder, load_unet_of, load_vae_of, missing_sd_files, shape_of_header, unet_folder_matches
@@ -141,6 +142,11 @@ class SD15:
 
     def export_key(self, part: Part, module_name: str) -> str:
         return "lora_unet_" + module_name.replace(".", "_") if part == "denoiser" else clip_key("lora_te", module_name)
+
+    def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
+        if part == "denoiser":
+            return (SD1_LAYOUT.native(module_name),)
+        return clip_key("lora_te1", module_name), *other_clip_names("clip_l", module_name)
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         encoder = text.parts()["text_encoder"]

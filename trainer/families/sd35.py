@@ -11,7 +11,19 @@ from ..formats.header import Header, read_model_header
 from ..formats.native import sd3_places
 from ..types import BaseModel
 from . import FAMILIES
-from ._clip import G_KINDS, L_KINDS, chunk_ids, clip_end, clip_key, clip_pooled, clip_states, clip_targets, count_chunks, load_clip_model
+from ._clip import (
+    G_KINDS,
+    L_KINDS,
+    chunk_ids,
+    clip_end,
+    clip_key,
+    clip_pooled,
+    clip_states,
+    clip_targets,
+    count_chunks,
+    load_clip_model,
+    other_clip_names,
+)
 from ._flow import integrate, logit_normal, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
@@ -251,6 +263,12 @@ class SD35:
         if part != "denoiser":
             return clip_key("lora_te1" if part == "text_encoder" else "lora_te2", module_name)
         return f"transformer.{module_name}"
+
+    def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
+        clip = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}.get(part)
+        if clip is not None:
+            return other_clip_names(clip, module_name)
+        return () if part == "denoiser" else (f"text_encoders.t5xxl.transformer.{module_name}",)
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         clip_l, clip_g, t5 = text.encoders

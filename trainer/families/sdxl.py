@@ -12,7 +12,7 @@ from ..formats.unet_names import SDXL_LAYOUT
 from ..noise import discrete
 from ..types import BaseModel
 from . import FAMILIES
-from ._clip import G_KINDS, L_KINDS, chunk_ids, clip_key, clip_pooled, clip_states, clip_targets, count_chunks, load_clip_model
+from ._clip import G_KINDS, L_KINDS, chunk_ids, clip_key, clip_pooled, clip_states, clip_targets, count_chunks, load_clip_model, other_clip_names
 from ._parts import open_any, text_paths
 from ._pipeline import component
 from ._sd_base import facts_of_folder, load_unet_of, load_vae_of, missing_sd_files, shape_of_header, unet_folder_matches
@@ -177,6 +177,9 @@ class SDXL:
         if part == "denoiser":
             return "lora_unet_" + (SDXL_LAYOUT.native(module_name).replace(".", "_") if module_name else "")
         return clip_key("lora_te1" if part == "text_encoder" else "lora_te2", module_name)
+
+    def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
+        return () if part == "denoiser" else other_clip_names("clip_l" if part == "text_encoder" else "clip_g", module_name)
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         names = (("clip_l", "text_encoder"), ("clip_g", "text_encoder_2"))

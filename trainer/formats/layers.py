@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AthanorError
 from ..families.base import Family, Part
 from .fused import cut, places_of
+from .header import Header
 from .native import Place
 
 if TYPE_CHECKING:
@@ -45,8 +47,46 @@ def read_tensors_of(path: Path) -> dict[str, torch.Tensor]:
 
     from .header import read_header
 
-    read_header(path)
-    return load_file(path)
+    header = read_header(path)
+    tensors = load_file(path)
+    return {**tensors, **_told_alphas(tensors, _told(header, path))}
+
+
+def _told(header: Header, path: Path) -> dict[str, Any]:
+    """What peft and diffusers tell of a LoRA beside its tensors; empty where they tell nothing."""
+    beside = path.with_name("adapter_config.json")
+    text = header.metadata.get("lora_adapter_metadata")
+    if text is None and path.name.startswith("adapter_model") and beside.is_file():
+        text = beside.read_text(encoding="utf-8")
+    try:
+        told = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _told_alphas(tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The alphas that peft keeps out of the tensors, where they would be taken for the rank. `told` may have a part's name in front of its keys."""
+    import torch
+
+    if any(key.endswith(".alpha") for key in tensors):
+        return {}
+    found = {}
+    for key, tensor in tensors.items():
+        match = re.search(_SUFFIXES[1][0] + "$", key)
+        if match is None:
+            continue
+        base = key[: match.start()]
+        part = next(
+            (prefix for prefix in ("unet.", "transformer.", "text_encoder.", "text_encoder_2.", "text_encoder_3.") if base.startswith(prefix)), ""
+        )
+        alpha = told.get(f"{part}lora_alpha", told.get("lora_alpha"))
+        patterns = told.get(f"{part}alpha_pattern", told.get("alpha_pattern")) or {}
+        alpha = next((value for name, value in patterns.items() if base == name or base.endswith(f".{name}")), alpha)
+        if alpha is not None:
+            stable = told.get(f"{part}use_rslora", told.get("use_rslora"))
+            found[f"{base}.alpha"] = torch.tensor(float(alpha) * (tensor.shape[0] ** 0.5 if stable else 1.0))
+    return found
 
 
 def split_key(key: str) -> tuple[str, str] | None:
@@ -110,12 +150,14 @@ def _ours(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, str]:
     known = {}
     for name in names:
-        known[_plain(part, family.export_key(part, name))] = name
+        for spelt in (family.export_key(part, name), *family.other_names(part, name), name):
+            plain = _plain(part, spelt)
+            known[plain] = name
+            if plain.endswith("_to_out_0"):
+                # diffusers' processors know it without its number.
+                known[plain.removesuffix("_0")] = name
         for spelt in spellings(name):
             known[spelt] = name
-        if part != "denoiser":
-            # Versions of transformers differ in whether CLIP's text model is a module of its own; diffusers' files name it.
-            known.setdefault("text_model_" + name.removeprefix("text_model.").replace(".", "_"), name)
         if (exported := family.export_key(part, name)).startswith("lora_te3_"):
             # OneTrainer counts FLUX's T5 as the second encoder.
             known.setdefault(exported.replace("lora_te3_", "lora_te2_"), name)
