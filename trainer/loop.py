@@ -30,6 +30,7 @@ from .run import EventLog, Run
 from .state import Position, load_state
 from .step import backward_together, batch_losses
 from .steps import Steps, steps_of
+from .storage import chosen_storage, hold, room_on
 from .trainee import Trainee
 from .types import Sample
 from .updates import Updates
@@ -90,8 +91,9 @@ def _train(run: Run, control: Control) -> None:
 
     views = [view for sample in samples for view in all_views(sample, job.data)] + [View(sample) for sample in held_out]
     vae = _store_images(job, family, views, cache, device, _phase(events, control, "latents"))
-    denoiser = family.load_denoiser(job.base, precision).to(device)
+    denoiser = family.load_denoiser(job.base, precision)
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
+    denoiser = _held(job, denoiser, device, events).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
 
     feed = Feed(job, family, captioner, cache, trainee.caption)
@@ -156,6 +158,15 @@ def _train(run: Run, control: Control) -> None:
             milestones.save_unfinished(step)
     waited_share = feed.waited_sec / max(1e-9, time.monotonic() - loop_started_sec)
     events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1), "waited_share": round(waited_share, 4)})
+
+
+def _held(job: TrainJob, denoiser: nn.Module, device: torch.device, events: EventLog) -> nn.Module:
+    """The frozen denoiser in the number format that was asked for, or that fits."""
+    num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
+    storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room_on(device))
+    if job.train.base_precision == "auto" and storage != job.train.precision:
+        events.write("warning", {"message": f"The base is kept as {storage}, since it does not fit as {job.train.precision}; set base precision to choose."})
+    return hold(denoiser, storage, job.train.precision)
 
 
 def _num_chunks(family: Family, text, captions: Sequence[str], events: EventLog) -> int:

@@ -14,6 +14,7 @@ from .errors import AthanorError, raise_problems
 from .families import family
 from .files import safe_name
 from .settings import AdapterSettings, EmbeddingSettings, TrainSettings, range_problems
+from .storage import nf4_problem
 from .types import BaseModel, Dataset
 from .validate_engine import engine_problems
 
@@ -21,6 +22,8 @@ from .validate_engine import engine_problems
 def check_train_job(job: TrainJob) -> None:
     """Raises InvalidJobError with every problem of `job`."""
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
+    if job.train.base_precision == "nf4" and (problem := nf4_problem()) is not None:
+        problems.append(problem)
     problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
     problems += effect_problems(job)
     problems += (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..settings import AdapterSettings
+from ..storage import plain_weight
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,9 @@ def base_weight(layer: nn.Module) -> torch.Tensor:
     """The frozen weight of an adapted or plain layer, in fp32; a quantised one is read out."""
     from peft.utils.integrations import dequantize_module_weight
 
-    return dequantize_module_weight(getattr(layer, "base_layer", layer)).detach().float()
+    base = getattr(layer, "base_layer", layer)
+    weight = plain_weight(base) if getattr(base, "weight_scale", None) is not None else dequantize_module_weight(base)
+    return weight.detach().float()
 
 
 def scale_of(tensors: Mapping[str, torch.Tensor], rank: int) -> float:

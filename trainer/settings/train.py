@@ -34,3 +34,9 @@ class TrainSettings:
     )
     save_precision: str = setting("fp16", "Number format of the saved files.", choices=("fp16", "bf16", "fp32"), advanced=True)
     seed: int = setting(0, "Same seed, same run.", 0, 2**32 - 1)
+    base_precision: str = setting(
+        "auto",
+        "Number format in which the base's weights wait in memory: fp8 takes half the memory of bf16, nf4 (with bitsandbytes) a quarter. auto takes the best that fits.",
+        choices=("auto", "fp32", "bf16", "fp16", "fp8", "nf4"),
+        advanced=True,
+    )
