@@ -26,6 +26,9 @@ _RUN_TOOLTIP = "Name of the run and of its files. With other settings under the 
 
 _SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chained. What has a widget here is taken from here."
 
+_LATER = ("base_precision",)
+"""Widgets that came when workflows had been saved already, in which values go by their place: they stand at the end."""
+
 
 class TrainLora(io.ComfyNode):
     @classmethod
@@ -42,8 +45,9 @@ class TrainLora(io.ComfyNode):
                 DatasetWire.Input("dataset", tooltip="The images to train on, from Bucket."),
                 io.String.Input("name", default="my-lora", tooltip=_RUN_TOOLTIP),
                 kind_widget(),
-                *widgets(TrainSettings),
+                *widgets(TrainSettings, without=_LATER),
                 *widgets(SampleSettings, prefix="sample_"),
+                *widgets(TrainSettings, only=_LATER),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[
@@ -90,8 +94,9 @@ class TrainEmbedding(io.ComfyNode):
                     display_name="embedding rate",
                     tooltip="Learning rate of the new vectors.",
                 ),
-                *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate")),
+                *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate", *_LATER)),
                 *widgets(SampleSettings, prefix="sample_"),
+                *widgets(TrainSettings, only=_LATER),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[

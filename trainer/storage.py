@@ -82,7 +82,7 @@ def hold(module: nn.Module, storage: str, precision: str) -> nn.Module:
     if storage == precision:
         return module
     if storage == "nf4":
-        return _as_nf4(module, torch.bfloat16 if precision == "bf16" else torch.float32)
+        return _as_nf4(module, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision])
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}[storage]
     linear, conv = _held_classes()
     for layer in module.modules():
