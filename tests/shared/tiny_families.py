@@ -116,6 +116,16 @@ def make_sdxl_folder(folder: Path) -> TinyBase:
     return save_folder(folder, random_models(_sdxl_components, write_letter_tokenizer(folder / "tokenizer")))
 
 
+def make_template_folder(folder: Path) -> TinyBase:
+    """Of trainer/families/_template.py."""
+
+    def build(vocab_size: int) -> dict[str, object]:
+        unet, text = _unet(in_channels=16, out_channels=16), clip_model(vocab_size, "quick_gelu", projected=False)
+        return {"unet": unet, "vae": vae_model(0.5, shift_factor=0.1), "text_encoder": text}
+
+    return save_folder(folder, random_models(build, write_letter_tokenizer(folder / "tokenizer")))
+
+
 def make_sd15_file(folder: Path) -> TinyBase:
     components = random_models(_sd15_components, write_letter_tokenizer(folder / "tokenizer"))
     return write_file(folder / "tiny sd15.safetensors", {**_unet_tensors(components), **vae_tensors(components), **_l_tensors(components)})
@@ -217,5 +227,6 @@ MAKERS: dict[tuple[str, str], Maker] = {
     ("sdxl", "folder"): make_sdxl_folder,
     ("sdxl", "file"): make_sdxl_file,
     ("sdxl", "split"): make_sdxl_split,
+    ("template", "folder"): make_template_folder,
 }
 """By family and layout; the contract test runs over all of them."""

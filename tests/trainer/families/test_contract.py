@@ -21,7 +21,8 @@ from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.draws import draws_of
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.families import all_families, family
+from athanor.trainer.families import FAMILIES, all_families, family
+from athanor.trainer.families._template import Template
 from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Prompted
 from athanor.trainer.formats.header import read_header
 from athanor.trainer.formats.layers import layers_of
@@ -34,6 +35,7 @@ from athanor.trainer.step import batch_losses
 from athanor.trainer.types import BaseModel, Dataset
 from athanor.trainer.validate import base_problems
 
+FAMILIES.register("template")(Template())  # type: ignore[arg-type]  # as a family's own file does
 MAKERS = {**UNET_MAKERS, **FLOW_MAKERS}
 LORA = adapter("lora")
 CAPTIONS = ["a red circle", "blue"]
