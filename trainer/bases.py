@@ -11,7 +11,8 @@ from .errors import AthanorError
 from .families import all_families
 from .families.base import BaseFacts, Family
 from .files import content_fingerprint
-from .formats.header import describe_contents, read_model_header
+from .formats.contents import describe_contents
+from .formats.header import read_model_header
 from .types import BaseModel
 
 CHECKPOINT_ENDINGS = (".safetensors", ".ckpt")
@@ -79,7 +80,10 @@ def _of_file(path: Path) -> tuple[Family, BaseFacts]:
     if path.suffix.lower() not in CHECKPOINT_ENDINGS:
         raise AthanorError(f"{path} is not a model file; its name must end in {' or '.join(CHECKPOINT_ENDINGS)}.")
     header = read_model_header(path)
-    for family in all_families():
-        if family.matches(header):
-            return family, family.facts_of_file(header)
+    try:
+        for family in all_families():
+            if family.matches(header):
+                return family, family.facts_of_file(header)
+    except AthanorError as error:
+        raise AthanorError(f"{path}: {error}") from None
     raise AthanorError(f"{path} is {describe_contents(header)}, not a checkpoint that can be trained upon. Choose one of: {_known()}.")

@@ -71,21 +71,3 @@ def pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise AthanorError(
             f"{path} cannot be read as a checkpoint without running what is in it ({type(error).__name__}); get it as safetensors, or convert it."
         ) from None
-
-
-def describe_contents(header: Header) -> str:
-    """What a file is that is not the wanted one, in a few words."""
-    keys = header.shapes
-    if any(".lora_" in key or "lora_A" in key or ".hada_" in key or ".lokr_" in key or key.endswith(".on_input") for key in keys):
-        return "a LoRA"
-    if any(key in keys for key in ("emb_params", "clip_l", "clip_g", "string_to_param")):
-        return "an embedding"
-    if header.any_key("control_model.", "controlnet_"):
-        return "a ControlNet"
-    if header.any_key("model.diffusion_model.", "diffusion_model."):
-        return "a checkpoint of another model family"
-    if header.any_key("decoder.", "first_stage_model.") and not header.any_key("double_blocks."):
-        return "a VAE"
-    if header.any_key("text_model.", "encoder.block.", "cond_stage_model."):
-        return "a text encoder"
-    return "a diffusion model of another family" if keys else "an empty file"

@@ -10,8 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.formats.contents import describe_contents
 from athanor.trainer.formats.files import load_tensors, save_tensors, with_metadata
-from athanor.trainer.formats.header import describe_contents, read_header
+from athanor.trainer.formats.header import read_header
 
 TENSORS = {"b.weight": torch.arange(400_000, dtype=torch.float32).reshape(400, 1000) / 3, "a.alpha": torch.tensor(4.0)}
 METADATA = {"ss_output_name": "狐", "modelspec.title": "t", **{f"ss_k{i}": str(i) for i in range(30)}}
@@ -97,6 +98,12 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path, damage):
         (["text_model.encoder.layers.0.mlp.fc1.weight"], "a text encoder"),
         (["control_model.x"], "a ControlNet"),
         (["model.diffusion_model.x"], "a checkpoint of another model family"),
+        (["model.1.sub.0.RDB1.conv1.0.weight"], "an upscaler"),
+        (["ip_adapter.1.to_k_ip.weight"], "an IP-Adapter"),
+        (["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"], "a model of FLUX's kind"),
+        (["joint_blocks.0.x_block.attn.qkv.weight"], "a model of SD3's kind"),
+        (["down_blocks.0.resnets.0.conv1.weight"], "a U-Net in diffusers' names without its folder"),
+        (["blocks.0.cross_attn.q.weight"], "a Wan video model"),
         ([], "an empty file"),
     ],
 )

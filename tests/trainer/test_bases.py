@@ -1,0 +1,148 @@
+"""Files as people have them: every number format, old checkpoints, near relations, damaged ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_families import TinyBase, make_sd15_file, make_sdxl_file, make_sdxl_folder
+
+from athanor.trainer.bases import describe_base
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.families import family
+from athanor.trainer.validate import base_problems
+
+IN, KEYS = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> TinyBase:
+    return make_sdxl_file(tmp_path_factory.mktemp("sdxl file"))
+
+
+def changed(source: Path, target: Path, **tensors: torch.Tensor | None) -> Path:
+    """A copy with other tensors; None takes one out, __ in a name stands for a dot."""
+    held = load_file(source)
+    for name, tensor in tensors.items():
+        key = name.replace("__", ".")
+        if tensor is None:
+            del held[key]
+        else:
+            held[key] = tensor
+    save_file(held, target)
+    return target
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_file_of_every_number_format_is_read(sdxl, tmp_path, dtype):
+    tensors = {key: value.to(dtype) for key, value in load_file(sdxl.path).items()}
+    save_file(tensors, tmp_path / "small.safetensors")
+    base, found = describe_base(tmp_path / "small.safetensors", (sdxl.path.parent / "tokenizer",)), family("sdxl")
+    assert base.family == "sdxl" and not base_problems(base)
+    for part, module in {"unet": found.load_denoiser(base, torch.bfloat16), "vae": found.load_vae(base)}.items():
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32 if part == "vae" else torch.bfloat16}
+    weight = found.load_denoiser(base, torch.float32).conv_in.weight
+    assert torch.equal(weight, tensors[IN].float())
+    encoder = found.load_text(base, torch.float32).parts()["text_encoder_2"]
+    assert torch.equal(encoder.text_projection.weight, tensors["conditioner.embedders.1.model.text_projection"].float().t())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_a_file_in_the_arithmetics_own_format_is_mapped_and_not_copied(sdxl):
+    base = describe_base(sdxl.path, (sdxl.path.parent / "tokenizer",))
+    place = family("sdxl").load_denoiser(base, torch.float32).mid_block.resnets[0].conv1.weight
+    lines = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
+    mapped = [[int(end, 16) for end in line[0].split("-")] for line in lines if line[-1].endswith(sdxl.path.name.split()[-1])]
+    assert any(start <= place.data_ptr() < end for start, end in mapped)
+
+
+def test_an_old_checkpoint_is_read_without_running_its_code(tmp_path):
+    made = make_sd15_file(tmp_path)
+    torch.save({"state_dict": load_file(made.path), "epoch": 3}, tmp_path / "old.ckpt")
+    base, found = describe_base(tmp_path / "old.ckpt"), family("sd15")
+    assert base.family == "sd15" and not base_problems(base)
+    new = found.load_denoiser(describe_base(made.path), torch.float32).state_dict()
+    assert all(torch.equal(value, new[key]) for key, value in found.load_denoiser(base, torch.float32).state_dict().items())
+
+    class Bad:
+        def __reduce__(self):
+            return Path.write_text, (tmp_path / "ran", "x", "utf-8")
+
+    torch.save({"state_dict": Bad()}, tmp_path / "bad.ckpt")
+    with pytest.raises(AthanorError, match="cannot be read as a checkpoint without running what is in it"):
+        describe_base(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [((), ("epsilon", False)), (("v_pred",), ("v", False)), (("v_pred", "ztsnr"), ("v", True))],
+)
+def test_the_prediction_is_told_as_comfyui_tells_it(tmp_path, marks, expected):
+    base = describe_base(make_sdxl_file(tmp_path, marks=marks).path)
+    assert (base.prediction, base.zero_terminal_snr) == expected
+    assert describe_base(Path(base.path), prediction="v").prediction == "v"
+
+
+def test_a_folder_tells_its_prediction_in_the_scheduler(tmp_path):
+    made = make_sdxl_folder(tmp_path / "model")
+    config = made.path / "scheduler" / "scheduler_config.json"
+    text = (
+        config.read_text(encoding="utf-8")
+        .replace('"epsilon"', '"v_prediction"')
+        .replace('"rescale_betas_zero_snr": false', '"rescale_betas_zero_snr": true')
+    )
+    config.write_text(text, encoding="utf-8")
+    base = describe_base(made.path)
+    assert (base.prediction, base.zero_terminal_snr) == ("v", True)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({"edm_mean": torch.zeros(1)}, "EDM noise schedule"),
+        ({"edm_vpred__sigma_max": torch.zeros(1)}, "EDM noise schedule"),
+        ({"model__diffusion_model__label_emb__0__0__weight": torch.zeros(128, 2560)}, "the SDXL refiner"),
+        ({IN.replace(".", "__"): torch.zeros(32, 9, 3, 3)}, "an inpainting model"),
+    ],
+)
+def test_near_relations_are_refused_by_name(sdxl, tmp_path, tensors, words):
+    with pytest.raises(AthanorError, match=f"relative.safetensors.*{words}"):
+        describe_base(changed(sdxl.path, tmp_path / "relative.safetensors", **tensors))
+
+
+def test_stable_diffusion_2_is_named(tmp_path):
+    made = make_sd15_file(tmp_path)
+    wide = {
+        key.replace(".", "__"): torch.zeros(value.shape[0], 1024) for key, value in load_file(made.path).items() if key.endswith("attn2.to_k.weight")
+    }
+    with pytest.raises(AthanorError, match="is a Stable Diffusion 2 model, not a checkpoint that can be trained upon"):
+        describe_base(changed(made.path, tmp_path / "two.safetensors", **wide))
+
+
+def test_a_truncated_file_is_told_before_anything_loads(sdxl, tmp_path):
+    (tmp_path / "half.safetensors").write_bytes(sdxl.path.read_bytes()[:-1000])
+    with pytest.raises(AthanorError, match=r"half\.safetensors is not a whole safetensors file: .*the download is not complete"):
+        describe_base(tmp_path / "half.safetensors")
+
+
+def test_missing_parts_are_each_named_with_the_file_that_brings_them(sdxl, tmp_path):
+    held = {key: value for key, value in load_file(sdxl.path).items() if key.startswith("model.")}
+    save_file(held, tmp_path / "unet only.safetensors")
+    problems = base_problems(describe_base(tmp_path / "unet only.safetensors", (sdxl.path.parent / "tokenizer",)))
+    assert [next(word for word in ("CLIP-L", "CLIP-G", "VAE") if word in problem) for problem in problems] == ["CLIP-L", "CLIP-G", "VAE"]
+    assert all("models/" in problem and "Load Base Model" in problem for problem in problems)
+
+
+def test_clip_skip_reads_another_layer_and_is_refused_where_it_cannot(sdxl):
+    found, states = family("sdxl"), []
+    for clip_skip in (0, 2, 3):
+        base = describe_base(sdxl.path, (sdxl.path.parent / "tokenizer",), clip_skip=clip_skip)
+        with torch.no_grad():
+            states.append(found.encode_text(found.load_text(base, torch.float32), ["a"], 1)["states"])
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
+    assert base.text_identity != base.fingerprint
+    far = describe_base(sdxl.path, (sdxl.path.parent / "tokenizer",), clip_skip=13)
+    assert "Clip skip is 13; for SDXL it can be at most 12" in base_problems(far)[0]
