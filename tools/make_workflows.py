@@ -238,8 +238,9 @@ def _training(base: dict[str, Node], name: str, batch_size: int, size: str) -> d
             (440, 1060),
             {
                 "name": name,
-                "rank": 16,
-                "alpha": 16.0,
+                "adapter": "lora",
+                "adapter.rank": 16,
+                "adapter.alpha": 16.0,
                 "epochs": 10,
                 "batch_size": batch_size,
                 "rate": 1e-4,

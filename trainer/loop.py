@@ -165,7 +165,9 @@ def _held(job: TrainJob, denoiser: nn.Module, device: torch.device, events: Even
     num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
     storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room_on(device))
     if job.train.base_precision == "auto" and storage != job.train.precision:
-        events.write("warning", {"message": f"The base is kept as {storage}, since it does not fit as {job.train.precision}; set base precision to choose."})
+        events.write(
+            "warning", {"message": f"The base is kept as {storage}, since it does not fit as {job.train.precision}; set base precision to choose."}
+        )
     return hold(denoiser, storage, job.train.precision)
 
 
