@@ -255,7 +255,7 @@ def _training(base: dict[str, Node], name: str, batch_size: int, size: str) -> d
             "AthanorXYPlotCompare",
             (1360, 650),
             (520, 760),
-            {"prompts": f"starlet, {size}", "strengths": "0.6, 0.8, 1.0"},
+            {"prompts": f"starlet, {size}"},
             {"run": ("train", 0), "base_model": ("base", 0)},
         ),
     }
