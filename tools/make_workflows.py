@@ -292,8 +292,8 @@ MERGE = _training(
             "queued again, the same merge is found there.\n\n"
             "Every MODEL, CLIP and VAE works: other loaders, block merges, LoRAs worked in.",
         ),
-        "first": Node("CheckpointLoaderSimple", (20, 320), (420, 100), {"ckpt_name": "first.safetensors"}),
-        "second": Node("CheckpointLoaderSimple", (20, 470), (420, 100), {"ckpt_name": "second.safetensors"}),
+        "first": Node("CheckpointLoaderSimple", (20, 320), (420, 100), {"ckpt_name": None}),
+        "second": Node("CheckpointLoaderSimple", (20, 470), (420, 100), {"ckpt_name": None}),
         "merge": Node("ModelMergeSimple", (480, 320), (360, 80), {"ratio": 0.5}, {"model1": ("first", 0), "model2": ("second", 0)}),
         "clips": Node("CLIPMergeSimple", (480, 450), (360, 80), {"ratio": 0.5}, {"clip1": ("first", 1), "clip2": ("second", 1)}),
         "base": Node("AthanorBaseModelFromWires", (480, 580), (360, 90), {}, {"model": ("merge", 0), "clip": ("clips", 0), "vae": ("first", 2)}),
