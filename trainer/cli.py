@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--held-out-percent", type=float, default=10.0, help="share of the images to measure on instead of training on them")
     train.add_argument("--resolution", type=int, default=0, help="side of the square whose area all sizes have; 0 is the base model's own")
     train.add_argument("--more-resolutions", default="", help="train every image in these resolutions too, for example 768,1024")
+    train.add_argument("--download", action="store_true", help="fetch a tokenizer that is nowhere on this machine from the Hugging Face hub")
     train.add_argument(
         "--tokenizers",
         type=Path,
@@ -160,7 +161,7 @@ def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -
 
 
 def _new_run(options: argparse.Namespace) -> Run:
-    base = describe_base(options.base, options.tokenizers)
+    base = describe_base(options.base, options.tokenizers, may_download=options.download)
     masks = "alpha" if options.masks == Path("alpha") else options.masks
     scanned = read_dataset(options.images, trigger=options.trigger, held_out_percent=options.held_out_percent, masks=masks)
     if options.regularization:

@@ -24,14 +24,23 @@ class TokenizerKind:
     """In ComfyUI's `comfy` package."""
     files: tuple[tuple[str, ...], ...]
     """Sets of files, any of which is enough."""
+    repository: str
+    """On the Hugging Face hub; its copy in the hub's cache counts as well."""
 
     def complete(self, folder: Path) -> bool:
         return any(all((folder / name).is_file() for name in names) for names in self.files)
 
 
-CLIP_TOKENIZER = TokenizerKind("CLIP", "CLIPTokenizer", ("tokenizer",), ("sd1_tokenizer",), (("vocab.json", "merges.txt"),))
+CLIP_TOKENIZER = TokenizerKind(
+    "CLIP", "CLIPTokenizer", ("tokenizer",), ("sd1_tokenizer",), (("vocab.json", "merges.txt"),), "openai/clip-vit-large-patch14"
+)
 T5_TOKENIZER = TokenizerKind(
-    "T5", "T5TokenizerFast", ("tokenizer_3", "tokenizer_2"), ("text_encoders/t5_tokenizer", "t5_tokenizer"), (("tokenizer.json",), ("spiece.model",))
+    "T5",
+    "T5TokenizerFast",
+    ("tokenizer_3", "tokenizer_2"),
+    ("text_encoders/t5_tokenizer", "t5_tokenizer"),
+    (("tokenizer.json",), ("spiece.model",)),
+    "google/t5-v1_1-xxl",
 )
 
 
@@ -43,21 +52,50 @@ def _places(base: BaseModel, kind: TokenizerKind) -> tuple[Path, ...]:
 
 
 def find_tokenizer(base: BaseModel, kind: TokenizerKind) -> Path | None:
-    return next((place for place in _places(base, kind) if kind.complete(place)), None)
+    """Beside the model, in ComfyUI, or in the cache of the Hugging Face hub."""
+    return next((place for place in (*_places(base, kind), *_cached(kind)) if kind.complete(place)), None)
+
+
+def _cached(kind: TokenizerKind) -> tuple[Path, ...]:
+    """The folder of the hub's cache that has the kind's files; none where they were never fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(kind.repository, names[0]) for names in kind.files)
+    return tuple(Path(path).parent for path in found if isinstance(path, str))
+
+
+def _download(kind: TokenizerKind) -> Path:
+    """Raises AthanorError where the hub cannot be reached, or has not what is wanted."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [name for names in kind.files for name in names]
+    try:
+        folder = Path(snapshot_download(kind.repository, allow_patterns=wanted))
+    except Exception as error:
+        raise AthanorError(f"The {kind.title} tokenizer could not be fetched from {kind.repository}: {error}.") from None
+    if not kind.complete(folder):
+        raise AthanorError(f"{kind.repository} has no whole {kind.title} tokenizer any more.")
+    return folder
 
 
 def missing_tokenizer(base: BaseModel, kind: TokenizerKind) -> tuple[str, ...]:
     """A sentence, with every place that was searched, if there is no tokenizer of that kind."""
-    if find_tokenizer(base, kind) is not None:
+    if base.may_download or find_tokenizer(base, kind) is not None:
         return ()
     files = " or ".join(" and ".join(names) for names in kind.files)
-    return (f"No {kind.title} tokenizer ({files}) was found in {', '.join(map(str, _places(base, kind)))}; put it into one of these folders.",)
+    places = ", ".join(map(str, _places(base, kind)))
+    return (
+        f"No {kind.title} tokenizer ({files}) was found in {places}, nor in the cache of the Hugging Face hub; "
+        f"put it into one of these folders (from {kind.repository}), or allow the download with --download on the command line.",
+    )
 
 
 def load_tokenizer(base: BaseModel, kind: TokenizerKind) -> PreTrainedTokenizerBase:
     import transformers
 
     folder = find_tokenizer(base, kind)
+    if folder is None and base.may_download:
+        folder = _download(kind)
     if folder is None:
         raise AthanorError(missing_tokenizer(base, kind)[0])
     return getattr(transformers, kind.class_name).from_pretrained(str(folder), local_files_only=True)
