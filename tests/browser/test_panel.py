@@ -59,6 +59,13 @@ INK = """
 }
 """
 
+SCALES = """
+() => {
+  const canvas = document.querySelector('.athanor-panel').shadowRoot.querySelector('canvas')
+  return [canvas.width / canvas.clientWidth, canvas.height / canvas.clientHeight]
+}
+"""
+
 
 class PanelPage:
     def __init__(self, comfy_page: Any):
@@ -140,7 +147,9 @@ def test_watch_reload_stop_and_resume(open_panel, server):
     page.wait_for(
         lambda: {"sample", "saved"} <= {event["event"] for event in all_events(run) if event.get("epoch", 0) is None}, "the wishes reach the worker"
     )
-    page.wait_for(lambda: "Step" in page.panel.locator("figcaption").last.inner_text() or page.panel.locator("figcaption").count() > 2, "shown")
+    page.wait_for(
+        lambda: any(text.startswith("Step") for text in page.panel.locator("figcaption").all_inner_texts()), "the page shows what was drawn on wish"
+    )
 
     page.reload()
     page.wait_for(lambda: page.step() > early + 40, "it is found again")
@@ -176,6 +185,8 @@ def test_nodes_2_and_a_switch_between_the_renderers(open_panel, server):
     assert failure(entry) is None
     page.wait_for(lambda: page.state() == "Finished", "it has ended")
     page.wait_for(lambda: page.ink() > 0.7, "the whole curve is there")
+    width, height = page.page.evaluate(SCALES)
+    assert width == pytest.approx(height, rel=0.05), "nothing is stretched"
     page.picture("panel-finished-vue")
     assert page.panel.locator(".picture img").count() == 6
     box = page.panel.bounding_box()
@@ -201,6 +212,13 @@ def test_nodes_2_and_a_switch_between_the_renderers(open_panel, server):
     page.page.keyboard.press("Escape")
     page.page.locator("dialog.athanor-sample").wait_for(state="detached")
     assert not page.comfy_page.errors
+
+    light = open_panel(vue_nodes=True, settings={"Comfy.Locale": "zh", "Comfy.ColorPalette": "light"})
+    light.page.evaluate("workflow => app.loadGraphData(workflow)", saved)
+    light.wait_for(lambda: light.panel.locator(".state").count() == 1 and light.state() == "已完成", "found in another browser")
+    light.picture("panel-light-zh")
+    server.post("/settings/Comfy.ColorPalette", "dark")
+    assert not light.comfy_page.errors
 
 
 @pytest.mark.parametrize("locale", ["en", "zh"])

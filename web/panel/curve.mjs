@@ -89,7 +89,7 @@ export class CurveView {
   _grid(pen, axes, box, colour) {
     pen.lineWidth = 1
     pen.textBaseline = 'middle'
-    for (const [value, text] of ticks(box.low, box.high, Math.max(2, Math.floor(box.height / 38)))) {
+    for (const [value, text] of ticks(box.low, box.high, Math.max(3, Math.floor(box.height / 30)))) {
       const y = Math.round(axes.y(value)) + 0.5
       pen.strokeStyle = colour('--grid')
       line(pen, [[LEFT, y], [box.width - RIGHT, y]], 1)

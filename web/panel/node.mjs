@@ -10,7 +10,7 @@ export const TRAIN_NODES = ['AthanorTrainLora', 'AthanorTrainEmbedding']
 const RUN = 'athanor_run'
 const POLL_MS = 1000
 const BEGIN_MS = 60_000
-const MIN_WIDTH_PX = 330
+const MIN_WIDTH_PX = 280
 
 /** Puts the panel on a node that was just made. @param {any} app ComfyUI's @param {any} node */
 export function preparePanel(app, node) {
@@ -28,7 +28,7 @@ export function preparePanel(app, node) {
     if (panel.height === height) return
     const more = panel.height - height
     height = panel.height
-    node.setSize([Math.max(node.size[0], MIN_WIDTH_PX + 30), Math.max(node.computeSize()[1], node.size[1] + (more < 0 ? more : 0))])
+    node.setSize([Math.max(node.size[0], MIN_WIDTH_PX + 60), Math.max(node.computeSize()[1], node.size[1] + (more < 0 ? more : 0))])
     node.graph?.setDirtyCanvas?.(true, true)
   }
   // The panel shows the sample pictures and the curve, so the node does not show them again below it.
@@ -59,7 +59,6 @@ export function preparePanel(app, node) {
 class Watch {
   /** @param {any} app @param {any} node @param {() => void} onChange */
   constructor(app, node, onChange) {
-    Object.assign(this, { app, node, onChange })
     this.app = app
     this.node = node
     this.onChange = onChange

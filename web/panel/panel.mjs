@@ -7,7 +7,7 @@ import { duration } from './text.mjs'
 
 const STYLE = new URL('./panel.css', import.meta.url).href
 const NOTE_MS = 6000
-const EMPTY_PX = 34, RUN_PX = 248, STRIP_PX = 84
+const EMPTY_PX = 34, RUN_PX = 264, STRIP_PX = 84
 
 /** @typedef {'stop' | 'stop-epoch' | 'go-on' | 'sample' | 'save'} Command */
 
@@ -131,12 +131,14 @@ export class Panel {
   }
 
   /** @param {import('./story.mjs').Story} story @param {import('./story.mjs').Answer} answer */
-  _notes(story, { now }) {
+  _notes(story, answer) {
     if (performance.now() < this.noteUntil && !this.note.hidden) return
-    const warnings = story.marks.warnings
-    if (now.state === 'failed') this._say(now.message, 'bad')
-    else this._say(warnings.length ? `⚠ ${warnings.at(-1)}` : '', 'warn')
-    if (now.state !== 'failed') this.note.title = warnings.join('\n')
+    const warnings = story.marks.warnings, state = stateOf(answer)
+    if (state === 'failed') this._say(answer.now.message, 'bad')
+    else if (state === 'stopped' || state === 'broken') this._say(this.t('queueAgain'), '')
+    else if (warnings.length) this._say(`⚠ ${warnings.at(-1)}`, 'warn')
+    else this._say(answer.running && !answer.control.here ? this.t('elsewhere') : '', '')
+    if (warnings.length && state !== 'failed') this.note.title = warnings.join('\n')
     this.noteUntil = 0
   }
 }
