@@ -45,7 +45,7 @@ BUILD = """
     const base = add('AthanorLoadBaseModel', 0), train = add('AthanorTrainLora', 3)
     base.pos = [0, 600]
     set(base, { model: 'Athanor miniature (built in)' })
-    set(train, { name: 'edited by hand', epochs: 1, batch_size: 50, precision: 'fp32', sample_prompts: '', rank: 2 })
+    set(train, { name: 'edited by hand', epochs: 1, batch_size: 50, precision: 'fp32', sample_prompts: '', 'adapter.rank': 2 })
     base.connect(0, bucket, bucket.inputs.findIndex(input => input.name === 'base_model'))
     base.connect(0, train, train.inputs.findIndex(input => input.name === 'base_model'))
     bucket.connect(0, train, train.inputs.findIndex(input => input.name === 'dataset'))

@@ -34,7 +34,7 @@ BUILD = """
   const bucket = add('AthanorBucket', 420, 60), train = add('AthanorTrainLora', 840, 60)
   set(data, { folder, validation_percent: 20, trigger: 'subject' })
   set(model, { model: base })
-  set(train, { rank: 2, alpha: 2, batch_size: 2, rate: 0.01, precision: 'fp32', sample_steps: 2, ...values })
+  set(train, { 'adapter.rank': 2, 'adapter.alpha': 2, batch_size: 2, rate: 0.01, precision: 'fp32', sample_steps: 2, ...values })
   link(data, bucket, 'dataset')
   link(model, bucket, 'base_model')
   link(model, train, 'base_model')
