@@ -29,7 +29,7 @@ def check_train_job(job: TrainJob) -> None:
     problems += (
         _lora_problems(job.adapter, job.train, job.optimizer.text_encoder_2_rate)
         if job.kind == "lora"
-        else _embedding_problems(job.embedding, job.adapter, job.train)
+        else [*_embedding_problems(job.embedding, job.adapter, job.train), *_embedding_base_problems(job.base)]
     )
     raise_problems(problems)
 
@@ -92,6 +92,13 @@ def _lora_problems(adapter: AdapterSettings, train: TrainSettings, second_rate: 
     if train.rate == 0 and train.text_encoder_rate == 0 and second_rate <= 0:
         problems.append("All learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems
+
+
+def _embedding_base_problems(base: BaseModel) -> list[str]:
+    if base_problems(base) or not family(base.family).large_text:
+        return []
+    title = family(base.family).title
+    return [f"Embeddings cannot be trained on {title} yet, since its T5 reads them as well; train a LoRA, or take an SD1.5 or SDXL base."]
 
 
 def _embedding_problems(embedding: EmbeddingSettings, adapter: AdapterSettings, train: TrainSettings) -> list[str]:

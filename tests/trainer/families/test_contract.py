@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.draws import draws_of
-from athanor.trainer.errors import AthanorError
+from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.families import FAMILIES, all_families, family
 from athanor.trainer.families._template import Template
 from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Prompted
@@ -30,7 +31,7 @@ from athanor.trainer.loop import train
 from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.noise import noise_of
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, TrainSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, ObjectiveSettings, TrainSettings
 from athanor.trainer.step import batch_losses
 from athanor.trainer.types import BaseModel, Dataset
 from athanor.trainer.validate import base_problems
@@ -221,6 +222,19 @@ def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     assert [part["name"] for part in parts] == ["denoiser", *subject.family.text_parts]
     keys = load_file(whole.epochs()[-1].path).keys()
     assert len(keys) == 3 * sum(part["modules"] for part in parts)
+
+
+def test_an_embedding_is_learned_or_refused_before_anything_loads(subject, pictures, tmp_path):
+    embedding = EmbeddingSettings(token="thing", num_vectors=2)
+    settings = TrainSettings(epochs=1, batch_size=3, rate=0.0, text_encoder_rate=1e-1, precision="fp32", save_precision="fp32")
+    run = open_run(tmp_path, TrainJob("thing", subject.base, pictures, kind="embedding", embedding=embedding, train=settings))
+    if subject.family.large_text:
+        with pytest.raises(InvalidJobError, match=f"Embeddings cannot be trained on {re.escape(subject.family.title)} yet"):
+            train(run, Control())
+        return
+    train(run, Control())
+    learned = load_file(run.epochs()[-1].path)
+    assert len(learned) == len(subject.family.text_parts) and all(vectors.shape[0] == 2 for vectors in learned.values())
 
 
 def sha(run: Run) -> str:
