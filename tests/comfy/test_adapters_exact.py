@@ -16,7 +16,7 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.base import base_weight
 from athanor.trainer.adapters.plan import plan_layers
-from athanor.trainer.families import family
+from athanor.trainer.families import all_families, family
 from athanor.trainer.settings import AdapterSettings
 
 pytestmark = pytest.mark.comfy
@@ -76,6 +76,10 @@ def merged(request, tmp_path_factory) -> tuple[dict[str, dict[str, torch.Tensor]
     counted = dict(line.split() for line in told.splitlines())
     assert counted == {form: str(len(changes)) for form, changes in ours.items()}
     return ours, base, folder / "theirs"
+
+
+def test_every_family_is_compared():
+    assert {each.name for each in all_families()} == LAYOUTS.keys()
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])

@@ -310,7 +310,7 @@ def test_all_problems_of_a_training_are_told_at_once(server: ComfyUI):
     prompt["zero"] = node(server, "PrimitiveInt", value=0)
     said = complaint(server, prompt)
     assert said.startswith("AthanorTrainLora (node train) failed: ")
-    assert "Both learning rates are 0" in said and "epochs is 0; it must be from 1" in said and "Run name: '..' cannot be used" in said
+    assert "All learning rates are 0" in said and "epochs is 0; it must be from 1" in said and "Run name: '..' cannot be used" in said
     assert said.count("\n") == 2
 
 
