@@ -28,7 +28,7 @@ def clip(with_projection: bool = False, **sizes: int) -> nn.Module:
     return (CLIPTextModelWithProjection if with_projection else CLIPTextModel)(config)
 
 
-CLIP_L = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+CLIP_L = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 
 
 def sd15_modules() -> Modules:
