@@ -19,6 +19,7 @@ from .settings import (
     EmbeddingSettings,
     ObjectiveSettings,
     OptimizerSettings,
+    RunSettings,
     SampleSettings,
     ScheduleSettings,
     TrainSettings,
@@ -46,6 +47,7 @@ class TrainJob:
     captions: CaptionSettings = CaptionSettings()
     data: DataSettings = DataSettings()
     samples: SampleSettings = SampleSettings()
+    run: RunSettings = RunSettings()
 
     @property
     def text_rates(self) -> tuple[float, float]:

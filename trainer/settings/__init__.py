@@ -9,6 +9,7 @@ from .embedding import EmbeddingSettings
 from .field import range_problems, setting, value_type
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
+from .run import RunSettings
 from .samples import SampleSettings
 from .schedule import ScheduleSettings
 from .train import TrainSettings
@@ -23,6 +24,7 @@ __all__ = [
     "EmbeddingSettings",
     "ObjectiveSettings",
     "OptimizerSettings",
+    "RunSettings",
     "SampleSettings",
     "ScheduleSettings",
     "Settings",

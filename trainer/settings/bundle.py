@@ -9,6 +9,7 @@ from .captions import CaptionSettings
 from .data import DataSettings
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
+from .run import RunSettings
 from .samples import SampleSettings
 from .schedule import ScheduleSettings
 from .train import TrainSettings
@@ -26,3 +27,6 @@ class Settings:
     captions: CaptionSettings = CaptionSettings()
     data: DataSettings = DataSettings()
     samples: SampleSettings = SampleSettings()
+    run: RunSettings = RunSettings()
+    from_file: tuple[str, ...] = ()
+    """What a parameter file said, as "section.field": there the training nodes' widgets do not replace it."""

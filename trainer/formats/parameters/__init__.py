@@ -1,0 +1,7 @@
+"""Parameter files of other trainers, of earlier runs, and presets: from and to settings. No torch."""
+
+from .imported import Imported, Line
+from .read import read_parameters
+from .sd_scripts_out import sd_scripts_toml
+
+__all__ = ["Imported", "Line", "read_parameters", "sd_scripts_toml"]

@@ -1,0 +1,81 @@
+"""What a parameter file became: settings, and a line for each of its keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ...settings import Settings
+
+Outcome = Literal["taken", "translated", "elsewhere", "not needed", "left out", "unknown"]
+
+_TITLES: dict[Outcome, str] = {
+    "taken": "Taken as they are",
+    "translated": "Translated",
+    "left out": "Left out: the result may differ",
+    "unknown": "Not known: check their spelling",
+    "elsewhere": "Set in another node",
+    "not needed": "Not needed here",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What became of one key of the file."""
+
+    outcome: Outcome
+    key: str
+    value: str
+    sentence: str = ""
+    """What it became, or why it did not."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    program: str
+    """Whose file it is, for people."""
+    values: tuple[tuple[str, Any], ...]
+    """Pairs of "section.field" of Settings and its value."""
+    lines: tuple[Line, ...]
+    why: str = ""
+    """What a preset says of itself."""
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """`settings` with the file's values, marked so that the training node's own widgets leave them as they are."""
+        by_section: dict[str, dict[str, Any]] = {}
+        for path, value in self.values:
+            section, name = path.split(".")
+            by_section.setdefault(section, {})[name] = value
+        changed = {section: dataclasses.replace(getattr(settings, section), **values) for section, values in by_section.items()}
+        from_file = tuple(dict.fromkeys((*settings.from_file, *(path for path, _ in self.values))))
+        return dataclasses.replace(settings, **changed, from_file=from_file)
+
+    def report(self) -> str:
+        """Everything that became of the file, for people."""
+        parts = [f"{self.program}: {len(self.values)} settings were taken over."]
+        if self.why:
+            parts.append(self.why)
+        for outcome, title in _TITLES.items():
+            lines = [line for line in self.lines if line.outcome == outcome]
+            if lines:
+                parts.append("\n".join([f"{title}:", *(_told(line) for line in lines)]))
+        return "\n\n".join(parts)
+
+
+def _told(line: Line) -> str:
+    said = f"  {line.key} = {line.value}"
+    if line.outcome in ("taken", "translated"):
+        return f"{said} -> {line.sentence}"
+    return f"{said}: {line.sentence}" if line.sentence else said
+
+
+def values_of(settings: Settings) -> Mapping[str, Any]:
+    """Every field of `settings` by "section.field"."""
+    found: dict[str, Any] = {}
+    for section in dataclasses.fields(settings):
+        value = getattr(settings, section.name)
+        if dataclasses.is_dataclass(value):
+            found.update({f"{section.name}.{item.name}": getattr(value, item.name) for item in dataclasses.fields(value)})
+    return found

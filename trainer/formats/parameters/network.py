@@ -1,0 +1,107 @@
+"""The adapter out of sd-scripts' network_module and network_args, LyCORIS's algorithms among them."""
+
+from __future__ import annotations
+
+from .sheet import Sheet
+
+_PLAIN = ("networks.lora", "networks.lora_flux", "networks.lora_sd3")
+_ALGOS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3"}
+_PRESETS = {"attn-mlp": "attention-mlp", "attn-only": "attention", "full-lin": "linear", "full": "full"}
+
+
+def translate_network(sheet: Sheet) -> None:
+    """Kind, ranks, alphas and dropouts. What LyCORIS alone has, and Athanor not, is left to the table of reasons."""
+    module = sheet.text("network_module")
+    kind = _kind(sheet, module)
+    if kind:
+        _take_kind(sheet, kind)
+    for key, path in (("network_dim", "adapter.rank"), ("network_alpha", "adapter.alpha"), ("scale_weight_norms", "adapter.max_norm")):
+        if sheet.on(key):
+            sheet.take(key, path)
+    for key in ("dropout", "network_dropout"):
+        if sheet.on(key):
+            sheet.take(key, "adapter.dropout")
+    for key in ("rank_dropout", "module_dropout"):
+        if sheet.on(key):
+            sheet.take(key, f"adapter.{key}")
+    if kind != "ia3":
+        for key, path in (("conv_dim", "adapter.conv_rank"), ("conv_alpha", "adapter.conv_alpha")):
+            if sheet.on(key):
+                sheet.take(key, path)
+    else:
+        for key in (key for key in ("conv_dim", "conv_alpha") if sheet.on(key)):
+            sheet.leave(key, "IA³ has no rank.")
+    if kind == "lokr":
+        for key in ("factor", "decompose_both", "full_matrix"):
+            if sheet.on(key):
+                value = sheet.number(key) if key == "factor" else None
+                sheet.take(key, f"adapter.{key}", 0 if value is not None and value < 0 else None)
+        if not sheet.has("factor"):
+            sheet.imply("adapter.factor", 0, "LyCORIS splits evenly")
+    if sheet.flag("rs_lora"):
+        sheet.take("rs_lora", "adapter.rank_stabilised", True)
+    _lora_plus(sheet)
+    _preset(sheet, kind)
+    if module or sheet.has("network_dim"):
+        if not sheet.on("network_dim"):
+            sheet.imply("adapter.rank", 4, "sd-scripts takes 4")
+        if not sheet.has("network_alpha"):
+            sheet.imply("adapter.alpha", 1.0, "sd-scripts takes 1")
+        elif not sheet.on("network_alpha"):
+            sheet.imply("adapter.alpha", float(sheet.values.get("adapter.rank", 4)), "an alpha of 0 is the rank")
+
+
+def _kind(sheet: Sheet, module: str) -> str:
+    """Empty where there is no such kind here, which is told."""
+    if not module:
+        return ""
+    if module in _PLAIN:
+        return "locon" if sheet.on("conv_dim") else "lora"
+    if module == "networks.lora_fa":
+        sheet.leave("network_module", "LoRA-FA keeps one matrix fixed; plain LoRA takes its place, with the same files.")
+        return "lora"
+    if module in ("networks.loha", "networks.lokr"):
+        return module.rpartition(".")[2]
+    if module == "lycoris.kohya":
+        algo = sheet.text("algo").lower() or "lora"
+        if algo not in _ALGOS:
+            sheet.leave("algo" if sheet.has("algo") else "network_module", f"LyCORIS's {algo} is not known here; choose a kind in Adapter Settings.")
+            return ""
+        if sheet.flag("dora_wd") and _ALGOS[algo] == "lora":
+            sheet.tell("translated", "dora_wd", "adapter.kind = dora")
+            return "dora"
+        return "locon" if _ALGOS[algo] == "lora" and sheet.text("preset") not in ("attn-mlp", "attn-only", "full-lin") else _ALGOS[algo]
+    sheet.leave("network_module", f"{module} is not known here; choose a kind in Adapter Settings.")
+    return ""
+
+
+def _take_kind(sheet: Sheet, kind: str) -> None:
+    if "network_module" in sheet.keys():  # noqa: SIM118
+        sheet.take("network_module", "adapter.kind", kind)
+    else:
+        sheet.values["adapter.kind"] = kind
+    sheet.drop("algo")
+
+
+def _lora_plus(sheet: Sheet) -> None:
+    if sheet.on("loraplus_lr_ratio"):
+        sheet.take("loraplus_lr_ratio", "adapter.lora_plus_ratio")
+    for key in ("loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"):
+        if not sheet.on(key):
+            continue
+        if "adapter.lora_plus_ratio" in sheet.values:
+            sheet.leave(key, "one ratio counts for all parts.")
+        else:
+            sheet.take(key, "adapter.lora_plus_ratio")
+
+
+def _preset(sheet: Sheet, kind: str) -> None:
+    preset = sheet.text("preset")
+    if not preset:
+        return
+    if preset not in _PRESETS:
+        sheet.leave("preset", "choose the layers in Adapter Settings.")
+    elif preset == "full" and kind != "locon":
+        sheet.drop("preset")
+    else:
+        sheet.take("preset", "adapter.targets", _PRESETS[preset])
