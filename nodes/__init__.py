@@ -30,11 +30,14 @@ class AthanorExtension(ComfyExtension):
         from .exchange import DatasetToImages, ImagesToDataset
         from .load_run import LoadRun
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
+        from .parameters import ExportSettings, ImportSettings
+        from .run_settings import RunSettingsNode, SampleSettingsNode
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
         from .training_settings import OptimizerSettingsNode, ScheduleSettingsNode
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
         settings = [AdapterSettingsNode, OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
+        settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings]
         results = [LoadRun, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
         return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

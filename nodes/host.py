@@ -40,6 +40,7 @@ def register_folders() -> None:
     folder_paths.add_model_folder_path("torch_deepdanbooru", str(models / "torch_deepdanbooru"))
     folder_paths.add_model_folder_path("captioners", str(models / "captioners"))
     folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
+    folder_paths.add_model_folder_path("training_settings", str(models / "training_settings"))
     folder_paths.add_model_folder_path("face_detectors", str(models / "face_detectors"))
     for kind, folder in _epoch_folders(runs_root()):
         folder_paths.add_model_folder_path(kind, str(folder))
@@ -114,6 +115,35 @@ def face_detector_files() -> dict[str, Path]:
             found.setdefault(file.relative_to(root).as_posix(), file)
     for other in ("facedetection", "opencv", "onnx"):
         for file in sorted((Path(folder_paths.models_dir) / other).glob("*yunet*.onnx")):
+            found.setdefault(file.name, file)
+    return found
+
+
+def preset_files() -> list[Path]:
+    """The pack's own files of settings."""
+    return sorted((PACK / "trainer" / "presets").glob("*.toml"))
+
+
+def parameter_files() -> dict[str, Path]:
+    """Files of settings in ComfyUI's input folder and in models/training_settings, by name; the latter's first."""
+    roots = [*map(Path, folder_paths.get_folder_paths("training_settings")), Path(folder_paths.get_input_directory())]
+    return _files_below(roots, (".json", ".toml"))
+
+
+def prompt_files() -> dict[str, Path]:
+    """Files of prompts in ComfyUI's input folder, by name."""
+    return _files_below([Path(folder_paths.get_input_directory())], (".txt", ".toml", ".json"))
+
+
+def _files_below(roots: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
+    """Files directly in `roots`, links resolved within them; of two with one name that of the earlier folder."""
+    found: dict[str, Path] = {}
+    for root in roots:
+        try:
+            files = sorted(file for file in root.iterdir() if file.suffix.lower() in endings and file.is_file() and is_within(file, root))
+        except OSError:
+            continue
+        for file in files:
             found.setdefault(file.name, file)
     return found
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..trainer.config import TrainJob
 from ..trainer.formats.files import load_tensors
 from ..trainer.run import Run, open_run
-from ..trainer.settings import EmbeddingSettings, SampleSettings, Settings, TrainSettings
+from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
 from . import host
@@ -24,7 +24,9 @@ from .worker import run_worker
 
 _RUN_TOOLTIP = "Name of the run and of its files. With other settings under the same name a new run is made beside the old one; with the same settings it continues, or is taken as it is when finished."
 
-_SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chained. What has a widget here is taken from here."
+_SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chained. What has a widget here is taken from here, but for what Import Settings read from a file."
+_SAMPLE_WIDGETS = ("prompts", "negative_prompt", "steps", "guidance", "seed")
+_RATES = ("rate", "text_encoder_rate", "weight_decay")
 
 _LATER = ("base_precision",)
 """Widgets that came when workflows had been saved already, in which values go by their place: they stand at the end."""
@@ -46,7 +48,7 @@ class TrainLora(io.ComfyNode):
                 io.String.Input("name", default="my-lora", tooltip=_RUN_TOOLTIP),
                 kind_widget(),
                 *widgets(TrainSettings, without=_LATER),
-                *widgets(SampleSettings, prefix="sample_"),
+                *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
@@ -95,7 +97,7 @@ class TrainEmbedding(io.ComfyNode):
                     tooltip="Learning rate of the new vectors.",
                 ),
                 *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate", *_LATER)),
-                *widgets(SampleSettings, prefix="sample_"),
+                *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
@@ -117,23 +119,38 @@ class TrainEmbedding(io.ComfyNode):
 def _job(
     kind: Literal["lora", "embedding"], base: BaseModel, dataset: Dataset, name: str, settings: Settings | None, values: Mapping[str, Any]
 ) -> TrainJob:
-    """The settings that came over the wire, with the node's own widgets on top."""
+    """The settings that came over the wire, with the node's own widgets on top but where a file said something."""
     given = settings or Settings()
+
+    def front(section: str, prefix: str = "", without: tuple[str, ...] = ()) -> Any:
+        of_file = {path.split(".")[1] for path in given.from_file if path.startswith(f"{section}.")} - set(without)
+        return from_widgets(getattr(given, section), {key: value for key, value in values.items() if key.removeprefix(prefix) not in of_file}, prefix)
+
     return TrainJob(
         name=name,
         base=base,
         dataset=dataset,
         kind=kind,
-        adapter=with_kind(given.adapter, values["adapter"]) if kind == "lora" else given.adapter,
+        adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
         embedding=from_widgets(EmbeddingSettings(), values),
-        train=from_widgets(given.train, values),
+        # Rates of a LoRA's file would be far too low for an embedding.
+        train=front("train", without=_RATES if kind == "embedding" else ()),
         optimizer=given.optimizer,
         schedule=given.schedule,
         objective=given.objective,
         captions=given.captions,
         data=given.data,
-        samples=from_widgets(given.samples, values, prefix="sample_"),
+        samples=front("samples", prefix="sample_"),
+        run=given.run,
     )
+
+
+def _adapter(given: Settings, chosen: Mapping[str, Any]) -> AdapterSettings:
+    """A kind that comes from a file brings its own options along: those of the widgets are for another kind."""
+    of_file = {path.split(".")[1] for path in given.from_file if path.startswith("adapter.")}
+    fields = ("rank", "alpha") if "kind" in of_file else tuple(chosen)
+    rest = {key: value for key, value in chosen.items() if key in fields and key not in of_file}
+    return from_widgets(given.adapter, rest) if "kind" in of_file else with_kind(given.adapter, rest)
 
 
 def _trained(job: TrainJob, kind: str, node_id: str | None) -> Run:
@@ -157,12 +174,11 @@ def _last_samples(run: Run) -> Any:
     pictures = run.samples()
     if not pictures:
         return to_comfy([draw_loss_plot(run)])
-    last = pictures[-1].epoch
-    return to_comfy([open_rgb(picture.path) for picture in pictures if picture.epoch == last])
+    return to_comfy([open_rgb(picture.path) for picture in pictures if picture.step == pictures[-1].step])
 
 
 def _shown_run(run: Run) -> dict[str, Any]:
     """On the node: the last epoch's sample pictures and the loss."""
     pictures = run.samples()
-    last = [picture.path for picture in pictures if picture.epoch == pictures[-1].epoch]
+    last = [picture.path for picture in pictures if picture.step == pictures[-1].step]
     return shown([*last, save_loss_plot(run)])

@@ -15,6 +15,7 @@ from .batches import batches_per_epoch
 from .config import TrainJob
 from .seeds import stable_seed
 from .settings import CaptionSettings
+from .steps import steps_of
 from .types import Sample
 
 _MAX_VARIANTS, _MIN_VARIANTS, _NUM_ENCODINGS = 32, 4, 1024
@@ -163,10 +164,11 @@ class Captioner:
 def captioner_of(job: TrainJob) -> Captioner:
     """Of a job whose images have their buckets. Where no text encoder is trained, variants are chosen among a few."""
     samples = job.dataset.trained
-    num_batches = batches_per_epoch(samples, job.train.batch_size) * job.train.epochs
+    epochs = steps_of(job).epochs
+    num_batches = batches_per_epoch(samples, job.train.batch_size) * epochs
     num_variants = None
     if not job.trains_text:
-        num_variants = found_variants(job.captions, samples, job.train.epochs)
+        num_variants = found_variants(job.captions, samples, epochs)
     return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, job.optimizer.accumulation, num_variants)
 
 

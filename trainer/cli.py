@@ -30,6 +30,7 @@ from .settings import (
     EmbeddingSettings,
     ObjectiveSettings,
     OptimizerSettings,
+    RunSettings,
     SampleSettings,
     ScheduleSettings,
     TrainSettings,
@@ -40,7 +41,7 @@ from .worker import work
 
 Settings = TypeVar("Settings")
 _SHOW_EVERY_SEC = 2.0
-_SAMPLE, _CAPTION, _IMAGE = "sample-", "caption-", "image-"
+_SAMPLE, _CAPTION, _IMAGE, _RUN = "sample-", "caption-", "image-", "run-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(train, CaptionSettings, prefix=_CAPTION)
     _add_settings(train, DataSettings, prefix=_IMAGE)
     _add_settings(train, SampleSettings, prefix=_SAMPLE)
+    _add_settings(train, RunSettings, prefix=_RUN)
     return parser
 
 
@@ -180,7 +182,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         base=base,
         dataset=dataset,
         kind="embedding" if options.embedding else "lora",
-        adapter=_settings(AdapterSettings, values),
+        adapter=AdapterSettings(merge_files=options.merge_files) if options.embedding else _settings(AdapterSettings, values),
         embedding=_settings(EmbeddingSettings, {**values, "token": options.name}),
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
         optimizer=_settings(OptimizerSettings, values),
@@ -189,6 +191,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         captions=_settings(CaptionSettings, values, prefix=_CAPTION),
         data=_settings(DataSettings, values, prefix=_IMAGE),
         samples=_settings(SampleSettings, values, prefix=_SAMPLE),
+        run=_settings(RunSettings, values, prefix=_RUN),
     )
     check_train_job(job)
     return open_run(options.output.resolve(), job)

@@ -21,6 +21,7 @@ from .families.base import Family, Framing
 from .latents import load_latents, load_masks
 from .seeds import stable_seed
 from .settings import ObjectiveSettings
+from .steps import steps_of
 from .times import training_times
 from .types import Sample
 from .views import view_at
@@ -58,7 +59,7 @@ class Feed:
         self._job, self._family, self._captioner, self._cache, self._to_prompt = job, family, captioner, cache, to_prompt
         self._samples = job.dataset.trained
         self.batches_per_epoch = batches_per_epoch(self._samples, job.train.batch_size)
-        self.num_batches = self.batches_per_epoch * job.train.epochs
+        self.num_batches = self.batches_per_epoch * steps_of(job).epochs
         self._orders: dict[int, list[tuple[int, ...]]] = {}
         self._ahead: dict[int, Future[Batch]] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="athanor-feed")

@@ -16,6 +16,7 @@ from .captions import captioner_of
 from .config import TrainJob
 from .control import SAMPLE, SAVE, Control, Stopped
 from .embedding_trainee import embedding_trainee
+from .ending import ExplosionWatch, lost_patience
 from .errors import AthanorError, raise_problems
 from .families import family as family_named
 from .families.base import Family
@@ -27,6 +28,7 @@ from .milestones import Milestones
 from .noise import noise_of, trained_base
 from .prompts import PromptBook, text_precision
 from .run import EventLog, Run
+from .sample_prompts import sample_prompts
 from .state import Position, load_state
 from .step import backward_together, batch_losses
 from .steps import Steps, steps_of
@@ -41,9 +43,6 @@ from .views import View, all_views
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-_STATE_EVERY_SEC = 120.0
-_NUM_VALIDATION_TIMES = 8
 
 
 def train(run: Run, control: Control) -> None:
@@ -81,11 +80,17 @@ def _train(run: Run, control: Control) -> None:
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
+<<<<<<< HEAD
     prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
     fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
+=======
+    drawn = sample_prompts(job.samples)
+    prompts = [text for each in drawn for text in (trainee.prompt(each.prompt) if trainee else each.prompt, each.negative_prompt)]
+    fingerprint = merged_fingerprint(job.base.fingerprint, job.adapter)
+>>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
     book = PromptBook(family, fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
     if not job.trains_text:
-        book.store([*captioner.every_prompt(samples), *measured, *prompts, job.samples.negative_prompt], _phase(events, control, "text"))
+        book.store([*captioner.every_prompt(samples), *measured, *prompts], _phase(events, control, "text"))
         book.text = text = None
         release()
 
@@ -104,11 +109,11 @@ def _train(run: Run, control: Control) -> None:
     events.write("start", _start_report(trainee, step, steps))
     milestones = Milestones(run, job, family, events, trainee, updates, book, captioner, denoiser, vae, cache, device, autocast)
 
-    if step == 0 and held_out:
-        milestones.validate(0, 0)
+    if step == 0:
+        milestones.before_first_step()
     if step == steps.total:
         # The last epoch's file was deleted, or the worker ended between its state and its last word.
-        milestones.epoch_end(job.train.epochs, step)
+        milestones.after_step(step)
 
     def losses_of(number: int, batch: Batch) -> torch.Tensor:
         with autocast, trainee.dropping(number):
@@ -116,21 +121,30 @@ def _train(run: Run, control: Control) -> None:
             losses = batch_losses(family, process, denoiser, mean, std, batch.mask, batch.draws, batch.times, conditioning, job.objective)
             return losses * batch.weights.to(device)
 
+    watch = ExplosionWatch(job.run.explosion_factor, run.losses()[:step])
+    ended_early = lost_patience(run.validation_losses(), job.run.patience)
     last_state_sec = loop_started_sec = time.monotonic()
+<<<<<<< HEAD
     memory = PeakMemory()
     while step < steps.total and not control.stop_requested:
+=======
+    while step < steps.total and not (control.stop_requested or ended_early):
+>>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
         started_sec = time.monotonic()
         epoch, batches = steps.epoch(step), {number: feed.batch(number) for number in steps.batches(step)}
         updates.set_rates(step)
         value = backward_together(batches, losses_of, updates.backward)
-        if not math.isfinite(value):
-            raise AthanorError(_not_finite(value, step, epoch, [sample for batch in batches.values() for sample in batch.samples]))
+        if watch.broken(value):
+            good_step = step if not math.isfinite(value) else step + 1 - watch.num_bad_steps()
+            told = _broken(value, step, epoch, steps.batches(step), [sample for batch in batches.values() for sample in batch.samples])
+            raise AthanorError(told.format(milestones.roll_back(good_step)))
         updates.step()
 
         step += 1
         epoch_losses.append(value)
         seconds = round(time.monotonic() - started_sec, 4)
         events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": updates.rates(), "seconds": seconds})
+<<<<<<< HEAD
         if grown := memory.grown():
             events.write("memory", {"step": step, **grown})
         if step % steps.per_epoch == 0:
@@ -147,11 +161,22 @@ def _train(run: Run, control: Control) -> None:
             milestones.save_unfinished(step)
             last_state_sec = -math.inf
         if time.monotonic() - last_state_sec > _STATE_EVERY_SEC:
+=======
+        if step % steps.per_epoch == 0 or step == steps.total:
+            events.write("epoch", {"epoch": epoch, "step": step, "loss": sum(epoch_losses) / len(epoch_losses)})
+            epoch_losses.clear()
+        if milestones.after_step(step):
+            last_state_sec = -math.inf
+            ended_early = lost_patience(run.validation_losses(), job.run.patience)
+        if time.monotonic() - last_state_sec > job.run.state_minutes * 60:
+>>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
             milestones.save_state(Position(step, tuple(epoch_losses)))
             last_state_sec = time.monotonic()
 
     feed.close()
-    stopped = step < steps.total
+    if ended_early:
+        events.write("warning", {"message": f"Ended early after epoch {step // steps.per_epoch}: {_impatient(job.run.patience)}"})
+    stopped = step < steps.total and not ended_early
     if stopped:
         milestones.save_state(Position(step, tuple(epoch_losses)))
         if not (control.stop_after_epoch and step % steps.per_epoch == 0):
@@ -219,9 +244,16 @@ def _start_report(trainee: Trainee, step: int, steps: Steps) -> dict[str, object
     }
 
 
-def _not_finite(value: float, step: int, epoch: int, batch: Sequence[Sample]) -> str:
-    names = ", ".join(Path(sample.path).name for sample in batch)
+def _broken(value: float, step: int, epoch: int, batches: range, samples: Sequence[Sample]) -> str:
+    """With {} where the sentence about going back belongs."""
+    names = ", ".join(Path(sample.path).name for sample in samples).replace("{", "{{").replace("}", "}}")
+    which = f"batch {batches[0] + 1}" if len(batches) == 1 else f"batches {batches[0] + 1} to {batches[-1] + 1}"
+    what = f"The loss became {value}" if not math.isfinite(value) else f"The losses grew out of all bounds, to {value:.4g},"
     return (
-        f"The loss became {value} at step {step + 1} (epoch {epoch}; images {names}), so the run was stopped; what was saved before is whole. "
+        f"{what} at step {step + 1} (epoch {epoch}; {which}; images {names}), so the run was stopped. {{}} "
         "Lower the learning rate, or choose precision fp32, and train anew."
     )
+
+
+def _impatient(patience: int) -> str:
+    return f"the held-out loss did not become lower {patience} time{'s' if patience > 1 else ''} in a row. Take the best epoch."

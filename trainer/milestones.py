@@ -16,14 +16,16 @@ from .draws import validation_draws
 from .families.base import Family
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata
+from .keeping import keep_last
 from .latents import load_latents, load_masks
 from .noise import noise_of
 from .objectives import validation_times
 from .prompts import PromptBook
 from .run import EventLog, Run
+from .sample_prompts import sample_prompts
 from .sampling import draw_samples, save_picture
 from .settings import ObjectiveSettings
-from .state import Position, save_state
+from .state import Position, drop_states_after, load_state, save_state
 from .step import batch_losses
 from .steps import steps_of
 from .trainee import Trainee
@@ -57,14 +59,40 @@ class Milestones:
     device: torch.device
     autocast: torch.autocast
 
-    def epoch_end(self, epoch: int, step: int) -> None:
-        """Saves the epoch's file, then measures and draws with it."""
+    def after_step(self, step: int, epoch_saves: bool = False) -> bool:
+        """Everything that is due after `step` steps; whether a file was saved. `epoch_saves`: an epoch that ends here is saved whatever the settings."""
+        steps, run, samples = steps_of(self.job), self.job.run, self.job.samples
+        epoch, is_last = steps.epoch(step - 1), step == steps.total
+        ends = is_last or step % steps.per_epoch == 0
+        saves = is_last or (ends and (epoch_saves or epoch % self.job.train.save_every_epochs == 0))
+        draws = saves if not samples.every_epochs else ends and (is_last or epoch % samples.every_epochs == 0)
+        draws_between = not draws and samples.every_steps > 0 and step % samples.every_steps == 0
+        saves_between = not saves and run.save_every_steps > 0 and step % run.save_every_steps == 0
+        if not (saves or draws or draws_between or saves_between):
+            return False
         with self.updates.averaged():
-            self._save_file(epoch, step, f"{self.run.name}-{epoch:06d}.safetensors")
-            if self.job.dataset.with_role("validation"):
-                self.validate(epoch, step)
-            if self.job.samples.lines:
-                self._draw_samples(epoch, step)
+            if saves:
+                self._save_epoch(epoch, step)
+            elif saves_between:
+                self._save_file(None, step, f"{self.run.name}-step{step:08d}.safetensors")
+            if samples.lines and (draws or draws_between):
+                self._draw_samples(epoch if draws else None, step)
+        if (saves or saves_between) and run.keep_last:
+            keep_last(self.run, run.keep_last)
+        return saves or saves_between
+
+    def _save_epoch(self, epoch: int, step: int) -> None:
+        """Saves the epoch's file, then measures with it."""
+        self._save_file(epoch, step, f"{self.run.name}-{epoch:06d}.safetensors")
+        if self.job.dataset.with_role("validation"):
+            self.validate(epoch, step)
+
+    def before_first_step(self) -> None:
+        """What the bare base is like."""
+        if self.job.dataset.with_role("validation"):
+            self.validate(0, 0)
+        if self.job.samples.at_start and self.job.samples.lines:
+            self._draw_samples(0, 0)
 
     def sample_now(self, step: int) -> None:
         """Draws the sample pictures with what is trained so far."""
@@ -79,6 +107,15 @@ class Milestones:
         with self.updates.averaged():
             self._save_file(None, step, f"{self.run.name}-step{step:08d}.safetensors")
 
+    def roll_back(self, step: int) -> str:
+        """Goes back to the newest state of at most `step` steps and saves it as a file; a sentence that says so."""
+        position = load_state(self.run.folder / "state", self.trainee.parameters(), self.updates, at_most=step)
+        drop_states_after(self.run.folder / "state", step)
+        if position is None or not position.step:
+            return "There is no state from before that, but files saved earlier are whole."
+        self.save_unfinished(position.step)
+        return f"The run was rolled back to step {position.step}, whose file is {self.run.name}-step{position.step:08d}.safetensors."
+
     def _save_file(self, epoch: int | None, step: int, name: str) -> None:
         whole_epochs = step // steps_of(self.job).per_epoch
         metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
@@ -86,6 +123,11 @@ class Milestones:
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
 
     def save_state(self, position: Position) -> None:
+        import torch
+
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in self.trainee.parameters().values()):
+            # The next step's loss will say so; until then the last good state must stay.
+            return
         save_state(self.run.folder / "state", position, self.trainee.parameters(), self.updates)
         self.events.write("state", {"step": position.step})
 
@@ -118,12 +160,13 @@ class Milestones:
         point = f"e{epoch:06d}" if epoch is not None else f"s{step:08d}"
         model = f"{self.run.name}-{epoch:06d}" if epoch is not None else f"{self.run.name}-step{step:08d}"
         self.trainee.rest()
-        settings = self.job.samples
+        prompts = sample_prompts(self.job.samples)
         self.vae.to(self.device)
         pictures = draw_samples(
-            self.family, self.job.base, self.denoiser, self.vae, self.book, settings, self.trainee.prompt, self._picture_px, self.autocast
+            self.family, self.job.base, self.denoiser, self.vae, self.book, prompts, self.trainee.prompt, self._picture_px, self.autocast
         )
         self.vae.to("cpu")
+<<<<<<< HEAD
         for i, (prompt, seed, image) in enumerate(pictures):
             file = f"samples/{self.run.name}_{point}_{i:02d}.png"
             save_picture(
@@ -137,6 +180,12 @@ class Milestones:
                 model,
             )
             self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": prompt, "seed": seed})
+=======
+        for i, (each, image) in enumerate(zip(prompts, pictures, strict=True)):
+            file = f"samples/{self.run.name}_{point}_{i:02d}.png"
+            save_picture(self.run.folder / file, image, each.prompt, each.negative_prompt, each.steps, each.seed, each.guidance, model)
+            self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": each.prompt, "seed": each.seed})
+>>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
 
     @cached_property
     def _base_hashes(self) -> dict[str, str]:

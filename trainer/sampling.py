@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .families.base import Family, Framing, Prompted
 from .files import replace_atomically
 from .prompts import PromptBook
-from .settings import SampleSettings
+from .sample_prompts import SamplePrompt
 from .types import BaseModel
 
 if TYPE_CHECKING:
@@ -24,21 +24,21 @@ def draw_samples(
     denoiser: nn.Module,
     vae: nn.Module,
     book: PromptBook,
-    settings: SampleSettings,
+    prompts: Sequence[SamplePrompt],
     to_prompt: Callable[[str], str],
-    size_px: tuple[int, int],
+    common_px: tuple[int, int],
     autocast: torch.autocast,
-) -> list[tuple[str, int, Image.Image]]:
-    """Prompt, seed and picture of each line of `settings`. `to_prompt` writes an embedding's name as its tokens."""
+) -> list[Image.Image]:
+    """The picture of each prompt, of `common_px` where it names no size. `to_prompt` writes an embedding's name as its tokens."""
     import torch
 
     pictures = []
-    for i, line in enumerate(settings.lines):
-        seed = (settings.seed + i) % 2**32
+    for each in prompts:
+        size_px = (each.width_px or common_px[0], each.height_px or common_px[1])
         with torch.no_grad(), autocast:
             framing = [Framing.whole(size_px)]
-            prompted = Prompted(book.conditioning([to_prompt(line)], framing), book.conditioning([settings.negative_prompt], framing), seed)
-            pictures.append((line, seed, family.sample(base, denoiser, vae, [prompted], settings.steps, settings.guidance, size_px)[0]))
+            wanted, unwanted = (book.conditioning([text], framing) for text in (to_prompt(each.prompt), each.negative_prompt))
+            pictures += family.sample(base, denoiser, vae, [Prompted(wanted, unwanted, each.seed)], each.steps, each.guidance, size_px)
     return pictures
 
 

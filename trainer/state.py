@@ -54,11 +54,18 @@ def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Ten
     replace_atomically(folder / slot, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
-def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: Stateful) -> Position | None:
-    """Puts the newest whole state into `trained` and `updates`; None where there is none yet."""
+def drop_states_after(folder: Path, step: int) -> None:
+    """Deletes the states of more than `step` steps."""
+    for name, metadata in _slots(folder):
+        if int(metadata["step"]) > step:
+            (folder / name).unlink()
+
+
+def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: Stateful, at_most: int | None = None) -> Position | None:
+    """Puts the newest whole state, of `at_most` steps, into `trained` and `updates`; None where there is none."""
     import torch
 
-    newest = _newest_slot(folder)
+    newest = _newest_slot(folder, at_most)
     if newest is None:
         return None
     name, metadata = newest
@@ -119,7 +126,8 @@ def _unpacked(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return tuple(items) if kind == "tuple" else items
 
 
-def _newest_slot(folder: Path) -> tuple[str, dict[str, str]] | None:
+def _slots(folder: Path) -> list[tuple[str, dict[str, str]]]:
+    """The whole ones, the oldest first."""
     found = []
     for name in _SLOTS:
         try:
@@ -127,7 +135,9 @@ def _newest_slot(folder: Path) -> tuple[str, dict[str, str]] | None:
             found.append((int(metadata["step"]), name, metadata))
         except (AthanorError, KeyError, ValueError):
             continue
-    if not found:
-        return None
-    _, name, metadata = max(found, key=lambda slot: slot[0])
-    return name, metadata
+    return [(name, metadata) for _, name, metadata in sorted(found, key=lambda slot: slot[0])]
+
+
+def _newest_slot(folder: Path, at_most: int | None = None) -> tuple[str, dict[str, str]] | None:
+    found = [slot for slot in _slots(folder) if at_most is None or int(slot[1]["step"]) <= at_most]
+    return found[-1] if found else None

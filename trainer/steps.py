@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from .batches import batches_per_epoch
@@ -15,7 +16,10 @@ class Steps:
     batches_per_epoch: int
     accumulation: int
     epochs: int
+    """The last one may be cut short by `steps`."""
     warmup: int
+    steps: int = 0
+    """Length of the run where it is told in steps; else 0."""
 
     @property
     def per_epoch(self) -> int:
@@ -24,7 +28,7 @@ class Steps:
 
     @property
     def total(self) -> int:
-        return self.per_epoch * self.epochs
+        return self.steps or self.per_epoch * self.epochs
 
     def epoch(self, step: int) -> int:
         """The epoch of a step, counted from 1."""
@@ -39,6 +43,7 @@ class Steps:
 
 def steps_of(job: TrainJob) -> Steps:
     num_batches = batches_per_epoch(job.dataset.trained, job.train.batch_size)
-    plain = Steps(num_batches, job.optimizer.accumulation, job.train.epochs, 0)
+    plain = Steps(num_batches, job.optimizer.accumulation, job.train.epochs, 0, job.run.steps)
     warmup = job.schedule.warmup_steps or round(plain.total * job.train.warmup_percent / 100)
-    return Steps(num_batches, job.optimizer.accumulation, job.train.epochs, warmup)
+    epochs = -(-job.run.steps // plain.per_epoch) if job.run.steps else job.train.epochs
+    return dataclasses.replace(plain, epochs=epochs, warmup=warmup)

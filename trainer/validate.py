@@ -13,6 +13,7 @@ from .effects import effect_problems
 from .errors import AthanorError, raise_problems
 from .families import family
 from .files import safe_name
+from .sample_prompts import prompt_problems
 from .settings import AdapterSettings, EmbeddingSettings, TrainSettings, range_problems
 from .storage import nf4_problem
 from .types import BaseModel, Dataset
@@ -25,6 +26,7 @@ def check_train_job(job: TrainJob) -> None:
     if job.train.base_precision == "nf4" and (problem := nf4_problem()) is not None:
         problems.append(problem)
     problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
+    problems += _run_problems(job)
     problems += effect_problems(job)
     problems += (
         _lora_problems(job.adapter, job.train, job.optimizer.text_encoder_2_rate)
@@ -32,6 +34,18 @@ def check_train_job(job: TrainJob) -> None:
         else [*_embedding_problems(job.embedding, job.adapter, job.train), *_embedding_base_problems(job.base)]
     )
     raise_problems(problems)
+
+
+def _run_problems(job: TrainJob) -> list[str]:
+    """Of the run's length and end, and of its sample pictures."""
+    problems = list(range_problems(job.run, "Run"))
+    if job.run.patience and not job.dataset.with_role("validation"):
+        problems.append("Run: patience needs held-out images, and there are none; set held out % in Load Dataset, or patience to 0.")
+    samples = job.samples
+    unused = [name for name in ("every_epochs", "every_steps", "at_start") if getattr(samples, name) and not samples.lines]
+    problems += [f"Sample pictures: {name} does nothing without prompts; write some, or set it back." for name in unused]
+    side_step_px = family(job.base.family).side_step_px if not base_problems(job.base) else 8
+    return [*problems, *prompt_problems(samples, side_step_px)]
 
 
 def check_compare_job(job: CompareJob) -> None:

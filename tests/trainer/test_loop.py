@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_a_sentence(tmp_path, job
     tensors["conv_out.bias"] = torch.full_like(tensors["conv_out.bias"], torch.inf)
     save_file(tensors, weights)
     run = open_run(tmp_path / "runs", dataclasses.replace(job, base=describe_base(workshop), dataset=without_held_out(job.dataset)))
-    with pytest.raises(AthanorError, match=r"The loss became (nan|inf) at step 1 \(epoch 1; images picture .*Lower the learning rate"):
+    with pytest.raises(AthanorError, match=r"The loss became (nan|inf) at step 1 \(epoch 1; batch 1; images picture .*Lower the learning rate"):
         train(run, Control())
     assert not list(run.folder.rglob("*.safetensors"))
 

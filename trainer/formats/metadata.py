@@ -38,7 +38,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_num_train_images": sum(sample.repeats for sample in samples),
         "ss_num_validation_images": len(job.dataset.with_role("validation")),
         "ss_num_batches_per_epoch": steps.batches_per_epoch,
-        "ss_num_epochs": train.epochs,
+        "ss_num_epochs": steps.epochs,
         "ss_epoch": epoch,
         "ss_steps": step,
         "ss_max_train_steps": steps.total,

@@ -42,14 +42,15 @@ class Imported:
     why: str = ""
     """What a preset says of itself."""
 
-    def applied_to(self, settings: Settings) -> Settings:
-        """`settings` with the file's values, marked so that the training node's own widgets leave them as they are."""
+    def applied_to(self, settings: Settings, over_widgets: bool = True) -> Settings:
+        """`settings` with the file's values; marked, if `over_widgets`, so that the training node's own widgets leave them as they are."""
         by_section: dict[str, dict[str, Any]] = {}
         for path, value in self.values:
             section, name = path.split(".")
             by_section.setdefault(section, {})[name] = value
         changed = {section: dataclasses.replace(getattr(settings, section), **values) for section, values in by_section.items()}
-        from_file = tuple(dict.fromkeys((*settings.from_file, *(path for path, _ in self.values))))
+        told = tuple(path for path, _ in self.values) if over_widgets else ()
+        from_file = tuple(dict.fromkeys((*settings.from_file, *told)))
         return dataclasses.replace(settings, **changed, from_file=from_file)
 
     def report(self) -> str:

@@ -1,0 +1,116 @@
+"""Length, what is kept, early ends and broken trainings on the tiny model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from athanor.trainer.control import Control
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.loop import train
+from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import RunSettings, SampleSettings
+from athanor.trainer.validate import check_train_job
+
+
+def trained(root: Path, job, **sections) -> Run:
+    run = open_run(root, dataclasses.replace(job, **sections))
+    train(run, Control())
+    return run
+
+
+def files(run: Run) -> list[str]:
+    return sorted(path.name for path in (run.folder / "epochs").glob("*.safetensors"))
+
+
+def test_a_run_of_so_many_steps_ends_within_an_epoch(tmp_path, job):
+    run = trained(tmp_path, job, run=RunSettings(steps=4, save_every_steps=2))
+    start = next(event for event in run.events() if event["event"] == "start")
+    assert (len(run.losses()), start["total_steps"], start["steps_per_epoch"], start["total_epochs"]) == (4, 4, 3, 2)
+    assert run.finished() and [(epoch.number, epoch.step) for epoch in run.epochs()] == [(1, 3), (2, 4)]
+    assert files(run) == ["my run-000001.safetensors", "my run-000002.safetensors", "my run-step00000002.safetensors"]
+
+
+def test_only_the_last_files_and_the_best_one_stay(tmp_path, job):
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=4))
+    run = trained(tmp_path, job, run=RunSettings(keep_last=2))
+    best = min((loss, epoch) for epoch, loss in run.validation_losses().items() if epoch)[1]
+    assert {epoch.number for epoch in run.epochs()} == {best, 3, 4} and run.finished()
+
+
+def test_patience_ends_the_run_as_a_finished_one(tmp_path, job):
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=20, rate=0.5, text_encoder_rate=0.5))
+    run = trained(tmp_path, job, run=RunSettings(patience=2, explosion_factor=0.0))
+    losses = run.validation_losses()
+    last = max(losses)
+    assert last < 20 and run.finished() and run.epochs()[-1].number == last
+    assert min(losses, key=losses.__getitem__) == last - 2
+    assert any("Ended early after epoch" in event.get("message", "") for event in run.events())
+    before = len(run.events())
+    train(run, Control())
+    assert len(run.losses()) == last * 3, "a second start changes nothing"
+    assert len(run.events()) >= before
+
+
+def test_a_loss_that_is_no_number_goes_back_to_the_last_good_state(tmp_path, job, monkeypatch):
+    from athanor.trainer import loop
+
+    original, calls = loop.backward_together, []
+
+    def spoiled(batches, losses_of, backward):
+        calls.append(list(batches))
+        value = original(batches, losses_of, backward)
+        return float("nan") if len(calls) == 5 else value
+
+    monkeypatch.setattr(loop, "backward_together", spoiled)
+    run = open_run(tmp_path, job)
+    with pytest.raises(AthanorError) as told:
+        train(run, Control())
+    sentence = str(told.value)
+    assert "The loss became nan at step 5 (epoch 2; batch 5; images picture" in sentence
+    assert "rolled back to step 3, whose file is my run-step00000003.safetensors" in sentence
+    assert (run.folder / "epochs" / "my run-step00000003.safetensors").is_file()
+    monkeypatch.setattr(loop, "backward_together", original)
+    train(run, Control())
+    assert run.losses() == trained(tmp_path / "whole", job).losses()
+
+
+def test_an_exploding_loss_goes_back_to_before_it_began(tmp_path, job, monkeypatch):
+    from athanor.trainer import loop
+
+    original, calls = loop.backward_together, []
+
+    def growing(batches, losses_of, backward):
+        calls.append(1)
+        value = original(batches, losses_of, backward)
+        return value if len(calls) <= 30 else 1e4
+
+    monkeypatch.setattr(loop, "backward_together", growing)
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=30))
+    with pytest.raises(AthanorError, match=r"grew out of all bounds, to 1e\+04, at step 31 .*rolled back to step 30"):
+        trained(tmp_path, job, run=RunSettings(explosion_factor=5.0))
+
+
+def test_pictures_are_drawn_when_asked_and_change_nothing(tmp_path, job):
+    plain = trained(tmp_path / "plain", job)
+    samples = SampleSettings(
+        prompts="subject 1 --w 48 --s 1 --d 5\n# no\nsubject 2 --n bad --l 1", steps=2, every_epochs=2, every_steps=2, at_start=True
+    )
+    run = trained(tmp_path / "sampled", job, samples=samples)
+    assert run.losses() == plain.losses()
+    assert [epoch.sha256 for epoch in run.epochs()] != [] and run.validation_losses() == plain.validation_losses()
+    drawn = [(picture.step, picture.epoch, picture.prompt, picture.seed) for picture in run.samples()]
+    points = [(0, 0), (2, None), (4, None), (6, 2), (8, None), (9, 3)]
+    assert drawn == [(step, epoch, prompt, seed) for step, epoch in points for prompt, seed in (("subject 1", 5), ("subject 2", 2))]
+    with Image.open(run.samples()[0].path) as image:
+        assert image.width == 48 and "Steps: 1" in image.text["parameters"]
+
+
+def test_settings_without_effect_are_refused(job):
+    with pytest.raises(AthanorError, match="patience needs held-out images"):
+        check_train_job(dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, samples=job.dataset.trained), run=RunSettings(patience=1)))
+    with pytest.raises(AthanorError, match="every_steps does nothing without prompts"):
+        check_train_job(dataclasses.replace(job, samples=SampleSettings(every_steps=3)))
