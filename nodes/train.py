@@ -174,11 +174,11 @@ def _last_samples(run: Run) -> Any:
     pictures = run.samples()
     if not pictures:
         return to_comfy([draw_loss_plot(run)])
-    return to_comfy([open_rgb(picture.path) for picture in pictures if picture.step == pictures[-1].step])
+    return to_comfy([open_rgb(picture.path) for picture in pictures if picture.epoch == pictures[-1].epoch])
 
 
 def _shown_run(run: Run) -> dict[str, Any]:
     """On the node: the last epoch's sample pictures and the loss."""
     pictures = run.samples()
-    last = [picture.path for picture in pictures if picture.step == pictures[-1].step]
+    last = [picture.path for picture in pictures if picture.epoch == pictures[-1].epoch]
     return shown([*last, save_loss_plot(run)])

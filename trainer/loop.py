@@ -80,14 +80,9 @@ def _train(run: Run, control: Control) -> None:
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
-<<<<<<< HEAD
-    prompts = [trainee.prompt(line) if trainee else line for line in job.samples.lines]
-    fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
-=======
     drawn = sample_prompts(job.samples)
     prompts = [text for each in drawn for text in (trainee.prompt(each.prompt) if trainee else each.prompt, each.negative_prompt)]
-    fingerprint = merged_fingerprint(job.base.fingerprint, job.adapter)
->>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
+    fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
     book = PromptBook(family, fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
     if not job.trains_text:
         book.store([*captioner.every_prompt(samples), *measured, *prompts], _phase(events, control, "text"))
@@ -124,12 +119,8 @@ def _train(run: Run, control: Control) -> None:
     watch = ExplosionWatch(job.run.explosion_factor, run.losses()[:step])
     ended_early = lost_patience(run.validation_losses(), job.run.patience)
     last_state_sec = loop_started_sec = time.monotonic()
-<<<<<<< HEAD
     memory = PeakMemory()
-    while step < steps.total and not control.stop_requested:
-=======
     while step < steps.total and not (control.stop_requested or ended_early):
->>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
         started_sec = time.monotonic()
         epoch, batches = steps.epoch(step), {number: feed.batch(number) for number in steps.batches(step)}
         updates.set_rates(step)
@@ -144,32 +135,22 @@ def _train(run: Run, control: Control) -> None:
         epoch_losses.append(value)
         seconds = round(time.monotonic() - started_sec, 4)
         events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": updates.rates(), "seconds": seconds})
-<<<<<<< HEAD
         if grown := memory.grown():
             events.write("memory", {"step": step, **grown})
-        if step % steps.per_epoch == 0:
+        if step % steps.per_epoch == 0 or step == steps.total:
             events.write("epoch", {"epoch": epoch, "step": step, "loss": sum(epoch_losses) / len(epoch_losses)})
             epoch_losses.clear()
-            if epoch % job.train.save_every_epochs == 0 or step == steps.total or control.stop_after_epoch:
-                milestones.epoch_end(epoch, step)
-                last_state_sec = -math.inf
-            if control.stop_after_epoch:
-                control.stop()
+        if milestones.after_step(step, epoch_saves=control.stop_after_epoch):
+            last_state_sec = -math.inf
+            ended_early = lost_patience(run.validation_losses(), job.run.patience)
+        if control.stop_after_epoch and step % steps.per_epoch == 0:
+            control.stop()
         if control.take_wish(SAMPLE):
             milestones.sample_now(step)
         if control.take_wish(SAVE):
             milestones.save_unfinished(step)
             last_state_sec = -math.inf
-        if time.monotonic() - last_state_sec > _STATE_EVERY_SEC:
-=======
-        if step % steps.per_epoch == 0 or step == steps.total:
-            events.write("epoch", {"epoch": epoch, "step": step, "loss": sum(epoch_losses) / len(epoch_losses)})
-            epoch_losses.clear()
-        if milestones.after_step(step):
-            last_state_sec = -math.inf
-            ended_early = lost_patience(run.validation_losses(), job.run.patience)
         if time.monotonic() - last_state_sec > job.run.state_minutes * 60:
->>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
             milestones.save_state(Position(step, tuple(epoch_losses)))
             last_state_sec = time.monotonic()
 

@@ -166,26 +166,10 @@ class Milestones:
             self.family, self.job.base, self.denoiser, self.vae, self.book, prompts, self.trainee.prompt, self._picture_px, self.autocast
         )
         self.vae.to("cpu")
-<<<<<<< HEAD
-        for i, (prompt, seed, image) in enumerate(pictures):
-            file = f"samples/{self.run.name}_{point}_{i:02d}.png"
-            save_picture(
-                self.run.folder / file,
-                image,
-                prompt,
-                settings.negative_prompt,
-                settings.steps,
-                seed,
-                settings.guidance,
-                model,
-            )
-            self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": prompt, "seed": seed})
-=======
         for i, (each, image) in enumerate(zip(prompts, pictures, strict=True)):
             file = f"samples/{self.run.name}_{point}_{i:02d}.png"
             save_picture(self.run.folder / file, image, each.prompt, each.negative_prompt, each.steps, each.seed, each.guidance, model)
             self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": each.prompt, "seed": each.seed})
->>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
 
     @cached_property
     def _base_hashes(self) -> dict[str, str]:

@@ -43,12 +43,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class SamplePicture:
-    epoch: int | None
-    """None in the middle of one; 0 before the first step."""
+    epoch: int
+    """0 before the first step."""
     path: Path
     prompt: str
     seed: int
-    step: int = 0
 
 
 class EventLog:
@@ -56,12 +55,8 @@ class EventLog:
 
     kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid), phase(name, done, total),
     step(step, epoch, loss, rates, seconds), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
-<<<<<<< HEAD
     base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256), state(step), memory(step,
     ram_mib, gpu_mib or null; when it has grown), cell(step, file), caption(step, name),
-=======
-    base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256), state(step), cell(step, file), caption(step, name),
->>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
     warning(message), error(message), done(step, stopped, peak_mib). Files are relative to the run.
     """
 
@@ -176,15 +171,9 @@ class Run:
         return tuple(replace(found[n], validation_loss=validation.get(n), training_loss=training.get(n)) for n in there)
 
     def samples(self) -> tuple[SamplePicture, ...]:
-<<<<<<< HEAD
         """Those of the epochs; what was drawn on wish in the middle of one is left out."""
         events = [event for event in self.events() if event["event"] == "sample" and event["epoch"] is not None]
         return tuple(SamplePicture(e["epoch"], self.folder / e["file"], e["prompt"], e["seed"]) for e in events)
-=======
-        return tuple(
-            SamplePicture(e["epoch"], self.folder / e["file"], e["prompt"], e["seed"], e["step"]) for e in self.events() if e["event"] == "sample"
-        )
->>>>>>> 3300353 (Length in steps, kept files, early ends, roll back, sample prompts in kohya's syntax; import and export nodes)
 
     def losses(self) -> list[float]:
         """The loss of each optimizer step."""

@@ -102,7 +102,8 @@ def test_pictures_are_drawn_when_asked_and_change_nothing(tmp_path, job):
     run = trained(tmp_path / "sampled", job, samples=samples)
     assert run.losses() == plain.losses()
     assert [epoch.sha256 for epoch in run.epochs()] != [] and run.validation_losses() == plain.validation_losses()
-    drawn = [(picture.step, picture.epoch, picture.prompt, picture.seed) for picture in run.samples()]
+    events = [event for event in run.events() if event["event"] == "sample"]
+    drawn = [(event["step"], event["epoch"], event["prompt"], event["seed"]) for event in events]
     points = [(0, 0), (2, None), (4, None), (6, 2), (8, None), (9, 3)]
     assert drawn == [(step, epoch, prompt, seed) for step, epoch in points for prompt, seed in (("subject 1", 5), ("subject 2", 2))]
     with Image.open(run.samples()[0].path) as image:
