@@ -89,6 +89,8 @@ def _training(job: TrainJob) -> dict[str, Any]:
         "cache_latents": not job.data.has_variants,
     }
     found["max_train_steps" if run.steps else "max_train_epochs"] = run.steps or train.epochs
+    if train.base_precision == "fp8":
+        found["fp8_base"] = True
     if run.save_every_steps:
         found["save_every_n_steps"] = run.save_every_steps
     if run.keep_last:

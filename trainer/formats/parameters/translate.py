@@ -64,6 +64,7 @@ def translate(sheet: Sheet) -> None:
     translate_schedule(sheet)
     translate_network(sheet)
     _precision(sheet)
+    _base_precision(sheet)
     _objective(sheet)
     _samples(sheet)
     for key, path in _DIRECT.items():
@@ -131,6 +132,12 @@ def _precision(sheet: Sheet) -> None:
                 sheet.take(key, path, _PRECISIONS[told])
             else:
                 sheet.leave(key, "it is not known here.")
+
+
+def _base_precision(sheet: Sheet) -> None:
+    for key in ("fp8_base", "fp8_base_unet"):
+        if sheet.flag(key):
+            sheet.take(key, "train.base_precision", "fp8")
 
 
 def _keep_last(sheet: Sheet) -> None:

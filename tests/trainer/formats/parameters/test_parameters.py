@@ -62,7 +62,7 @@ def test_no_key_of_the_three_programs_is_unknown(tmp_path):
     read = read_parameters(saved(tmp_path, "gui.json", data))
     assert [line.key for line in read.lines if line.outcome == "unknown"] == ["no_token_padding"]
     told = outcomes(read)
-    assert (told["train_data_dir"], told["fp8_base"], told["weighted_captions"], told["seed"]) == ("elsewhere", "not needed", "left out", "taken")
+    assert (told["train_data_dir"], told["fp8_base"], told["weighted_captions"], told["seed"]) == ("elsewhere", "translated", "left out", "taken")
     names = {"ui_custom_params": "", "network_args_custom": ["conv_dim=4"], "optimizer_args_custom": ["eps=1e-6"]}
     toml = "\n".join(f"{key} = {json.dumps(names.get(key, 1))}" for key in _LORA_SCRIPTS_KEYS.split())
     read = read_parameters(saved(tmp_path, "scripts.toml", 'network_module = "lycoris.kohya"\n' + toml))

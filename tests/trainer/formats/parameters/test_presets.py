@@ -1,0 +1,39 @@
+"""The pack's own files of settings: each can be read, gives a reason, and is a job that passes every check."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from athanor.trainer.formats.parameters import read_parameters
+from athanor.trainer.settings import Settings
+from athanor.trainer.validate import check_train_job
+
+PRESETS = sorted((Path(__file__).resolve().parents[4] / "trainer" / "presets").glob("*.toml"))
+FAMILIES = ("sd15", "sdxl", "sd35", "flux")
+
+
+def test_there_is_one_for_each_subject_and_memory_of_each_family():
+    wanted = {f"{family} {kind}" for family in FAMILIES for kind in ("character", "style", "concept", "memory 08 GB", "memory 12 GB", "memory 24 GB")}
+    assert {path.stem for path in PRESETS} == wanted
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_tells_why_and_its_settings_belong_together(path, job):
+    imported = read_parameters(path)
+    assert len(imported.why) > 40 and imported.why in imported.report() and imported.program == "A preset"
+    given = Settings(train=job.train, adapter=job.adapter)
+    settings = imported.applied_to(given)
+    assert settings != dataclasses.replace(given, from_file=settings.from_file)
+    check_train_job(
+        dataclasses.replace(
+            job,
+            adapter=settings.adapter,
+            train=settings.train,
+            optimizer=settings.optimizer,
+            captions=settings.captions,
+            objective=settings.objective if path.stem.startswith("sd15") else job.objective,
+        )
+    )
