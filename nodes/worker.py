@@ -245,7 +245,7 @@ class _Display:
                 self._value = event["step"]
             elif kind == "phase":
                 self._value, self._total = event["done"], event["total"]
-            if kind == "cell":  # The sample pictures of a training are in its panel.
+            if kind in ("sample", "cell"):
                 picture = self._run.folder / event["file"]
         self._progress.show(self._value, self._total, _opened(picture))
 
