@@ -34,10 +34,18 @@ class AthanorExtension(ComfyExtension):
         from .run_settings import RunSettingsNode, SampleSettingsNode
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
-        from .training_settings import OptimizerSettingsNode, ScheduleSettingsNode
+        from .training_settings import OptimizerSettingsNode, PerformanceSettingsNode, ScheduleSettingsNode
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
-        settings = [AdapterSettingsNode, OptimizerSettingsNode, ScheduleSettingsNode, ObjectiveSettingsNode, CaptionSettingsNode, DataSettingsNode]
+        settings = [
+            AdapterSettingsNode,
+            OptimizerSettingsNode,
+            ScheduleSettingsNode,
+            PerformanceSettingsNode,
+            ObjectiveSettingsNode,
+            CaptionSettingsNode,
+            DataSettingsNode,
+        ]
         settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings]
         results = [LoadRun, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
         return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

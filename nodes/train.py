@@ -137,6 +137,7 @@ def _job(
         train=front("train", without=_RATES if kind == "embedding" else ()),
         optimizer=given.optimizer,
         schedule=given.schedule,
+        performance=given.performance,
         objective=given.objective,
         captions=given.captions,
         data=given.data,

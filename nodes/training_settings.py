@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..trainer import optimizers, schedules
 from ..trainer.rate_plot import rate_plot
-from ..trainer.settings import OptimizerSettings, ScheduleSettings, Settings
+from ..trainer.settings import OptimizerSettings, PerformanceSettings, ScheduleSettings, Settings
 from ..trainer.settings.schedule import chosen_options
 from .images import to_comfy
 from .settings import from_widgets, widgets
@@ -91,6 +91,25 @@ class ScheduleSettingsNode(io.ComfyNode):
         options = chosen_options(section)
         factors = [schedules.rate_factor(name, step, drawn_steps, warmup, options, section.min_ratio) for step in range(drawn_steps)]
         return io.NodeOutput(dataclasses.replace(given, schedule=section), to_comfy([rate_plot({name: factors}, name)]))
+
+
+class PerformanceSettingsNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AthanorPerformanceSettings",
+            display_name="Performance Settings",
+            category=_CATEGORY,
+            description="Speed and memory: what makes a step faster or lets it fit a smaller GPU, without changing what is learned.",
+            search_aliases=["gradient checkpointing", "torch compile", "vram", "offload", "memory"],
+            inputs=[*widgets(PerformanceSettings), _settings_input()],
+            outputs=[SettingsWire.Output("settings", display_name="settings")],
+        )
+
+    @classmethod
+    def execute(cls, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        given = settings or Settings()
+        return io.NodeOutput(dataclasses.replace(given, performance=from_widgets(PerformanceSettings(), values)))
 
 
 def _options(

@@ -16,6 +16,13 @@ def batches_per_epoch(samples: Sequence[Sample], batch_size: int) -> int:
     return sum(-(-len(indices) // batch_size) for indices in _by_bucket(samples).values())
 
 
+def largest_batch(samples: Sequence[Sample], batch_size: int) -> tuple[tuple[int, int], int]:
+    """Bucket in px and number of images of the batch with the most pixels."""
+    buckets = _by_bucket(samples)
+    size = max(buckets, key=lambda px: px[0] * px[1] * min(batch_size, len(buckets[px])))
+    return size, min(batch_size, len(buckets[size]))
+
+
 def epoch_batches(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
     """Indices into `samples`, every image as often as it repeats."""
     import torch

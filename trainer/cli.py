@@ -30,6 +30,7 @@ from .settings import (
     EmbeddingSettings,
     ObjectiveSettings,
     OptimizerSettings,
+    PerformanceSettings,
     RunSettings,
     SampleSettings,
     ScheduleSettings,
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(train, TrainSettings)
     _add_settings(train, OptimizerSettings, without=("kind",))
     _add_settings(train, ScheduleSettings, without=("kind",))
+    _add_settings(train, PerformanceSettings)
     _add_settings(train, ObjectiveSettings)
     _add_settings(train, CaptionSettings, prefix=_CAPTION)
     _add_settings(train, DataSettings, prefix=_IMAGE)
@@ -187,6 +189,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
         optimizer=_settings(OptimizerSettings, values),
         schedule=_settings(ScheduleSettings, values),
+        performance=_settings(PerformanceSettings, values),
         objective=_settings(ObjectiveSettings, values),
         captions=_settings(CaptionSettings, values, prefix=_CAPTION),
         data=_settings(DataSettings, values, prefix=_IMAGE),

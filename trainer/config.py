@@ -19,6 +19,7 @@ from .settings import (
     EmbeddingSettings,
     ObjectiveSettings,
     OptimizerSettings,
+    PerformanceSettings,
     RunSettings,
     SampleSettings,
     ScheduleSettings,
@@ -43,6 +44,7 @@ class TrainJob:
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    performance: PerformanceSettings = PerformanceSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     captions: CaptionSettings = CaptionSettings()
     data: DataSettings = DataSettings()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .base_merges import merge_into, merged_fingerprint
+from .batches import largest_batch
 from .cache import TensorCache
 from .captions import captioner_of
 from .config import TrainJob
@@ -19,13 +20,15 @@ from .embedding_trainee import embedding_trainee
 from .ending import ExplosionWatch, lost_patience
 from .errors import AthanorError, raise_problems
 from .families import family as family_named
-from .families.base import Family
+from .families.base import Family, Framing
 from .feed import Batch, Feed
 from .latents import missing_latents, store_latents
 from .lora_trainee import lora_trainee
-from .memory import PeakMemory, best_device, peak_mib, release
+from .memory import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, release, slowdown_message
 from .milestones import Milestones
 from .noise import noise_of, trained_base
+from .performance import keeping as keeping_of
+from .performance import offload_blocks, prepare
 from .prompts import PromptBook, text_precision
 from .run import EventLog, Run
 from .sample_prompts import sample_prompts
@@ -93,15 +96,30 @@ def _train(run: Run, control: Control) -> None:
     vae = _store_images(job, family, views, cache, device, _phase(events, control, "latents"))
     denoiser = family.load_denoiser(job.base, precision)
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
-    denoiser = _held(job, denoiser, device, events).to(device)
+    if not job.performance.block_offload:
+        denoiser = _held(job, denoiser, device, events).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
+    if job.performance.block_offload:
+        offload_blocks(denoiser, device)
 
     feed = Feed(job, family, captioner, cache, trainee.caption)
+    keeping, slowdown = keeping_of(job.performance), SlowdownWatch()
+
+    def largest_pass() -> Callable[[], torch.Tensor]:
+        size, count = largest_batch(samples, job.train.batch_size)
+        noisy = torch.zeros(count, family.latent_channels, *(side // family.vae_stride_px for side in size[::-1]), device=device)
+        prompt = (captions if job.trains_text else captioner.every_prompt(samples))[0]
+        with autocast, torch.no_grad():
+            conditioning = book.conditioning([prompt] * count, [Framing.whole(size)] * count)
+        times = torch.full((count,), 0.5, device=device)
+        return autocast(lambda: family.predict(denoiser, noisy, times, conditioning))
+
+    checkpointing = prepare(denoiser, job.performance, device, largest_pass)
     updates, steps = Updates(job, trainee, device), steps_of(job)
     position = load_state(run.folder / "state", trainee.parameters(), updates) or Position(0)
     updates.begin()
     step, epoch_losses = position.step, list(position.epoch_losses)
-    events.write("start", _start_report(trainee, step, steps))
+    events.write("start", {**_start_report(trainee, step, steps), "checkpointing": checkpointing})
     milestones = Milestones(run, job, family, events, trainee, updates, book, captioner, denoiser, vae, cache, device, autocast)
 
     if step == 0:
@@ -111,19 +129,24 @@ def _train(run: Run, control: Control) -> None:
         milestones.after_step(step)
 
     def losses_of(number: int, batch: Batch) -> torch.Tensor:
-        with autocast, trainee.dropping(number):
+        with autocast, trainee.dropping(number), keeping():
             conditioning, mean, std = book.conditioning(batch.prompts, batch.framings), batch.mean.to(device), batch.std.to(device)
             losses = batch_losses(family, process, denoiser, mean, std, batch.mask, batch.draws, batch.times, conditioning, job.objective)
             return losses * batch.weights.to(device)
 
     watch = ExplosionWatch(job.run.explosion_factor, run.losses()[:step])
     ended_early = lost_patience(run.validation_losses(), job.run.patience)
-    last_state_sec = loop_started_sec = time.monotonic()
+    last_state_sec, last_shape = time.monotonic(), None
+    loop_started_sec = last_state_sec
     memory = PeakMemory()
     while step < steps.total and not (control.stop_requested or ended_early):
         started_sec = time.monotonic()
         epoch, batches = steps.epoch(step), {number: feed.batch(number) for number in steps.batches(step)}
         updates.set_rates(step)
+        shape = max(batch.mean.shape for batch in batches.values())
+        if shape != last_shape:
+            make_room(device)
+            last_shape = shape
         value = backward_together(batches, losses_of, updates.backward)
         if watch.broken(value):
             good_step = step if not math.isfinite(value) else step + 1 - watch.num_bad_steps()
@@ -134,6 +157,9 @@ def _train(run: Run, control: Control) -> None:
         step += 1
         epoch_losses.append(value)
         seconds = round(time.monotonic() - started_sec, 4)
+        slower = slowdown.step(tuple(batch.mean.shape for batch in batches.values()), seconds)
+        if slower is not None:
+            events.write("warning", {"message": slowdown_message(slower, device)})
         events.write("step", {"step": step, "epoch": epoch, "loss": value, "rates": updates.rates(), "seconds": seconds})
         if grown := memory.grown():
             events.write("memory", {"step": step, **grown})

@@ -213,10 +213,12 @@ class Run:
 
 
 def job_hash(job: Job) -> str:
-    """Equal for jobs that give the same result: every setting but the paths, whose content is told by fingerprints."""
+    """Equal for jobs that give the same result: every setting but those of performance, and but the paths, whose content is told by fingerprints."""
     data = to_json(job)
     data["base"] = {name: data["base"][name] for name in ("fingerprint", "prediction", "clip_skip")}
     if isinstance(job, TrainJob):
+        # So that a run that did not fit goes on with more checkpointing from where it was.
+        del data["performance"]
         samples = [{**each, "path": Path(each["path"]).name, "mask": _mask_kind(each["mask"])} for each in data["dataset"]["samples"]]
         data["dataset"] = {"trigger": data["dataset"]["trigger"], "samples": samples}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode("utf-8")).hexdigest()

@@ -9,6 +9,7 @@ from . import optimizers, schedules
 from .config import TrainJob
 from .families import all_families, family
 from .optimizers import AVERAGING, RATE_FINDING, device_problem, missing_package
+from .performance import performance_problems
 from .settings import optimizer as optimizer_section
 from .settings import range_problems
 from .settings import schedule as schedule_section
@@ -17,7 +18,15 @@ from .steps import steps_of
 
 def engine_problems(job: TrainJob) -> list[str]:
     """A sentence for each thing that is out of range, has no effect, or cannot work together."""
-    problems = [*range_problems(job.optimizer, "Optimizer"), *range_problems(job.schedule, "Schedule")]
+    problems = [
+        *range_problems(job.optimizer, "Optimizer"),
+        *range_problems(job.schedule, "Schedule"),
+        *range_problems(job.performance, "Performance"),
+    ]
+    if job.performance.block_offload and job.train.base_precision not in ("auto", job.train.precision):
+        problems.append(
+            f"Performance: block_offload keeps the base in {job.train.precision}; set base precision to auto, not {job.train.base_precision}, or turn it off."
+        )
     if all(each.name != job.base.family for each in all_families()):
         return problems
     problems += _rate_problems(job)
@@ -48,7 +57,7 @@ def engine_problems(job: TrainJob) -> list[str]:
 
 def device_problems(job: TrainJob, device_type: str) -> list[str]:
     """A sentence for each thing that this device cannot do; `device_type` is "cuda", "mps", "xpu" or "cpu"."""
-    problems = []
+    problems = performance_problems(job.performance, device_type)
     told = device_problem(job.train.optimizer, device_type)
     if told:
         problems.append(f"Optimizer: {told}")

@@ -44,7 +44,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_max_train_steps": steps.total,
         "ss_batch_size_per_device": train.batch_size,
         "ss_total_batch_size": train.batch_size,
-        "ss_gradient_checkpointing": False,
+        "ss_gradient_checkpointing": job.performance.gradient_checkpointing in ("partial", "full"),
         "ss_gradient_accumulation_steps": steps.accumulation,
         "ss_lr_warmup_steps": steps.warmup,
         "ss_lr_scheduler": train.schedule,

@@ -9,6 +9,7 @@ from .embedding import EmbeddingSettings
 from .field import range_problems, setting, value_type
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
+from .performance import PerformanceSettings
 from .run import RunSettings
 from .samples import SampleSettings
 from .schedule import ScheduleSettings
@@ -24,6 +25,7 @@ __all__ = [
     "EmbeddingSettings",
     "ObjectiveSettings",
     "OptimizerSettings",
+    "PerformanceSettings",
     "RunSettings",
     "SampleSettings",
     "ScheduleSettings",

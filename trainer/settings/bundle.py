@@ -9,6 +9,7 @@ from .captions import CaptionSettings
 from .data import DataSettings
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
+from .performance import PerformanceSettings
 from .run import RunSettings
 from .samples import SampleSettings
 from .schedule import ScheduleSettings
@@ -23,6 +24,7 @@ class Settings:
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    performance: PerformanceSettings = PerformanceSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     captions: CaptionSettings = CaptionSettings()
     data: DataSettings = DataSettings()

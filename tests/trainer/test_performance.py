@@ -1,0 +1,229 @@
+"""Checkpointing, compiled and offloaded blocks change how a step is computed, not what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import shutil
+
+import pytest
+import torch
+
+from athanor.trainer import performance
+from athanor.trainer.config import TrainJob
+from athanor.trainer.control import Control
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.families import family
+from athanor.trainer.loop import train
+from athanor.trainer.lora_trainee import lora_trainee
+from athanor.trainer.memory import SlowdownWatch, checkpointing_for, make_room, saved_bytes, slowdown_message
+from athanor.trainer.offload import BlockOffload
+from athanor.trainer.performance import compile_blocks, offload_blocks, performance_problems, set_attention, set_checkpointing
+from athanor.trainer.run import job_hash, open_run
+from athanor.trainer.settings import PerformanceSettings
+
+SD15 = family("sd15")
+
+
+class Small:
+    """The tiny U-Net with its adapters, and one pass through it."""
+
+    def __init__(self, job: TrainJob):
+        self.denoiser = SD15.load_denoiser(job.base, torch.float32)
+        only = dataclasses.replace(job, train=dataclasses.replace(job.train, text_encoder_rate=0.0))
+        self.parameters = lora_trainee(only, SD15, self.denoiser, None).parameters()
+        draw = torch.Generator().manual_seed(1)
+        for parameter in self.parameters.values():
+            parameter.data = torch.randn(parameter.shape, generator=draw) * 0.1
+        self.noisy = torch.randn(2, 4, 8, 8, generator=draw)
+        self.states = torch.randn(2, 7, 16, generator=draw)
+
+    def forward(self) -> torch.Tensor:
+        return SD15.predict(self.denoiser, self.noisy, torch.tensor([0.3, 0.7]), {"states": self.states})
+
+    def gradients(self) -> list[torch.Tensor]:
+        self.forward().pow(2).mean().backward()
+        found = [parameter.grad.clone() for parameter in self.parameters.values()]
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return found
+
+
+@pytest.fixture
+def small(job) -> Small:
+    return Small(job)
+
+
+@pytest.mark.parametrize("how", ["partial", "full"])
+def test_computing_twice_gives_the_same_gradients_and_keeps_less(small, how):
+    plain, plain_bytes = small.gradients(), saved_bytes(small.denoiser, small.forward)
+    set_checkpointing(small.denoiser, how)
+    assert all(torch.equal(one, two) for one, two in zip(small.gradients(), plain, strict=True))
+    kept = saved_bytes(small.denoiser, small.forward)
+    assert kept < (0.9 if how == "partial" else 0.6) * plain_bytes
+    set_checkpointing(small.denoiser, "off")
+    assert saved_bytes(small.denoiser, small.forward) == plain_bytes
+
+
+def test_what_a_pass_keeps_is_measured_without_computing_it(small):
+    """Against the tensors that a real pass keeps."""
+    kept = {}
+
+    def pack(tensor):
+        weights = {parameter.untyped_storage()._cdata for parameter in small.denoiser.parameters()}
+        if tensor.untyped_storage()._cdata not in weights:
+            kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        small.forward()
+    real = sum(storage.nbytes() for storage in kept.values())
+    assert saved_bytes(small.denoiser, small.forward) == pytest.approx(real, rel=0.1)
+
+
+def test_checkpointing_follows_from_what_fits():
+    gib = 1 << 30
+    assert checkpointing_for(4 * gib, 10 * gib) == "off"
+    assert checkpointing_for(4 * gib, 4 * gib) == "partial"
+    assert checkpointing_for(8 * gib, 2 * gib) == "full"
+
+
+class Row(torch.nn.Module):
+    """A transformer's shape: equal blocks in a row, frozen but for a small part of each."""
+
+    _no_split_modules = ("Block",)
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter = torch.nn.Linear(3, 6)
+        self.blocks = torch.nn.ModuleList(Block() for _ in range(5))
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_("small" in name)
+
+    def forward(self, x, checkpointed=False):
+        x = self.enter(x)
+        for block in self.blocks:
+            x = torch.utils.checkpoint.checkpoint(block.__call__, x, use_reentrant=False) if checkpointed else block(x)
+        return x
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.large, self.small = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+    def forward(self, x):
+        return x + torch.tanh(self.large(x)) + self.small(x)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_offloaded_blocks_give_the_same_gradients_and_are_away_in_between(checkpointed):
+    x, plain, away = torch.randn(4, 3), Row(), Row()
+    offload = offload_blocks(away, torch.device("cpu"))
+    most = 0
+
+    def count(*_):
+        nonlocal most
+        most = max(most, sum(block.large.weight.numel() > 0 for block in away.blocks))
+
+    for block in away.blocks:
+        block.large.register_forward_hook(count)
+    assert all(block.large.weight.numel() == 0 and block.small.weight.numel() == 36 for block in away.blocks)
+    for _ in range(2):
+        for row in (plain, away):
+            row.zero_grad()
+            row(x, checkpointed).pow(2).sum().backward()
+        for one, two in zip(plain.blocks, away.blocks, strict=True):
+            assert torch.equal(one.small.weight.grad, two.small.weight.grad)
+    assert most <= 3
+    with torch.no_grad():
+        assert torch.equal(plain(x), away(x))
+    offload.close()
+    assert all(torch.equal(one.large.weight, two.large.weight) for one, two in zip(plain.blocks, away.blocks, strict=True))
+
+
+def test_a_u_net_has_no_row_of_blocks_to_offload(small):
+    with pytest.raises(AthanorError, match="no row of equal blocks"):
+        offload_blocks(small.denoiser, torch.device("cpu"))
+    assert BlockOffload([], torch.device("cpu")) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="needs a C++ compiler")
+def test_compiled_blocks_give_nearly_the_same_gradients(small):
+    plain = small.gradients()
+    compile_blocks(small.denoiser)
+    assert all(torch.allclose(one, two, atol=1e-5, rtol=1e-3) for one, two in zip(small.gradients(), plain, strict=True))
+
+
+def test_what_a_device_cannot_do_is_told(monkeypatch):
+    assert performance_problems(PerformanceSettings(), "cpu") == []
+    told = performance_problems(PerformanceSettings(block_offload=True, activation_offload=True, attention="flash"), "cpu")
+    assert len(told) == 3 and all(sentence.startswith("Performance: ") for sentence in told)
+    assert (
+        "only with gradient_checkpointing full"
+        in performance_problems(PerformanceSettings(block_offload=True, gradient_checkpointing="off"), "cuda")[0]
+    )
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    assert "needs a C++ compiler" in performance_problems(PerformanceSettings(compile=True), "cpu")[0]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install xformers" in performance_problems(PerformanceSettings(attention="xformers"), "cuda")[0]
+    assert "needs Triton" in performance_problems(PerformanceSettings(compile=True), "cuda")[0]
+
+
+def test_attention_that_the_model_does_not_have_is_refused(small):
+    set_attention(small.denoiser, "auto")
+    with pytest.raises(AthanorError, match="has no attention flash; choose auto"):
+        set_attention(small.denoiser, "flash")
+
+
+def test_activations_kept_elsewhere_change_nothing(small):
+    plain = small.gradients()
+    with performance.keeping(PerformanceSettings(activation_offload=True))():
+        loss = small.forward().pow(2).mean()
+    loss.backward()
+    assert all(torch.equal(parameter.grad, wanted) for parameter, wanted in zip(small.parameters.values(), plain, strict=True))
+
+
+def test_a_run_with_checkpointing_is_the_same_run_to_the_bit(tmp_path, job):
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=1))
+    plain, twice = open_run(tmp_path / "plain", job), dataclasses.replace(job, performance=PerformanceSettings(gradient_checkpointing="full"))
+    train(plain, Control())
+    run = open_run(tmp_path / "twice", twice)
+    train(run, Control())
+    assert [epoch.sha256 for epoch in plain.epochs()] != [] and plain.losses() == run.losses()
+    start = next(event for event in run.events() if event["event"] == "start")
+    assert start["checkpointing"] == "full"
+    assert job_hash(job) == job_hash(twice), "a run goes on with other settings of performance"
+
+
+def test_a_slowdown_is_told_once_and_after_three_slow_steps_of_a_known_shape():
+    watch = SlowdownWatch()
+    assert [watch.step("a", 1.0) for _ in range(10)] == [None] * 10
+    assert [watch.step("b", 9.0) for _ in range(3)] == [None] * 3, "another shape may take longer"
+    assert watch.step("a", 9.0) is None and watch.step("a", 1.0) is None, "a single slow step is nothing"
+    assert [watch.step("a", 8.0) for _ in range(5)] == [None, None, 8.0, None, None]
+    assert "8.0 times as long" in slowdown_message(8.0, torch.device("cuda")) and "spilled" in slowdown_message(8.0, torch.device("cuda"))
+
+
+def test_room_is_made_near_the_limit_only(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(1))
+    for free, expected in ((5, True), (50, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 100))
+        assert make_room(torch.device("cuda")) is expected
+    assert calls == [1] and not make_room(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["FluxTransformer2DModel", "SD3Transformer2DModel"])
+def test_the_large_transformers_have_rows_of_blocks(name):
+    import diffusers
+
+    from athanor.trainer.offload import repeated_blocks
+
+    with torch.device("meta"):
+        model = getattr(diffusers, name)(num_layers=3, num_attention_heads=2, attention_head_dim=16)
+    kinds = [type(block).__name__ for block in repeated_blocks(model)]
+    assert kinds.count(kinds[0]) == 3

@@ -1,0 +1,129 @@
+"""Makes a model ready to be trained fast or small: checkpointing, attention, compiled and offloaded blocks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from .errors import AthanorError
+from .memory import checkpointing_for, free_bytes, saved_bytes
+from .offload import BlockOffload, repeated_blocks
+from .settings import PerformanceSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_PACKAGES = {"flash": ("flash_attn", "flash-attn"), "xformers": ("xformers", "xformers")}
+
+
+def performance_problems(settings: PerformanceSettings, device_type: str) -> list[str]:
+    """A sentence for each thing that does nothing, or cannot work, on a device ("cuda", "mps", "xpu" or "cpu")."""
+    problems = []
+    if settings.compile and not _can_compile(device_type):
+        needed = "Triton (on Windows: `pip install triton-windows`)" if device_type == "cuda" else "a C++ compiler (such as g++, or Visual Studio's)"
+        problems.append(f"Performance: compile needs {needed}, and none was found; install it, or turn compile off.")
+    if settings.attention != "auto":
+        module, package = _PACKAGES[settings.attention]
+        if device_type != "cuda":
+            problems.append(f"Performance: attention {settings.attention} works on NVIDIA and AMD GPUs only; choose auto.")
+        elif importlib.util.find_spec(module) is None:
+            problems.append(f"Performance: attention {settings.attention} needs the package {package}; run `pip install {package}`, or choose auto.")
+    for name in ("block_offload", "activation_offload"):
+        if getattr(settings, name) and device_type != "cuda":
+            problems.append(f"Performance: {name} moves memory between an NVIDIA or AMD GPU and the computer, and no such GPU is found; turn it off.")
+    if settings.block_offload and settings.gradient_checkpointing in ("off", "partial"):
+        problems.append("Performance: block_offload frees memory only with gradient_checkpointing full; set that to full or auto.")
+    if settings.block_offload and settings.compile:
+        problems.append("Performance: block_offload and compile do not go together; turn one of them off.")
+    return problems
+
+
+def _can_compile(device_type: str) -> bool:
+    if device_type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return bool(os.environ.get("CXX")) or any(shutil.which(compiler) for compiler in ("g++", "c++", "clang++", "cl"))
+
+
+def set_checkpointing(denoiser: nn.Module, how: str) -> None:
+    """How much of a diffusers model is computed a second time in the backward pass: "off", "partial" (every second block) or "full"."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    if how == "off":
+        denoiser.disable_gradient_checkpointing()
+        return
+    order: dict[int, int] = {}
+
+    def checkpointed(block: nn.Module, *inputs: Any) -> Any:
+        # Numbered as they come for the first time.
+        number = order.setdefault(id(block), len(order))
+        if (how == "partial" and number % 2) or not torch.is_grad_enabled():
+            return block(*inputs)
+        return checkpoint(block.__call__, *inputs, use_reentrant=False)
+
+    denoiser.enable_gradient_checkpointing(checkpointed)
+
+
+def set_attention(denoiser: nn.Module, backend: str) -> None:
+    """Through diffusers' dispatcher; U-Nets, whose attention does not ask it yet, through their own switch."""
+    if backend == "auto":
+        return
+    if backend == "xformers" and hasattr(denoiser, "enable_xformers_memory_efficient_attention") and not _asks_the_dispatcher(denoiser):
+        denoiser.enable_xformers_memory_efficient_attention()
+    elif _asks_the_dispatcher(denoiser):
+        denoiser.set_attention_backend(backend)
+    else:
+        raise AthanorError(f"{type(denoiser).__name__} has no attention {backend}; choose auto, which uses flash attention where the GPU has it.")
+
+
+def _asks_the_dispatcher(denoiser: nn.Module) -> bool:
+    return any(hasattr(getattr(module, "processor", None), "_attention_backend") for module in denoiser.modules())
+
+
+def compile_blocks(denoiser: nn.Module) -> None:
+    """Compiles the blocks that a model repeats, each kind once; adapters must be attached before."""
+    if not getattr(denoiser, "_repeated_blocks", None):
+        raise AthanorError(f"{type(denoiser).__name__} has no repeated blocks that could be compiled; turn compile off.")
+    denoiser.compile_repeated_blocks(fullgraph=False)
+
+
+def keeping(settings: PerformanceSettings) -> Callable[[], AbstractContextManager[Any]]:
+    """Around a forward pass: where that keeps what its backward pass will need."""
+    if not settings.activation_offload:
+        return nullcontext
+    import torch
+
+    return lambda: torch.autograd.graph.save_on_cpu(pin_memory=torch.cuda.is_available())
+
+
+def prepare(denoiser: nn.Module, settings: PerformanceSettings, device: torch.device, largest_pass: Callable[[], Callable[[], torch.Tensor]]) -> str:
+    """Sets a denoiser with its adapters up as `settings` say; returns the checkpointing that it has now.
+
+    `largest_pass` makes the inputs of the largest batch and returns their pass through the denoiser, which is traced, not computed.
+    """
+    set_attention(denoiser, settings.attention)
+    checkpointing = settings.gradient_checkpointing
+    if settings.block_offload:
+        checkpointing = "full"
+    elif checkpointing == "auto":
+        # The computer's own memory is large, and computing twice on it is slow.
+        checkpointing = "off" if device.type == "cpu" else checkpointing_for(saved_bytes(denoiser, largest_pass()), free_bytes(device))
+    set_checkpointing(denoiser, checkpointing)
+    if settings.compile:
+        compile_blocks(denoiser)
+    return checkpointing
+
+
+def offload_blocks(denoiser: nn.Module, device: torch.device) -> BlockOffload:
+    """Brings a denoiser with its adapters to `device`, all but the frozen weights of its blocks."""
+    blocks = repeated_blocks(denoiser)
+    if not blocks:
+        raise AthanorError(f"{type(denoiser).__name__} has no row of equal blocks, so block_offload cannot be used with it; turn it off.")
+    offload = BlockOffload(blocks, device)
+    denoiser.to(device)
+    return offload
