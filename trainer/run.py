@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .config import Job, LoadedEpoch, LoadedJob, TrainJob, read_job, to_json, write_job
+from .config import CaptionJob, CompareJob, Job, LoadedEpoch, LoadedJob, TrainJob, read_job, to_json, write_job
 from .errors import AthanorError
 from .files import file_sha256, replace_atomically, safe_name
 
@@ -127,7 +127,8 @@ class Run:
     def train_job(self) -> TrainJob:
         job = self.job()
         if not isinstance(job, TrainJob):
-            raise AthanorError(f"{self.folder} holds no training of Athanor.")
+            held = {CompareJob: "a comparison", CaptionJob: "captions", LoadedJob: "the epochs of another program"}[type(job)]
+            raise AthanorError(f"{self.folder} holds {held}, not a training.")
         return job
 
     def content(self) -> str:

@@ -117,7 +117,9 @@ def _embedding_base_problems(base: BaseModel) -> list[str]:
 
 def _embedding_problems(embedding: EmbeddingSettings, adapter: AdapterSettings, train: TrainSettings) -> list[str]:
     problems = [*range_problems(embedding, "Embedding"), *adapter_problems(adapter)]
-    if dataclasses.replace(adapter, merge_files="", files_sha256="") != AdapterSettings():
+    usual = AdapterSettings()
+    # Kind, rank and alpha are always set to something; they do not ask for anything.
+    if dataclasses.replace(adapter, merge_files="", files_sha256="", kind=usual.kind, rank=usual.rank, alpha=usual.alpha) != usual:
         problems.append("Of Adapter Settings an embedding takes only the LoRAs to merge first; set the others back.")
     if train.text_encoder_rate == 0:
         problems.append("The learning rate is 0, so the embedding would not change; set it, for example to 0.005.")

@@ -90,7 +90,7 @@ def test_a_problem_is_an_event_and_an_exit_code(tmp_path, job, workshop):
     run = open_run(tmp_path / "runs", dataclasses.replace(job, base=broken, train=dataclasses.replace(job.train, rate=0.0, text_encoder_rate=0.0)))
     assert finish(run) == 2
     message = run.events()[-1]["message"]
-    assert "unet" in message and "Both learning rates are 0" in message
+    assert "unet" in message and "All learning rates are 0" in message
     assert message.count("\n") == 1
     assert not list(run.folder.rglob("*.safetensors"))
 
