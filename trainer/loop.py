@@ -16,6 +16,7 @@ from .cache import TensorCache
 from .captions import captioner_of
 from .config import TrainJob
 from .control import SAMPLE, SAVE, Control, Stopped
+from .curves import LoggedEvents
 from .embedding_trainee import embedding_trainee
 from .ending import ExplosionWatch, lost_patience
 from .errors import AthanorError, raise_problems
@@ -65,7 +66,7 @@ def _train(run: Run, control: Control) -> None:
 
     job = run.train_job()
     check_train_job(job)
-    events, family, device = EventLog(run.folder), family_named(job.base.family), best_device()
+    events, family, device = LoggedEvents(run.folder), family_named(job.base.family), best_device()
     raise_problems(device_problems(job, device.type))
     job = dataclasses.replace(job, base=trained_base(job.base, job.objective))
     samples, held_out = job.dataset.trained, job.dataset.with_role("validation")

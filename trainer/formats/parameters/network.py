@@ -13,6 +13,8 @@ def translate_network(sheet: Sheet) -> None:
     """Kind, ranks, alphas and dropouts. What LyCORIS alone has, and Athanor not, is left to the table of reasons."""
     module = sheet.text("network_module")
     kind = _kind(sheet, module)
+    if not kind:
+        sheet.drop("network_module")
     if kind:
         _take_kind(sheet, kind)
     for key, path in (("network_dim", "adapter.rank"), ("network_alpha", "adapter.alpha"), ("scale_weight_norms", "adapter.max_norm")):
@@ -38,6 +40,10 @@ def translate_network(sheet: Sheet) -> None:
                 sheet.take(key, f"adapter.{key}", 0 if value is not None and value < 0 else None)
         if not sheet.has("factor"):
             sheet.imply("adapter.factor", 0, "LyCORIS splits evenly")
+    else:
+        for key in (key for key in ("factor", "decompose_both", "full_matrix") if sheet.on(key)):
+            sheet.leave(key, "it belongs to LoKr.")
+        sheet.drop("factor", "decompose_both", "full_matrix")
     if sheet.flag("rs_lora"):
         sheet.take("rs_lora", "adapter.rank_stabilised", True)
     _lora_plus(sheet)

@@ -92,6 +92,7 @@ LEFT_OUT: dict[str, str] = {
     **_all("attention masks of T5 are not used, as in ComfyUI.", "apply_t5_attn_mask apply_lg_attn_mask"),
     **_all("set the dropout of captions instead.", "clip_l_dropout_rate clip_g_dropout_rate t5_dropout_rate"),
     **_all("sample pictures are drawn with the family's own sampler.", "sample_sampler"),
+    **_all("a file must not name others: put it into ComfyUI's input folder and choose it in Sample Settings.", "prompt_file"),
     **_all("prompts are not chosen by chance, so that epochs can be compared.", "randomly_choice_prompt"),
     **_all("rates are set for everything alike.", "lr_scheduler_args lr_scheduler_type"),
     **_all("a share of the epochs is not known; set save every epochs.", "save_n_epoch_ratio"),

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import csv
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from athanor.trainer import curves
+from athanor.trainer.control import Control
+from athanor.trainer.curves import LoggedEvents
+from athanor.trainer.loop import train
+from athanor.trainer.run import open_run
+
+PARTS = [{"name": "denoiser"}, {"name": "text_encoder"}]
+
+
+class Scalars:
+    """Stands in for tensorboard's writer."""
+
+    def __init__(self, folder: str, purge_step: int):
+        self.folder, self.purge_step, self.written = folder, purge_step, []
+        WRITERS.append(self)
+
+    def add_scalar(self, tag, scalar_value, global_step):
+        self.written.append((tag, scalar_value, global_step))
+
+    def flush(self):
+        pass
+
+
+WRITERS: list[Scalars] = []
+
+
+@pytest.fixture
+def tensorboard(monkeypatch):
+    WRITERS.clear()
+    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: object() if name == "tensorboardX" else None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Scalars))
+    return WRITERS
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "logs" / "log.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def start(log: LoggedEvents, step: int) -> None:
+    log.write("start", {"step": step, "steps_per_epoch": 2, "parts": PARTS})
+
+
+def one_step(log: LoggedEvents, step: int, loss: float) -> None:
+    log.write("step", {"step": step, "epoch": 1, "loss": loss, "rates": {"denoiser": 1e-4, "text_encoder": 5e-5}, "seconds": 0.1})
+
+
+def test_tags_are_those_of_sd_scripts(tmp_path, tensorboard):
+    log = LoggedEvents(tmp_path)
+    start(log, 0)
+    one_step(log, 1, 1.0)
+    one_step(log, 2, 2.0)
+    log.write("epoch", {"epoch": 1, "step": 2, "loss": 1.5})
+    log.write("validation", {"epoch": 1, "step": 2, "loss": 0.7})
+    (writer,) = tensorboard
+    assert writer.written[:4] == [("loss/current", 1.0, 1), ("loss/average", 1.0, 1), ("lr/unet", 1e-4, 1), ("lr/textencoder", 5e-5, 1)]
+    assert writer.written[-2:] == [("loss/epoch_average", 1.5, 1), ("loss/validation/epoch_average", 0.7, 2)]
+
+
+def test_a_resume_takes_back_the_steps_that_are_done_anew(tmp_path, tensorboard):
+    log = LoggedEvents(tmp_path)
+    start(log, 0)
+    for step in (1, 2, 3):
+        one_step(log, step, float(step))
+    with (tmp_path / "logs" / "log.csv").open("a", encoding="utf-8") as file:
+        file.write("4,1")
+    again = LoggedEvents(tmp_path)
+    start(again, 2)
+    one_step(again, 3, 9.0)
+    assert [(row["step"], row["loss"], row["average_loss"]) for row in rows(tmp_path)] == [
+        ("1", "1.0", "1.0"),
+        ("2", "2.0", "1.5"),
+        ("3", "9.0", "5.5"),
+    ]
+    assert tensorboard[-1].purge_step == 3
+
+
+def test_a_training_writes_its_numbers_and_says_once_that_tensorboard_is_missing(tmp_path, job, monkeypatch, capsys):
+    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
+    run = open_run(tmp_path, job)
+    train(run, Control())
+    told = rows(run.folder)
+    assert [float(row["loss"]) for row in told if row["loss"]] == run.losses()
+    assert [float(row["validation_loss"]) for row in told if row["validation_loss"]] == list(run.validation_losses().values())
+    assert capsys.readouterr().err.count(curves.NO_TENSORBOARD) == 1
