@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from .bases import describe_base
 from .cache_folder import clean_folder, folder_report, set_size_limit, size_limit_bytes
 from .cli_dataset import add_dataset_command, read_dataset, run_dataset_command
+from .cli_run import COMMANDS, add_run_commands, run_run_command
 from .config import TrainJob
 from .control import Control
 from .dataset import assign_buckets, scan_folder, with_regularization
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_dataset_command(options)
         if options.command == "cache":
             return _tend_cache(options)
-        run = Run(options.run.resolve()) if options.command == "resume" else _new_run(options)
+        if options.command in COMMANDS:
+            return run_run_command(options)
+        run = Run(options.run.resolve()) if options.run is not None else _new_run(options)
     except AthanorError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -74,16 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     resume = commands.add_parser("resume", help="go on with a run directory, or do the job.json in it")
     resume.add_argument("run", type=Path)
     add_dataset_command(commands)
+    add_run_commands(commands)
     train = commands.add_parser("train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    train.add_argument("--base", type=Path, required=True, help="a checkpoint file or a diffusers folder")
+    train.add_argument("run", type=Path, nargs="?", help="a run directory whose job.json is done; or leave it out and describe a new run")
+    train.add_argument("--base", type=Path, help="a checkpoint file or a diffusers folder")
     train.add_argument(
         "--images",
         type=Path,
-        required=True,
         help="a folder of images with their captions (6_name subfolders repeat six times), or a dataset .toml or .json",
     )
     train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
-    train.add_argument("--name", required=True, help="of the run and its files; for an embedding also its word in prompts")
+    train.add_argument("--name", help="of the run and its files; for an embedding also its word in prompts")
     train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
     train.add_argument(
         "--masks",
@@ -165,6 +169,9 @@ def _settings(kind: type[Settings], options: dict[str, Any], prefix: str = "") -
 
 
 def _new_run(options: argparse.Namespace) -> Run:
+    missing = [f"--{name}" for name in ("base", "images", "name") if getattr(options, name) is None]
+    if missing:
+        raise AthanorError(f"A new run needs {', '.join(missing)}; or name a run directory: athanor train RUN_DIR.")
     base = describe_base(options.base, options.tokenizers, may_download=options.download)
     masks = "alpha" if options.masks == Path("alpha") else options.masks
     scanned = read_dataset(options.images, trigger=options.trigger, held_out_percent=options.held_out_percent, masks=masks)

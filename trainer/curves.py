@@ -18,7 +18,7 @@ from .run import EventLog
 CSV_FILE = "log.csv"
 _FOLDER = "logs"
 _COLUMNS = ("step", "epoch", "loss", "average_loss", "validation_loss", "seconds")
-_PARTS = {"denoiser": "unet", "text_encoder": "textencoder"}
+_PARTS = {"denoiser": "unet", "text_encoder": "textencoder", "text_encoder_2": "textencoder 2"}
 NO_TENSORBOARD = "No TensorBoard files are written, since neither tensorboard nor tensorboardX is installed; logs/log.csv has the same numbers."
 
 
@@ -91,7 +91,7 @@ class LoggedEvents(EventLog):
             {"step": fields["step"], "epoch": fields["epoch"], "loss": fields["loss"], "average_loss": average, "seconds": fields["seconds"]}
             | {f"lr {part}": rate for part, rate in rates.items()}
         )
-        scalars = {f"lr/{_PARTS.get(part, part)}": rate for part, rate in rates.items()}
+        scalars = {f"lr/{_described(part)}": rate for part, rate in rates.items()}
         self._scalars({"loss/current": fields["loss"], "loss/average": average, **scalars}, fields["step"])
 
     def _row(self, values: Mapping[str, Any]) -> None:
@@ -104,6 +104,12 @@ class LoggedEvents(EventLog):
         if self._writer is not None:
             for tag, value in values.items():
                 self._writer.add_scalar(tag, value, step)
+
+
+def _described(part: str) -> str:
+    """As sd-scripts calls it; a part with another rate for one of its matrices (LoRA+) is its plus."""
+    name, _, ratio = part.partition(" × ")
+    return _PARTS.get(name, name) + (" plus" if ratio else "")
 
 
 def _rows(path: Path, last_step: int) -> Sequence[dict[str, str]]:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 from tiny import make_pictures
 
 from athanor.trainer.cli import main
-from athanor.trainer.run import Run
+from athanor.trainer.run import Run, open_run
+from athanor.trainer.settings import SampleSettings
 
 
 def arguments(base_folder, images, output, *more: str) -> list[str]:
@@ -62,3 +66,24 @@ def test_objective_captions_and_images_are_set_like_everything_else(tmp_path, ba
     job = Run(tmp_path / "runs" / "cli-run").train_job()
     assert job.objective.weighting == "min_snr" and job.captions.shuffle and job.captions.keep_tokens == 1 and job.data.mirror
     assert {sample.concept for sample in job.dataset.with_role("regularization")} == {"others"}
+
+
+def test_a_run_directory_is_checked_trained_drawn_and_exported(tmp_path, job, capsys):
+    run = open_run(tmp_path / "runs", dataclasses.replace(job, samples=SampleSettings(prompts="subject 1 --d 4 --s 1 --w 48\nsubject 2 --s 1")))
+    where = str(run.folder)
+    assert main(["validate", where]) == 0
+    assert "my run can be trained: 9 steps, 3 in each of 3 epochs; 4 images, 2 held out" in capsys.readouterr().out
+    assert not run.events()
+    assert main(["train", where]) == 0 and run.finished()
+    capsys.readouterr()
+    assert main(["sample", where, "--epochs", "1,3"]) == 0
+    drawn = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(drawn) == 4 and all(path.is_file() and path.is_relative_to(run.folder) for path in drawn)
+    assert main(["export", where, "--to", str(tmp_path / "loras"), "--name", "mine", "--sd-scripts", str(tmp_path / "mine.toml")]) == 0
+    assert (tmp_path / "loras" / "mine.safetensors").is_file() and "network_dim = 2" in (tmp_path / "mine.toml").read_text(encoding="utf-8")
+    assert main(["export", where]) == 2 and "say --to FOLDER" in capsys.readouterr().err
+
+
+def test_a_new_run_names_what_it_lacks(capsys):
+    assert main(["train", "--base", "x"]) == 2
+    assert "A new run needs --images, --name" in capsys.readouterr().err
