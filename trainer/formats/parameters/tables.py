@@ -59,11 +59,8 @@ NOT_NEEDED: dict[str, str] = {
     **_all("as long captions as there are get room.", "max_token_length t5xxl_max_token_length"),
     **_all("the VAE runs in a number format that does not overflow.", "no_half_vae sdxl_no_half_vae full_fp16 full_bf16"),
     **_all("a part of the file of settings itself.", "config_file output_config LoRA_type LyCORIS_preset model_train_type folders_to_watch"),
-    **_all(
-        "it changes memory and speed, not what is learned; see the performance settings.",
-        "gradient_checkpointing cpu_offload_checkpointing fp8_base fp8_base_unet blocks_to_swap torch_compile dynamo_backend dynamo_mode "
-        "dynamo_use_fullgraph dynamo_use_dynamic",
-    ),
+    **_all("as much is computed twice as the free memory asks for; Performance Settings can force it.", "gradient_checkpointing"),
+    **_all("it changes speed, not what is learned.", "dynamo_backend dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic"),
     **_all("a help for searching mistakes.", "debug_dataset"),
 }
 

@@ -43,6 +43,8 @@ _FLAGS = {
     "random_crop": "data.random_crop",
     "color_aug": "data.colors",
     "sample_at_first": "samples.at_start",
+    "torch_compile": "performance.compile",
+    "cpu_offload_checkpointing": "performance.activation_offload",
 }
 _PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "no": "fp32", "float": "fp32", "fp32": "fp32"}
 _SAMPLINGS = {
@@ -136,8 +138,13 @@ def _precision(sheet: Sheet) -> None:
 
 def _base_precision(sheet: Sheet) -> None:
     for key in ("fp8_base", "fp8_base_unet"):
-        if sheet.flag(key):
+        if sheet.flag(key) and sheet.on("blocks_to_swap"):
+            sheet.leave(key, "blocks that wait outside of the GPU keep the training's number format.")
+        elif sheet.flag(key):
             sheet.take(key, "train.base_precision", "fp8")
+    if sheet.on("blocks_to_swap"):
+        sheet.take("blocks_to_swap", "performance.block_offload", True)
+    sheet.drop("blocks_to_swap")
 
 
 def _keep_last(sheet: Sheet) -> None:

@@ -62,7 +62,7 @@ def test_no_key_of_the_three_programs_is_unknown(tmp_path):
     read = read_parameters(saved(tmp_path, "gui.json", data))
     assert [line.key for line in read.lines if line.outcome == "unknown"] == ["no_token_padding"]
     told = outcomes(read)
-    assert (told["train_data_dir"], told["fp8_base"], told["weighted_captions"], told["seed"]) == ("elsewhere", "translated", "left out", "taken")
+    assert (told["train_data_dir"], told["fp8_base"], told["blocks_to_swap"], told["seed"]) == ("elsewhere", "left out", "translated", "taken")
     names = {"ui_custom_params": "", "network_args_custom": ["conv_dim=4"], "optimizer_args_custom": ["eps=1e-6"]}
     toml = "\n".join(f"{key} = {json.dumps(names.get(key, 1))}" for key in _LORA_SCRIPTS_KEYS.split())
     read = read_parameters(saved(tmp_path, "scripts.toml", 'network_module = "lycoris.kohya"\n' + toml))
@@ -228,7 +228,7 @@ def test_a_runs_own_job_imports_again_whole_but_for_paths(tmp_path, job):
     write_job(tmp_path / "job.json", job)
     settings = read_parameters(tmp_path / "job.json").applied_to(Settings())
     assert settings.adapter == dataclasses.replace(job.adapter, merge_files="")
-    for section in ("train", "optimizer", "schedule", "objective", "captions", "data", "samples", "run"):
+    for section in ("train", "optimizer", "schedule", "objective", "captions", "data", "samples", "run", "performance"):
         assert getattr(settings, section) == getattr(job, section), section
 
 
@@ -270,3 +270,10 @@ def test_what_sd_scripts_does_not_have_is_said_in_the_exported_file(job):
     text, notes = sd_scripts_toml(job)
     assert len(notes) == 3 and all(f"# {note}" in text for note in notes)
     assert "lr_scheduler" not in parse_toml(text, "x")["optimizer"]
+
+
+def test_weights_in_8_bits_and_swapped_blocks_do_not_go_together(tmp_path):
+    alone = read_parameters(saved(tmp_path, "a.toml", "fp8_base = true\nseed = 1"))
+    assert dict(alone.values)["train.base_precision"] == "fp8"
+    both = dict(read_parameters(saved(tmp_path, "b.toml", "fp8_base = true\nblocks_to_swap = 18")).values)
+    assert both == {"performance.block_offload": True}

@@ -34,6 +34,7 @@ def test_a_preset_tells_why_and_its_settings_belong_together(path, job):
             train=settings.train,
             optimizer=settings.optimizer,
             captions=settings.captions,
+            performance=settings.performance,
             objective=settings.objective if path.stem.startswith("sd15") else job.objective,
         )
     )
