@@ -75,7 +75,7 @@ def test_folders_masks_names_and_look_alikes(load: Callable[..., list[str]]):
         "red_cat_0.png has no mask",
         "1 mask found",
         "1 image not trained on, for they lie in the validation folder too: red_cat_3.png",
-        "1 regularization image loaded",
+        "1 regularization image mixed in",
         "1 image with fewer pixels than 50 x 50, to be enlarged or trained small: again.jpg (32 x 24 px)",
         "again.jpg and red_cat_0.png look alike",
     ):

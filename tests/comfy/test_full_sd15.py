@@ -16,10 +16,12 @@ from comfyui_side import PROMPT
 from graphs import Prompt, node, run_of
 from PIL import Image, ImageChops, ImageStat
 
-from athanor.trainer.adapters import adapter
+from athanor.trainer.adapters.attached import attach, kind_of, load, plans_of
 from athanor.trainer.bases import describe_base
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Part
+from athanor.trainer.formats.layers import layers_of
+from athanor.trainer.settings import AdapterSettings
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 PHOTOS = REPOSITORY.parent / "shared" / "data" / "photos" / "monster_toy"
@@ -219,12 +221,14 @@ def test_comfyui_and_the_trainer_compute_the_same(trained: Trained, tmp_path: Pa
 
     comfyui = find_comfyui()
     assert comfyui is not None
-    base, family, kind = describe_base(trained.checkpoint, (comfyui / "comfy",)), family_named("sd15"), adapter("lora")
+    base, family = describe_base(trained.checkpoint, (comfyui / "comfy",)), family_named("sd15")
     tensors, ours = load_file(trained.lora), {}
 
     def wear(part: Part, module: torch.nn.Module) -> None:
-        kind.attach(module, family.adapter_targets(part), RANK, 1.0, 0)
-        assert kind.load(module, tensors, lambda name: family.export_key(part, name)) == 3 * NUM_MODULES[part]
+        given = layers_of(tensors, family, part, [name for name, _ in module.named_modules()])
+        assert len(given) == NUM_MODULES[part]
+        name, kind = kind_of(given, LORA)
+        load(kind, attach(kind, module, plans_of(kind, given), AdapterSettings(kind=name), 0), given)
 
     with torch.no_grad():
         text = family.load_text(base, torch.float32)
