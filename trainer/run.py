@@ -68,10 +68,13 @@ class EventLog:
         """A line that an earlier worker could not end must not swallow the next one."""
         if not self._path.is_file() or self._path.stat().st_size == 0:
             return
-        with self._path.open("rb+") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+        try:
+            with self._path.open("rb+") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def write(self, kind: str, fields: Mapping[str, Any]) -> None:
         line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
@@ -79,9 +82,10 @@ class EventLog:
             with self._path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise AthanorError(
-                f"Cannot write {self._path}: {error.strerror}. Free some space or choose a folder that can be written, then queue again."
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> AthanorError:
+        return AthanorError(f"Cannot write {self._path}: {error.strerror}. Free some space or choose a folder that can be written, then queue again.")
 
 
 def parse_events(text: str) -> Iterator[dict[str, Any]]:

@@ -77,8 +77,8 @@ def _locked(run: Run, control: Control) -> None:
     except Timeout:
         raise AthanorError(f"Another worker is busy with {run.folder}; wait until it has ended, then queue again.") from None
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
-        raise AthanorError(f"A file could not be read or written: {reason}.") from error
+        # Python names the file that cannot be opened, and none where a full disk takes no more.
+        raise AthanorError(f"A file could not be read or written: {error.filename or run.folder}: {error.strerror or error}.") from error
 
 
 def _fail(run: Run, message: str, exit_code: int) -> int:

@@ -75,8 +75,7 @@ class PanelPage:
     def build(self, **values: Any) -> None:
         self.page.evaluate(BUILD, [FOLDER, BASE, values])
         self.page.wait_for_timeout(500)
-        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(700)
+        self.fit()
 
     def text(self) -> str:
         return self.panel.locator(".panel").inner_text()
@@ -99,7 +98,13 @@ class PanelPage:
         """Which share of the canvas's width the curve spans."""
         return self.page.evaluate(INK)
 
+    def fit(self) -> None:
+        """What grew with the sample pictures comes into view, as a person would bring it there."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(700)
+
     def press(self, name: str) -> None:
+        self.fit()
         self.panel.get_by_role("button", name=name, exact=True).click()
 
     def picture(self, name: str) -> None:
@@ -129,7 +134,6 @@ def all_events(run: Run) -> list[dict[str, Any]]:
     return list(parse_events((run.folder / "events.jsonl").read_text(encoding="utf-8")))
 
 
-@pytest.mark.xfail(strict=False, reason="its waiting times do not suit every machine yet")
 def test_watch_reload_stop_and_resume(open_panel, server):
     page = open_panel()
     page.build(name="watched", epochs=400, save_every_epochs=20, sample_prompts="subject")
@@ -179,7 +183,6 @@ def test_watch_reload_stop_and_resume(open_panel, server):
     assert not page.comfy_page.errors and not other.comfy_page.errors
 
 
-@pytest.mark.xfail(strict=False, reason="its waiting times do not suit every machine yet")
 def test_nodes_2_and_a_switch_between_the_renderers(open_panel, server):
     page = open_panel(vue_nodes=True)
     page.build(name="short one", epochs=12, save_every_epochs=4, sample_prompts="subject\nsubject 2")
@@ -204,6 +207,7 @@ def test_nodes_2_and_a_switch_between_the_renderers(open_panel, server):
     (train,) = [node for node in saved["nodes"] if node["type"] == "AthanorTrainLora"]
     assert train["properties"]["athanor_run"] == "short one"
     assert "" not in train["widgets_values"][-1:] and "training" not in (page.comfy_page.to_api().popitem()[1]["inputs"]), "it is no value"
+    page.fit()
     page.panel.locator(".picture").first.click()
     large = page.page.locator("dialog.athanor-sample img")
     large.wait_for()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +13,10 @@ from pathlib import Path
 import pytest
 
 import athanor
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.control import Control
+from athanor.trainer.errors import AthanorError
+from athanor.trainer.run import EventLog, Run, open_run
+from athanor.trainer.worker import work
 
 LAUNCH = Path(athanor.__file__).parent / "trainer" / "launch.py"
 TIMEOUT_SEC = 300
@@ -121,3 +126,30 @@ def test_the_worker_s_own_folder_hides_no_module_of_python():
     """trainer/ holds types.py and others whose names the standard library uses."""
     done = subprocess.run([sys.executable, str(LAUNCH), "--help"], capture_output=True, text=True, timeout=TIMEOUT_SEC, check=False)
     assert done.returncode == 0 and "run directory" in done.stdout, done.stderr
+
+
+def test_a_write_that_fails_without_a_name_is_told_with_the_run_s_folder(tmp_path, job, monkeypatch):
+    """Python names no file where the disk is full at a write, only where one cannot be opened."""
+    from athanor.trainer import loop
+
+    def full(run, control):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loop, "train", full)
+    run = open_run(tmp_path / "full", job)
+    assert work(run, Control()) == 2
+    message = run.events()[-1]["message"]
+    assert str(run.folder) in message and "No space left on device" in message and "None" not in message
+
+
+def test_a_line_of_events_that_cannot_be_ended_is_told_with_its_file(tmp_path, job, monkeypatch):
+    run = open_run(tmp_path, job)
+    events = run.folder / "events.jsonl"
+    events.write_text('{"event": "st', encoding="utf-8")
+
+    def refused(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(events), "open", refused)
+    with pytest.raises(AthanorError, match=r"Cannot write .*events\.jsonl: No space left on device"):
+        EventLog(run.folder)
