@@ -38,8 +38,7 @@ PROBLEMS = """
       let values = widget.type === 'combo' ? widget.options?.values : null
       if (typeof values === 'function') values = values(widget, node)
       if (values && !Array.isArray(values)) values = Object.keys(values)
-      // A stock loader has nothing to choose where no model is installed; that is the machine's lack, not the workflow's.
-      if (values?.length && !values.includes(widget.value)) problems.push(`${node.type}.${widget.name} is ${JSON.stringify(widget.value)}`)
+      if (values && !values.includes(widget.value)) problems.push(`${node.type}.${widget.name} is ${JSON.stringify(widget.value)}`)
     }
   }
   const errors = app.lastNodeErrors ?? {}

@@ -45,6 +45,10 @@ def test_the_page_opens_and_every_athanor_node_can_be_added(open_page, comfyui, 
     assert not page.errors
 
 
+LEFT_TO_THE_PERSON = {"train_on_a_merge": ["CheckpointLoaderSimple.ckpt_name is null"] * 2}
+"""Which two checkpoints are merged: the stock loader cannot read the miniature, and no other model can be counted on."""
+
+
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "vue"])
 @pytest.mark.parametrize("name", sorted(file.stem for file in WORKFLOWS.glob("*.json")) or ["quickstart"])
 def test_example_workflows_load_clean(open_page, comfyui, name, vue_nodes):
@@ -53,7 +57,7 @@ def test_example_workflows_load_clean(open_page, comfyui, name, vue_nodes):
     page.load(workflow)
     page.screenshot(f"{name}-{'vue' if vue_nodes else 'canvas'}")
     assert len(page.saved()["nodes"]) == len(workflow["nodes"])
-    assert page.problems() == []
+    assert page.problems() == LEFT_TO_THE_PERSON.get(name, [])
     assert not page.errors
     assert to_api(workflow, comfyui.object_info()) == page.to_api()
 
