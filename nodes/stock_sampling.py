@@ -15,8 +15,9 @@ import nodes as stock
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.embedding_trainee import whole_word, without_word
 from ..trainer.errors import AthanorError
+from ..trainer.files import content_fingerprint
 from . import host
-from .patching import apply_adapter
+from .patching import apply_adapter, with_embedding
 
 DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "euler", "normal"
 
@@ -62,14 +63,19 @@ class StockPainter:
 
     def _wear(self, recipe: Recipe) -> tuple[Any, Any]:
         wanted = (recipe.run, recipe.epoch, recipe.strength_model, recipe.strength_text)
-        if wanted != self._worn_as:
-            model, clip, _ = self._base
-            if recipe.epoch != BASELINE and not self._token:
-                file = self._files[recipe.run, recipe.epoch]
-                model, clip = apply_adapter(model, clip, self._tensors(recipe), recipe.strength_model, recipe.strength_text, file.name)
-            self._worn, self._worn_as = (model, clip), wanted
-            # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
-            self._encoded = {} if self._changes_text(clip, recipe.strength_text) else self._encoded_bare
+        if wanted == self._worn_as:
+            return self._worn
+        model, clip, _ = self._base
+        if recipe.epoch != BASELINE:
+            file, tensors = self._files[recipe.run, recipe.epoch], self._tensors(recipe)
+            if self._token:
+                clip = with_embedding(clip, tensors, self._token, 1.0, content_fingerprint(file)[:12])
+            else:
+                model, clip = apply_adapter(model, clip, tensors, recipe.strength_model, recipe.strength_text, file.name)
+        self._worn, self._worn_as = (model, clip), wanted
+        # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
+        reads_anew = clip is not self._base[1] and (bool(self._token) or self._changes_text(clip, recipe.strength_text))
+        self._encoded = {} if reads_anew else self._encoded_bare
         return self._worn
 
     def _changes_text(self, clip: Any, strength: float) -> bool:
@@ -84,22 +90,12 @@ class StockPainter:
     def _text(self, recipe: Recipe, text: str) -> str:
         if not self._token:
             return text
-        if recipe.epoch == BASELINE:
-            return without_word(text, self._token)
-        return whole_word(self._token).sub(f"embedding:{embedding_name(self._files[recipe.run, recipe.epoch])}", text)
+        return without_word(text, self._token) if recipe.epoch == BASELINE else whole_word(self._token).sub(f"embedding:{self._token}", text)
 
     def _encode(self, clip: Any, text: str) -> Any:
         if text not in self._encoded:
             (self._encoded[text],) = stock.CLIPTextEncode().encode(clip, text)
         return self._encoded[text]
-
-
-def embedding_name(file: Path) -> str:
-    """What is written behind `embedding:` for a file. Raises AthanorError if it lies in no folder of embeddings."""
-    for root in host.embedding_folders():
-        if host.is_within(file, root):
-            return file.resolve().relative_to(root.resolve()).with_suffix("").as_posix()
-    raise AthanorError(f"{file} lies in no folder of embeddings that ComfyUI knows; put it into models/embeddings.")
 
 
 def check_wires(model: Any, clip: Any, vae: Any) -> None:

@@ -136,7 +136,7 @@ def _train(run: Run, control: Control) -> None:
             return losses * batch.weights.to(device)
 
     watch = ExplosionWatch(job.run.explosion_factor, run.losses()[:step])
-    ended_early = lost_patience(run.validation_losses(), job.run.patience)
+    ended_early = _lost_patience(run, job)
     last_state_sec, last_shape = time.monotonic(), None
     loop_started_sec = last_state_sec
     memory = PeakMemory()
@@ -169,7 +169,7 @@ def _train(run: Run, control: Control) -> None:
             epoch_losses.clear()
         if milestones.after_step(step, epoch_saves=control.stop_after_epoch):
             last_state_sec = -math.inf
-            ended_early = lost_patience(run.validation_losses(), job.run.patience)
+            ended_early = _lost_patience(run, job)
         if control.stop_after_epoch and step % steps.per_epoch == 0:
             control.stop()
         if control.take_wish(SAMPLE):
@@ -261,6 +261,11 @@ def _broken(value: float, step: int, epoch: int, batches: range, samples: Sequen
         f"{what} at step {step + 1} (epoch {epoch}; {which}; images {names}), so the run was stopped. {{}} "
         "Lower the learning rate, or choose precision fp32, and train anew."
     )
+
+
+def _lost_patience(run: Run, job: TrainJob) -> bool:
+    # A long run's events take seconds to read: only where somebody asks.
+    return job.run.patience > 0 and lost_patience(run.validation_losses(), job.run.patience)
 
 
 def _impatient(patience: int) -> str:

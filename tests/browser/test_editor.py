@@ -92,9 +92,14 @@ class EditorPage:
         self.panel = self.dialog.locator(".panel")
         self.add = self.panel.locator("input.field").first
 
+    def drawn(self) -> None:
+        """The editor draws once a frame; what was asked for is to be seen after the next one."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+        self.drawn()
 
     def open_by_button(self) -> None:
         """As a user does, where the renderer draws the button."""
@@ -121,12 +126,15 @@ class EditorPage:
         self.cards.first.wait_for()
 
     def selected(self) -> int:
+        self.drawn()
         return self.grid.locator(".card[aria-selected=true]").count()
 
     def counter(self) -> str:
+        self.drawn()
         return self.dialog.locator(".counter").inner_text()
 
     def chips(self) -> list[str]:
+        self.drawn()
         return self.panel.locator(".chip-text").all_inner_texts()
 
     def hand_edits(self) -> str:

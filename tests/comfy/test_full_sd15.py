@@ -194,6 +194,45 @@ def test_a_cell_of_comfyuis_own_sampling_is_the_stock_nodes_picture_to_the_pixel
             assert f"Sampler: {SAMPLER}, Schedule type: {SCHEDULER}" in second.text["parameters"]
 
 
+def test_a_cell_of_an_embeddings_epoch_is_the_stock_nodes_picture_to_the_pixel(trained: Trained):
+    server, text = trained.server, "a photo of {} on the moon"
+    known = {name: each for name, each in training_graph(server).items() if name in ("base", "data", "bucket", "train word")}
+    prompt = {
+        **known,
+        "stock": node(server, "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+        "latent": node(server, "EmptyLatentImage", width=64, height=64),
+        "positive": node(server, "CLIPTextEncode", clip=["stock", 1], text=text.format(f"embedding:{EMBEDDING}")),
+        "negative": node(server, "CLIPTextEncode", clip=["stock", 1], text=""),
+        "latents": node(
+            server, "KSampler", model=["stock", 0], positive=["positive", 0], negative=["negative", 0], latent_image=["latent", 0], **LOOK
+        ),
+        "pixels": node(server, "VAEDecode", samples=["latents", 0], vae=["stock", 2]),
+        "picture": node(server, "SaveImage", images=["pixels", 0], filename_prefix="word"),
+        "xy": node(
+            server,
+            "AthanorXYPlotCompare",
+            run=["train word", 0],
+            prompts=text.format(EMBEDDING),
+            x_axis="seed",
+            x_values="7",
+            model=["stock", 0],
+            clip=["stock", 1],
+            vae=["stock", 2],
+            steps=LOOK["steps"],
+            guidance=LOOK["cfg"],
+            width=64,
+            height=64,
+            sampler=SAMPLER,
+            scheduler=SCHEDULER,
+        ),
+    }
+    (expected,) = server.files(server.run(prompt, LIMIT_SEC), "picture")
+    (sheet,) = (run_of(server, EMBEDDING).folder / "compare").iterdir()
+    (bare,), (cell,) = ((sheet / "cells").glob(f"{head}_*.png") for head in ("e000000", "e000001"))
+    with Image.open(expected) as first, Image.open(cell) as second, Image.open(bare) as other:
+        assert first.convert("RGB").tobytes() == second.convert("RGB").tobytes() != other.convert("RGB").tobytes()
+
+
 def test_the_stock_text_node_takes_the_embedding(trained: Trained):
     from safetensors.torch import load_file
 
