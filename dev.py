@@ -45,6 +45,8 @@ REQUIREMENTS_COMFYUI = ROOT / "tools" / "requirements-comfyui.txt"
 SHIM = ROOT / "tools" / "cpu_shims" / "athanor_cpu_shims.py"
 INSTALL_VERSION = "1"
 """Raised when the steps below change, so that an environment made by the older ones is made anew."""
+MAX_TEST_PROCESSES = 4
+"""Each may run a ComfyUI and a training, about 2 GiB."""
 
 
 class DevError(Exception):
@@ -226,7 +228,13 @@ def run_demo(options: argparse.Namespace) -> int:
 def run_tests(options: argparse.Namespace) -> int:
     environment = comfyui_server.server_environment()
     environment.setdefault("ATHANOR_COMFYUI", str(COMFYUI))
-    process = subprocess.Popen([str(PYTHON), "-m", "pytest", *options.arguments], cwd=ROOT, env=environment)
+    num = min(os.cpu_count() or 1, MAX_TEST_PROCESSES)
+    side_by_side: list[str] = []
+    if num > 1 and not any(word == "-s" or word.startswith(("-n", "--pdb", "--capture=no")) for word in options.arguments):
+        # A file's tests stay together (they share what is costly to make), in the order of the files: those with servers first.
+        side_by_side = ["-n", str(num), "--dist", "loadfile", "--no-loadscope-reorder"]
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
+    process = subprocess.Popen([str(PYTHON), "-m", "pytest", *side_by_side, *options.arguments], cwd=ROOT, env=environment)
     try:
         return process.wait()
     except KeyboardInterrupt as reason:

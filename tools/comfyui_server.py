@@ -5,6 +5,7 @@ Standard library only, because dev.py runs before anything is installed.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -50,6 +51,8 @@ def link_pack(folder: Path) -> Path:
     try:
         link.symlink_to(REPOSITORY, target_is_directory=True)
     except OSError as error:
+        if isinstance(error, FileExistsError) and link.exists() and link.samefile(REPOSITORY):
+            return folder  # another process was quicker
         if os.name != "nt":
             raise ServerError(f"Cannot make the link {link}: {error.strerror}.") from None
         made = subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(REPOSITORY)], capture_output=True, check=False)
@@ -63,6 +66,7 @@ def holds_pack(custom_nodes: Path) -> bool:
     return custom_nodes.is_dir() and any(entry.is_dir() and entry.samefile(REPOSITORY) for entry in custom_nodes.iterdir())
 
 
+@functools.cache
 def gpu_is_usable(python: Path) -> bool:
     """Whether that Python's torch finds a GPU; takes the seconds of importing torch."""
     asked = subprocess.run([str(python), "-c", _GPU_PROBE], capture_output=True, text=True, check=False)

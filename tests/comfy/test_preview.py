@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
@@ -23,7 +24,9 @@ PREVIEW_EVENTS = (1, 4)
 def test_the_latest_sample_picture_is_the_nodes_preview(comfyui: ComfyUI):
     make_pictures(comfyui.input_folder / FOLDER)
     prompt = training(comfyui, FOLDER, "previewed", epochs=2, sample_prompts="subject 1")
-    texts, previews = asyncio.run(asyncio.wait_for(watch(comfyui, prompt), LIMIT_SEC))
+    # In a thread of its own: a browser test before this one leaves its event loop running in the main thread.
+    with ThreadPoolExecutor(1) as thread:
+        texts, previews = thread.submit(lambda: asyncio.run(asyncio.wait_for(watch(comfyui, prompt), LIMIT_SEC))).result()
     assert len(previews) >= 1 and all(data.count(b"\xff\xd8\xff") == 1 for data in previews), "a JPEG each"
     steps = [text["data"]["nodes"]["train"]["value"] for text in texts if text["type"] == "progress_state" and "train" in text["data"]["nodes"]]
     assert max(steps) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,6 @@ from athanor.trainer.step import batch_losses
 from athanor.trainer.types import BaseModel, Dataset
 from athanor.trainer.validate import base_problems
 
-FAMILIES.register("template")(Template())  # type: ignore[arg-type]  # as a family's own file does
 MAKERS = {**UNET_MAKERS, **FLOW_MAKERS}
 LORA = adapter("lora")
 CAPTIONS = ["a red circle", "blue"]
@@ -55,8 +55,16 @@ class Subject:
         return self.family.load_text(self.base, torch.float32), self.family.load_denoiser(self.base, torch.float32)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def template() -> Iterator[None]:
+    """The template among the families, as a family's own file registers itself, for the tests of this file alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES._entries, "template", Template())
+        yield
+
+
 @pytest.fixture(scope="module", params=LAYOUTS)
-def subject(request, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(request, template, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     name, layout = request.param
     made = MAKERS[request.param](tmp_path_factory.mktemp(f"{name} {layout}"))
     base = describe_base(made.path, text_encoders=made.text_encoders, vae=made.vae)
