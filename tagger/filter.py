@@ -8,8 +8,8 @@ r"""The filter line of Edit Tags: which pictures are meant. Its language is TagG
     score:<0.4  score:hat>=0.8  score:"long hair">0.5    with a tag, or this tag, of which the tagger was so sure
     NOT tag:solo AND (tag:hat OR tag:cap)    NOT binds closest, then AND; two terms side by side mean AND
 
-Upper and lower case are alike, in texts and in the words NOT, AND and OR. Text with blanks stands in quotes; so does one with a lone
-parenthesis, like ";)". `tag:` compares whole tags as the rules do, blind to underscores and escaped parentheses; the others find their text
+Upper and lower case are alike, in texts and in the words NOT, AND and OR. Text with blanks stands in double or single quotes; so does one
+with a lone parenthesis, like ";)". Inside them \" is a quote, and \* and \? are a star and a question mark everywhere. `tag:` compares whole tags as the rules do, blind to underscores and escaped parentheses; the others find their text
 anywhere. Tags that no tagger has scored fit no `score:`. The full-width colon, parentheses and quotes of Chinese and Japanese keyboards do as well.
 """
 
@@ -25,6 +25,7 @@ from pathlib import PurePath
 from .errors import TaggerError
 from .tags import match_key, tag_matcher
 from .tokens import CountTokens
+from .wildcards import part_test
 
 
 class FilterError(TaggerError):
@@ -48,7 +49,8 @@ Test = Callable[[Item], bool]
 _COMPARISONS = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 _TEXTS, _NUMBERS = ("tag", "caption", "name", "path"), ("tags", "chars", "tokens")
 _KEYS = (*_TEXTS, *_NUMBERS, "score")
-_QUOTED = r""""[^"]*"|“[^”]*”"""
+_QUOTED = r""""(?:\\"|[^"])*"|'(?:\\'|[^'])*'(?=[\s()（）<>=!]|$)|“[^”]*”|‘[^’]*’"""
+"""A single quote that is never closed is an apostrophe."""
 _PLAIN = r"""(?!["“(（])(?:[^\s()（）]|\([^\s()]*\)|（[^\s（）]*）)+"""
 """Parentheses inside a word are its own as long as each is closed: `poster_(object)`."""
 _TOKEN = re.compile(
@@ -219,11 +221,13 @@ def _tokens(text: str) -> Sequence[_Token]:
 
 
 def _unquoted(text: str) -> str:
-    return text[1:-1] if text[0] + text[-1] in ('""', "“”") and len(text) >= 2 else text
+    """Without its quotes, and without the backslashes before quotes inside."""
+    if len(text) < 2 or text[0] + text[-1] not in ('""', "''", "“”", "‘’"):
+        return text
+    return text[1:-1].replace(f"\\{text[0]}", text[0])
 
 
 def _text_test(pattern: str) -> Callable[[str], bool]:
-    """Whether a text has `pattern` in it, in which * stands for any text and ? for one character."""
-    wild = {"*": ".*", "?": "."}
-    regex = re.compile("".join(wild.get(part) or re.escape(part) for part in re.split(r"([*?])", pattern.casefold())), re.DOTALL)
-    return lambda text: regex.search(text.casefold()) is not None
+    """Whether a text has `pattern` in it, blind to case."""
+    fits = part_test(pattern.casefold())
+    return lambda text: fits(text.casefold())

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from .wildcards import is_wild, whole_test
+
 KAOMOJI = frozenset(
     "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()  # noqa: SIM905
 )
@@ -62,18 +64,15 @@ def tag_matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     `*` stands for any text, `?` for one character; `\*` and `\?` for themselves. Never a part of a tag: `hat` is not in
     `hatsune miku`.
     """
-    regex = re.compile("|".join(map(_pattern_regex, patterns)) or r"(?!)", re.DOTALL)
+    keys = [match_key(pattern) for pattern in patterns]
+    plain = frozenset(key for key in keys if not is_wild(key))
+    tests = [whole_test(key) for key in dict.fromkeys(keys) if key not in plain]
     known: dict[str, bool] = {}
 
     def matches(tag: str) -> bool:
         if tag not in known:
-            known[tag] = regex.fullmatch(match_key(tag)) is not None
+            key = match_key(tag)
+            known[tag] = key in plain or any(test(key) for test in tests)
         return known[tag]
 
     return matches
-
-
-def _pattern_regex(pattern: str) -> str:
-    parts = re.findall(r"\\[*?]|[*?]|[^*?\\]+|\\", match_key(pattern))
-    wild = {"*": ".*", "?": ".", r"\*": r"\*", r"\?": r"\?"}
-    return "(?:" + "".join(wild.get(part) or re.escape(part) for part in parts) + ")"

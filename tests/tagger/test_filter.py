@@ -14,6 +14,9 @@ EMPTY = _item("", "other/none.webp")
 ITEMS = (SOLO, PAIR, EMPTY)
 
 
+ODD = _item('orange "cat", cat*dog, it\'s', "odd/what?.png")
+
+
 def _found(text: str, **options) -> str:
     test = parse_filter(text, **options)
     return "".join(name for name, item in zip("spe", ITEMS, strict=True) if test(item))
@@ -78,6 +81,40 @@ def _found(text: str, **options) -> str:
 )
 def test_which_pictures_are_meant(text: str, expected: str) -> None:
     assert _found(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_odd"),
+    [
+        ("tag:'orange \"cat\"'", True),
+        (r'tag:"orange \"cat\""', True),
+        ("tag:‘it's’", True),
+        ("'it'", True),
+        ("it's", True),
+        (r"tag:'it\'s'", True),
+        ("'s", True),
+        ("tag:'it'", False),
+        ("NOT 'no such' AND ('dog')", True),
+        (r"tag:cat\*dog", True),
+        (r"caption:cat\*dog", True),
+        (r"caption:orange\*", False),
+        (r"name:what\?", True),
+        (r"name:wha\?", False),
+        (r"\?", True),
+    ],
+)
+def test_quotes_and_stars_that_stand_for_themselves(text: str, is_odd: bool) -> None:
+    """As TagGUI's documentation has them."""
+    assert parse_filter(text)(ODD) is is_odd
+    assert not parse_filter(r"\?")(SOLO)
+
+
+def test_no_pattern_takes_long() -> None:
+    """A regular expression of `.*` would take years."""
+    item = _item("a" * 400)
+    for key in ("tag", "caption", "name", "path"):
+        assert not parse_filter(f"{key}:{'*a' * 60}*b")(item)
+    assert parse_filter(f"tag:{'*a' * 60}")(item)
 
 
 @pytest.mark.parametrize(
