@@ -59,7 +59,7 @@ def select_bucket_without_upscale(size_px: tuple[int, int], resolution_px: int, 
         height_by_width = _rounded(by_width / ratio, step_px)
         by_height = _rounded(area / ideal_width, step_px)
         width_by_height = _rounded(by_height * ratio, step_px)
-        if not (by_width and height_by_width and by_height and width_by_height):
+        if not (by_width and height_by_width and by_height):
             return None
         if abs(by_width / height_by_width - ratio) < abs(width_by_height / by_height - ratio):
             resized = (by_width, int(by_width / ratio + 0.5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -48,11 +49,14 @@ def read_caption(
     if len(files) > 1:
         notes.append(f"{image.name} has more than one caption file; {file.name} is used, {_listed(other.name for other in files[1:])} is not.")
     try:
-        text, encoding = decode_text(_content(file))
+        content = _content(file)
+        text, encoding = decode_text(content)
     except ValueError as error:
         return None, (*notes, f"{file.name} cannot be read as a caption: {error}. Save it again as UTF-8 text.")
     except OSError as error:
         return None, (*notes, f"{file.name} cannot be read: {error.strerror or error}.")
+    if content.startswith(codecs.BOM_UTF8):
+        notes.append(f"{file.name} begins with a byte-order mark, which is no part of the caption.")
     if encoding:
         notes.append(f"{file.name} is not UTF-8; it was read as {encoding}. Look whether that is right, and save it as UTF-8.")
     lines = [line.strip() for line in text.splitlines() if line.strip()]

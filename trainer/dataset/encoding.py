@@ -11,6 +11,7 @@ _ASIAN = {
     "cp949": "EUC-KR (Korean)",
 }
 _WESTERN = "Windows-1252 (Western European)"
+_DAMAGED = "UTF-8 with damaged characters, which are left out"
 _ENOUGH_COMMON = 0.6
 _NUM_KOREAN_AT_LEAST = 6
 
@@ -31,6 +32,8 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
         return data.decode("utf-8-sig"), None
     except UnicodeDecodeError:
         pass
+    if _is_damaged_utf8(data):
+        return data.decode("utf-8-sig", "ignore"), _DAMAGED
     scores = {encoding: _share_of_common(data, encoding) for encoding in _ASIAN}
     best = max(scores, key=lambda encoding: scores[encoding])
     if scores[best] >= _ENOUGH_COMMON:
@@ -41,6 +44,13 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
         return data.decode("cp1252"), _WESTERN
     except UnicodeDecodeError:
         raise ValueError("its encoding is unknown") from None
+
+
+def _is_damaged_utf8(data: bytes) -> bool:
+    """Whether most of it is UTF-8: cut in the middle of a character, or with a byte of something else in it."""
+    text = data.decode("utf-8", "replace")
+    num_whole = sum(not char.isascii() and char != "\ufffd" for char in text)
+    return num_whole >= 2 * text.count("\ufffd")
 
 
 def _share_of_common(data: bytes, encoding: str) -> float:

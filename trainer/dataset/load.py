@@ -106,7 +106,7 @@ def _read_subset(
     ]
     extensions = () if subset.metadata_file else (subset.caption_extension,) if subset.caption_extension else captions.extensions
     source = replace(captions, extensions=extensions, prefix=subset.caption_prefix, suffix=subset.caption_suffix)
-    source = replace(source, keep_lines=bool(subset.captioning and subset.captioning.wildcards))
+    source = replace(source, keep_lines=_keeps_lines(subset))
     samples, more = read_samples(named, source, subset.mask_dir or ("alpha" if subset.alpha_mask else masks))
     percent = 0.0 if subset.is_reg else validation_percent if subset.validation_percent is None else subset.validation_percent
     chosen = held_out(samples.keys(), percent)
@@ -114,10 +114,15 @@ def _read_subset(
     return [replace(sample, role="validation") if name in chosen else sample for name, sample in carried.items()], [*notes, *more]
 
 
+def _keeps_lines(subset: Subset) -> bool:
+    return bool(subset.captioning and subset.captioning.wildcards)
+
+
 def _find(subset: Subset, is_allowed: Allowed) -> tuple[list[Found], list[str]]:
     if subset.metadata_file:
         folder = (subset.image_dir or subset.metadata_file.parent).absolute()
-        return find_images(read_metadata(subset.metadata_file), folder, subset.metadata_file.name, is_allowed=is_allowed)
+        captions = read_metadata(subset.metadata_file, keep_lines=_keeps_lines(subset))
+        return find_images(captions, folder, subset.metadata_file.name, is_allowed=is_allowed)
     assert subset.image_dir is not None, "read_definition refuses subsets with neither"
     walk = walk_folder(subset.image_dir.absolute(), "none", [subset.mask_dir] if subset.mask_dir else ())
     return walk.found, walk.notes if walk.found else [f"{subset.where}: {nothing_found(walk)}"]
@@ -130,13 +135,21 @@ def _place_problems(file: Path, subsets: Sequence[Subset], is_allowed: Allowed) 
             if path is None:
                 continue
             where = f"{file.name}, {subset.where}: {key} {path}"
-            if not is_allowed(path.resolve()):
+            try:
+                may_be_read = is_allowed(path.resolve())
+                is_there = may_be_read and (path.is_file() if key == "metadata_file" else path.is_dir())
+            except (OSError, ValueError) as error:
+                problems.append(f"{file.name}, {subset.where}: {key} cannot be a path ({_reason(error)}): {str(path)[:80]!r}.")
+                continue
+            if not may_be_read:
                 problems.append(f"{where} does not lie in a registered dataset folder; copy it there, or register the folder around it.")
-            elif key == "metadata_file" and not path.is_file():
-                problems.append(f"{where} does not exist.")
-            elif key != "metadata_file" and not path.is_dir():
-                problems.append(f"{where} {'is a file, not a folder' if path.exists() else 'does not exist'}.")
+            elif not is_there:
+                problems.append(f"{where} {'is a file, not a folder' if key != 'metadata_file' and path.exists() else 'does not exist'}.")
     return problems
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _without_repetition(subsets: Sequence[Subset]) -> tuple[list[Subset], list[str]]:

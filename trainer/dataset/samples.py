@@ -19,6 +19,7 @@ from .notes import capped, ending, listed, several
 
 _MAX_PNG_BYTES_CHECKED = 1 << 30
 _NUM_A_TASK = 32
+_NUM_CONVERTED_NAMED = 50
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _conversions(headers: Mapping[str, Header], is_alpha_wanted: bool) -> list[s
     notes = []
     for sentence, is_one in kinds.items():
         if names := [name for name, header in headers.items() if is_one(header)]:
-            notes.append(sentence.format(several(len(names), "image"), listed(names)))
+            notes.append(sentence.format(several(len(names), "image"), listed(names, _NUM_CONVERTED_NAMED)))
     return notes
 
 

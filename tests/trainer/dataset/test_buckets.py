@@ -77,6 +77,12 @@ def test_without_upscale_images_shrink_or_stay(size, bucket, resized, crop):
     assert select_bucket_without_upscale(size, 512, 64) == Placement(bucket, resized, crop)
 
 
+def test_without_upscale_a_narrow_image_may_miss_one_of_the_two_ways():
+    """As BucketManager.select_bucket of sd-scripts: by its height this one would have no width."""
+    placement = select_bucket_without_upscale((112, 1808), 256, 64)
+    assert (placement.bucket_px, placement.resized_px) == ((64, 1024), (64, 1033))
+
+
 @pytest.mark.parametrize("size", [(63, 500), (20_000, 100)])
 def test_without_upscale_an_image_under_one_step_has_no_bucket(size):
     assert select_bucket_without_upscale(size, 512, 64) is None

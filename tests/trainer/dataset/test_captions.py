@@ -16,7 +16,7 @@ def image(tmp_path):
     ("content", "caption", "num_notes"),
     [
         (b"1girl, solo", "1girl, solo", 0),
-        (codecs.BOM_UTF8 + "1girl, 红发\r\n".encode(), "1girl, 红发", 0),
+        (codecs.BOM_UTF8 + "1girl, 红发\r\n".encode(), "1girl, 红发", 1),
         (b" 1girl, solo, \r\n", "1girl, solo", 0),
         (b"", "", 0),
         (b"1girl\r\nsolo\r\n\r\nhat,\r\nred", "1girl, solo, hat, red", 1),
@@ -46,6 +46,19 @@ def test_old_encodings_are_told_from_a_few_words(encoding, name, texts):
     for text in texts:
         decoded, told = decode_text(text.encode(encoding))
         assert decoded == text and name in told
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("1girl, 红色头发, 白".encode()[:-1], "1girl, 红色头发, "),
+        ("猫耳, ".encode() + b"\xff" + "尾巴".encode(), "猫耳, 尾巴"),
+    ],
+)
+def test_utf8_with_a_broken_byte_stays_utf8(content, text):
+    decoded, told = decode_text(content)
+    assert told is not None and "damaged" in told and "\ufffd" not in decoded
+    assert decoded == text
 
 
 def test_a_note_names_the_file_and_the_encoding(image):

@@ -109,6 +109,22 @@ def test_missing_places_are_told_together(root):
     assert "no.json does not exist" in error.value.problems[2]
 
 
+def test_paths_that_cannot_be_are_told_with_the_others(root):
+    subsets = [{"image_dir": "x" * 5000}, {"image_dir": "cats\0"}, {"image_dir": "nowhere"}]
+    with pytest.raises(InvalidJobError) as error:
+        load(root, {"datasets": [{"subsets": subsets}]}, "dataset.json")
+    told = str(error.value)
+    assert "subset 1: image_dir cannot be a path" in told and "subset 2: image_dir cannot be a path" in told and "subset 3: image_dir" in told
+    assert len(told) < 1000
+
+
+def test_lines_of_metadata_stay_apart_for_wildcards(root):
+    (root / "meta.json").write_text(json.dumps({"0": {"caption": "a\nb", "tags": "t"}}), encoding="utf-8")
+    text = "[[datasets]]\nenable_wildcard = {}\n[[datasets.subsets]]\nimage_dir = 'cats'\nmetadata_file = 'meta.json'\n"
+    assert load(root, text.format("true")).samples[0].caption == "a, t\nb, t"
+    assert load(root, text.format("false")).samples[0].caption == "a b, t"
+
+
 def test_a_folder_twice_counts_once_and_is_told(root):
     text = "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'cats'\n[[datasets]]\nresolution = 768\n[[datasets.subsets]]\nimage_dir = './cats'\n"
     dataset = load(root, text)

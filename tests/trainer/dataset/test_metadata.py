@@ -39,6 +39,18 @@ def test_json_lines_and_lists(tmp_path):
     assert read_metadata(written(tmp_path, objects)) == expected
 
 
+def test_lines_stay_apart_for_wildcards(tmp_path):
+    """As sd-scripts' documentation shows it: the tags stand behind each line."""
+    data = {"a": {"caption": "a frog, \n\n test two", "tags": "x, \ny"}, "b": "one\ntwo", "c": {"tags": "t"}, "d": {}, "e": {"caption": ""}}
+    found = read_metadata(written(tmp_path, data), keep_lines=True)
+    assert found == {"a": "a frog, x, y\ntest two, x, y", "b": "one\ntwo", "c": "t", "d": None, "e": ""}
+
+
+def test_a_line_of_json_may_hold_other_line_ends(tmp_path):
+    text = '{"file_name": "a.png", "text": "cat\u2028dog"}\r\n{"file_name": "b.png", "text": "x\x85y"}\n'
+    assert read_metadata(written(tmp_path, text, "m.jsonl")) == {"a.png": "cat dog", "b.png": "x y"}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

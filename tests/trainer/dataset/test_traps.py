@@ -149,3 +149,11 @@ def test_captions_in_old_encodings_are_told_with_the_file(tmp_path):
     assert [sample.caption for sample in dataset.samples] == ["一, two", "红色头发", "赤い髪", "café"]
     told = [note for note in dataset.notes if "is not UTF-8" in note]
     assert len(told) == 3 and all(f"{name}.txt" in " ".join(told) for name in "bcd")
+    assert "a.txt begins with a byte-order mark, which is no part of the caption." in dataset.notes
+
+
+def test_every_converted_file_is_named(tmp_path):
+    for i in range(2, 9):
+        COLOURS.save(tmp_path / f"turned {i}.jpg", exif=exif(i))
+    (note,) = scan_folder(tmp_path).notes
+    assert note.startswith("7 images turned") and all(f"turned {i}.jpg" in note for i in range(2, 9))
