@@ -49,13 +49,12 @@ def placed_image(sample: Sample) -> Image.Image:
     return place(image, sample.placement)
 
 
-def placed_mask(sample: Sample) -> Image.Image:
-    """Where the loss of `sample` counts: L of the size of its bucket, cut and mirrored exactly as its image is.
+def whole_mask(sample: Sample) -> Image.Image:
+    """Where the loss of `sample` counts: L of the size of its image, white where it counts, all of it without a mask.
 
-    White where it counts, black where the image is padded. Of a picture the red channel is taken, as sd-scripts does.
+    Of a picture the red channel is taken, as sd-scripts does.
     Raises AthanorError if the mask cannot be read, or has another size than the image.
     """
-    assert sample.placement is not None, "asked for samples with a bucket only"
     mask = Image.new("L", (sample.width_px, sample.height_px), "white")
     if sample.mask is not None:
         path = Path(sample.path if sample.mask == "alpha" else sample.mask)
@@ -67,8 +66,14 @@ def placed_mask(sample: Sample) -> Image.Image:
                 f"The mask {path} is {mask.width} x {mask.height} px but its image {sample.width_px} x {sample.height_px} px; "
                 "make them equal and load the dataset again."
             )
+    return mask
+
+
+def placed_mask(sample: Sample) -> Image.Image:
+    """As `whole_mask`, in the size of the bucket, cut and mirrored exactly as the image is; black where that is padded."""
+    assert sample.placement is not None, "asked for samples with a bucket only"
     black_border = replace(sample.placement, border="black" if sample.placement.border else "")
-    return place(mask, black_border, shrinking=Image.Resampling.BOX, growing=Image.Resampling.BILINEAR)
+    return place(whole_mask(sample), black_border, shrinking=Image.Resampling.BOX, growing=Image.Resampling.BILINEAR)
 
 
 def place(

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from athanor.trainer.dataset import assign_buckets, open_image, placed_image, save_captions, scan_folder, store_images
+from athanor.trainer.dataset.crop import placed_mask, whole_mask
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.types import Dataset
 
@@ -120,6 +121,51 @@ def test_an_alpha_channel_that_is_the_mask_is_kept(tmp_path):
     assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "set" / "a.png").read_bytes()
     with Image.open(tmp_path / "new" / "b.png") as image:
         assert image.getchannel("A").tobytes() == clear.getchannel("A").rotate(180).tobytes()
+
+
+@pytest.fixture
+def masked(tmp_path):
+    """Of two pictures the first has a mask, on its side by its EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "set" / "3_cat" / "a.png")
+    save(tmp_path / "set" / "3_cat" / "b.jpg")
+    grey = COLOURS.convert("L")
+    save(tmp_path / "set masks" / "a.jpg", grey.rotate(90, expand=True), exif=exif, quality=100)
+    return captioned(scan_folder(tmp_path / "set", masks=tmp_path / "set masks"))
+
+
+def test_masks_come_along_with_whole_pictures(tmp_path, masked):
+    report = save_captions(masked, folder=tmp_path / "new", pictures="whole", write=False)
+    assert report.num_pictures == 2 and "1 mask in" in report.notes[0] and str(tmp_path / "new-masks") in report.notes[0]
+    assert not (tmp_path / "new-masks").exists()
+    assert save_captions(masked, folder=tmp_path / "new", pictures="whole") == report
+    assert files(tmp_path / "new-masks") == ["3_cat/a.png"]
+    loaded = scan_folder(tmp_path / "new", masks=tmp_path / "new-masks")
+    assert [sample.mask is not None for sample in loaded.samples] == [True, False]
+    assert whole_mask(loaded.samples[0]).tobytes() == whole_mask(masked.samples[0]).tobytes()
+    save_captions(masked, folder=tmp_path / "new", pictures="whole")
+    (tmp_path / "other-masks" / "3_cat").mkdir(parents=True)
+    (tmp_path / "other-masks" / "3_cat" / "a.png").write_bytes(b"precious")
+    with pytest.raises(AthanorError, match="holds other pictures already"):
+        save_captions(masked, folder=tmp_path / "other", pictures="whole")
+    assert not (tmp_path / "other").exists()
+
+
+def test_masks_come_along_as_trained(tmp_path, masked):
+    settings = {"resolution_px": 32, "min_px": 32, "max_px": 32, "step_px": 8, "upscale": True}
+    placed = assign_buckets(masked, **settings, mirror=True)
+    save_captions(placed, folder=tmp_path / "new", pictures="as trained")
+    assert files(tmp_path / "new-masks") == ["3_cat/a-mirrored.png", "3_cat/a.png"]
+    for sample, name in ((placed.samples[0], "a.png"), (placed.samples[2], "a-mirrored.png")):
+        with Image.open(tmp_path / "new-masks" / "3_cat" / name) as image:
+            assert (image.mode, image.tobytes()) == ("L", placed_mask(sample).tobytes())
+    clear = COLOURS.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    save(tmp_path / "alpha" / "a.png", clear)
+    placed = assign_buckets(scan_folder(tmp_path / "alpha", masks="alpha"), **settings)
+    save_captions(placed, folder=tmp_path / "flat", pictures="as trained")
+    assert files(tmp_path / "flat") == ["a.png"] and files(tmp_path / "flat-masks") == ["a.png"]
 
 
 def test_as_trained_the_pictures_are_what_the_training_sees(tmp_path):
