@@ -1,7 +1,8 @@
 """Where the middle of a cut should be: what a picture is about.
 
-The weights of faces, entropy and edges are those of the focal crop in A1111's training preprocess. A face counts at the height
-of its eyes, edges in the lowest tenth of a picture do not, since watermarks stand there.
+Where faces are looked for, faces, corners and entropy have the weights that they have in the focal crop of A1111's training preprocess,
+and corners are found as there. A face counts at the height of its eyes; nothing does that is in the lowest tenth of a picture, since
+watermarks stand there. Not taken over: its entropy of black and white dots only, and the grey box over watermarks, which has corners itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ..errors import AthanorError
 from ..types import Sample
+from .corners import corners
 from .crop import open_image
 from .fit import CENTRE, Point
 
@@ -28,10 +30,10 @@ Box = tuple[float, float, float, float]
 FindFaces = Callable[[Image.Image], Sequence[Box]]
 OnProgress = Callable[[int, int], None]
 
-_FACES, _ENTROPY, _EDGES = 0.9, 0.15, 0.5
+_FACES, _ENTROPY, _CORNERS = 0.9, 0.15, 0.5
 _EYES = 0.33
 _WATERMARKS = 0.9
-_EDGES_PX, _FACES_PX = 192, 640
+_EDGES_PX, _CORNERS_PX, _FACES_PX = 192, 512, 640
 _NUM_AT_ONCE = 32
 
 
@@ -42,19 +44,22 @@ def upper_third(samples: Sequence[Sample]) -> Sequence[Point]:
 
 def by_edges(samples: Sequence[Sample], on_progress: OnProgress | None = None) -> Sequence[Point]:
     """Where the most edges are."""
-    return _looked_at(samples, lambda image: edges_middle(_grey(image)) or CENTRE, _EDGES_PX, on_progress)
+    return _looked_at(samples, lambda image, _: edges_middle(_grey(image, _EDGES_PX)) or CENTRE, _EDGES_PX, on_progress)
 
 
 def by_faces(samples: Sequence[Sample], find_faces: FindFaces, on_progress: OnProgress | None = None) -> Sequence[Point]:
-    """Faces first, then edges and what is full of detail; without a face only those two."""
+    """Faces first, then corners and what is full of detail; without a face only those two."""
     return _looked_at(samples, partial(focal_point, find_faces=find_faces), _FACES_PX, on_progress)
 
 
-def focal_point(image: Image.Image, find_faces: FindFaces) -> Point:
-    """The weighted mean of the middle of all faces, of the edges and of the window with the most entropy."""
+def focal_point(image: Image.Image, window: Point, find_faces: FindFaces) -> Point:
+    """The weighted mean of the middle of all faces, of the corners and of the window with the most entropy.
+
+    `window`: the shares of width and height that stay.
+    """
     faces = find_faces(image)
-    grey = _grey(image)
-    found: list[tuple[float, Point | None]] = [(_EDGES, edges_middle(grey)), (_ENTROPY, entropy_middle(grey))]
+    grey = _grey(image, _CORNERS_PX)
+    found: list[tuple[float, Point | None]] = [(_CORNERS, corners_middle(grey)), (_ENTROPY, entropy_middle(grey, window))]
     if faces:
         middles = [((left + right) / 2, top + _EYES * (bottom - top)) for left, top, right, bottom in faces]
         found.append((_FACES, (sum(x for x, _ in middles) / len(middles), sum(y for _, y in middles) / len(middles))))
@@ -78,19 +83,29 @@ def edges_middle(grey: numpy.ndarray) -> Point | None:
     return float(across / total / width), float(down / total / height)
 
 
-def entropy_middle(grey: numpy.ndarray) -> Point | None:
-    """Of the square window along the longer side that has the most entropy; None for a square picture."""
+def corners_middle(grey: numpy.ndarray) -> Point | None:
+    """Mean of the corners; None where there are none. `grey` is float [height, width]."""
+    found = corners(grey, watched=_WATERMARKS)
+    if not len(found):
+        return None
+    across, down = (found.mean(axis=0) + 0.5) / grey.shape[::-1]
+    return float(across), float(down)
+
+
+def entropy_middle(grey: numpy.ndarray, window: Point) -> Point | None:
+    """Of the part with the most entropy, of those that have the shares `window` of width and height; None where nothing is cut."""
     import numpy
 
-    height, width = grey.shape
-    side, length = min(height, width), max(height, width)
+    axis = 0 if window[0] <= window[1] else 1
+    along = grey.T if axis == 0 else grey
+    length = len(along)
+    side = max(1, round(length * window[axis]))
     if length - side < 2:
         return None
-    along = grey if height >= width else grey.T
     starts = numpy.unique(numpy.linspace(0, length - side, 33).astype(int))
     best = max(starts, key=lambda start: _entropy(along[start : start + side]))
     middle = float(best + side / 2) / length
-    return (0.5, middle) if height >= width else (middle, 0.5)
+    return (middle, 0.5) if axis == 0 else (0.5, middle)
 
 
 def _entropy(window: numpy.ndarray) -> float:
@@ -101,15 +116,24 @@ def _entropy(window: numpy.ndarray) -> float:
     return float(-(shares * numpy.log2(shares)).sum())
 
 
-def _grey(image: Image.Image) -> numpy.ndarray:
+def _grey(image: Image.Image, side_px: int) -> numpy.ndarray:
     import numpy
 
     small = image.convert("L")
-    small.thumbnail((_EDGES_PX, _EDGES_PX), Image.Resampling.BOX)
+    small.thumbnail((side_px, side_px), Image.Resampling.BOX)
     return numpy.asarray(small, numpy.float32)
 
 
-def _looked_at(samples: Sequence[Sample], look: Callable[[Image.Image], Point], side_px: int, on_progress: OnProgress | None) -> list[Point]:
+def _window(sample: Sample) -> Point:
+    """The shares of its width and height that stay when it is cut; without a bucket those of a square."""
+    bucket, size = (
+        ((1, 1), (sample.width_px, sample.height_px)) if sample.placement is None else (sample.placement.bucket_px, sample.placement.resized_px)
+    )
+    scale = min(size[0] / bucket[0], size[1] / bucket[1])
+    return scale * bucket[0] / size[0], scale * bucket[1] / size[1]
+
+
+def _looked_at(samples: Sequence[Sample], look: Callable[[Image.Image, Point], Point], side_px: int, on_progress: OnProgress | None) -> list[Point]:
     """A picture that cannot be read keeps its centre; the training says what is wrong with it."""
 
     def point(sample: Sample) -> Point:
@@ -118,7 +142,7 @@ def _looked_at(samples: Sequence[Sample], look: Callable[[Image.Image], Point], 
         except AthanorError:
             return CENTRE
         image.thumbnail((side_px, side_px), Image.Resampling.BOX)
-        return look(image)
+        return look(image, _window(sample))
 
     points: list[Point] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="athanor-focus") as pool:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from athanor.trainer.dataset import assign_buckets, placed_image, scan_folder
-from athanor.trainer.dataset.focus import by_edges, by_faces, edges_middle, entropy_middle, focal_point, upper_third
+from athanor.trainer.dataset.focus import by_edges, by_faces, corners_middle, edges_middle, entropy_middle, focal_point, upper_third
 
 SETTINGS = {"resolution_px": 64, "min_px": 64, "max_px": 64, "step_px": 16, "upscale": True}
 
@@ -44,31 +44,49 @@ def test_edges_are_found_and_shown(dataset):
 
 def test_a_watermark_does_not_pull(dataset):
     grey = numpy.zeros((100, 100), numpy.float32)
-    assert edges_middle(grey) is None and entropy_middle(grey) is None
+    assert edges_middle(grey) is None and corners_middle(grey) is None and entropy_middle(grey, (1, 1)) is None
     grey[95:99, 10:60:2] = 255
-    assert edges_middle(grey) is None
+    assert edges_middle(grey) is None and corners_middle(grey) is None
     grey[20:30, 70:80] = 255
     assert edges_middle(grey) == pytest.approx((0.75, 0.25), abs=0.01)
+    assert corners_middle(grey) == pytest.approx((0.75, 0.25), abs=0.01)
 
 
 def test_the_window_with_the_most_entropy():
     grey = numpy.full((50, 200), 10, numpy.float32)
     grey[:, 150:] = numpy.random.default_rng(1).integers(0, 255, (50, 50))
-    assert entropy_middle(grey) == pytest.approx((0.875, 0.5), abs=0.02)
-    assert entropy_middle(grey.T) == pytest.approx((0.5, 0.875), abs=0.02)
+    assert entropy_middle(grey, (0.25, 1)) == pytest.approx((0.875, 0.5), abs=0.02)
+    assert entropy_middle(grey.T, (1, 0.25)) == pytest.approx((0.5, 0.875), abs=0.02)
+    assert entropy_middle(grey, (0.75, 1))[0] == pytest.approx(0.625, abs=0.02), "the window is as wide as what stays"
+    assert entropy_middle(grey, (1, 1)) is None
+
+
+def test_what_stays_is_the_window(dataset):
+    wide, tall = assign_buckets(dataset, **{**SETTINGS, "min_px": 32, "max_px": 128}).samples
+    width, height = wide.placement.bucket_px
+    assert tall.placement.bucket_px == (height, width) and width > height
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("athanor.trainer.dataset.focus.entropy_middle", lambda grey, window: seen.append(window))
+        by_faces([wide, tall], no_faces)
+        by_faces(dataset.samples, no_faces)
+    share = min(width / height / 3, 3 * height / width)
+    expected = [(1, share), (share, 1), (1 / 3, 1), (1, 1 / 3)]
+    assert len(seen) == 4 and all(any(window == pytest.approx(each, abs=0.03) for window in seen) for each in expected), seen
 
 
 def test_faces_weigh_as_in_a1111():
-    """0.9 of 0.9 + 0.5 for the face, at a third of its height, where there is no entropy to weigh in a square picture."""
+    """0.9 of 0.9 + 0.5 for the face, at a third of its height, where there is no entropy to weigh as nothing is cut."""
     image = Image.new("RGB", (100, 100), "grey")
     image.paste("white", (10, 10, 20, 20))
-    edges = edges_middle(numpy.asarray(image.convert("L"), numpy.float32))
-    point = focal_point(image, lambda _: [(0.6, 0.5, 0.8, 0.7)])
-    expected = tuple((0.9 * face + 0.5 * edge) / 1.4 for face, edge in zip((0.7, 0.5 + 0.33 * 0.2), edges, strict=True))
+    middle = corners_middle(numpy.asarray(image.convert("L"), numpy.float32))
+    assert middle == pytest.approx((0.15, 0.15), abs=0.01)
+    point = focal_point(image, (1, 1), lambda _: [(0.6, 0.5, 0.8, 0.7)])
+    expected = tuple((0.9 * face + 0.5 * corner) / 1.4 for face, corner in zip((0.7, 0.5 + 0.33 * 0.2), middle, strict=True))
     assert point == pytest.approx(expected)
-    assert focal_point(image, no_faces) == pytest.approx(edges)
-    assert focal_point(Image.new("RGB", (90, 90)), no_faces) == (0.5, 0.5)
-    assert focal_point(Image.new("RGB", (90, 90)), lambda _: [(0.0, 0.0, 0.2, 0.2)]) == pytest.approx((0.1, 0.066))
+    assert focal_point(image, (1, 1), no_faces) == pytest.approx(middle)
+    assert focal_point(Image.new("RGB", (90, 90)), (1, 1), no_faces) == (0.5, 0.5)
+    assert focal_point(Image.new("RGB", (90, 90)), (1, 1), lambda _: [(0.0, 0.0, 0.2, 0.2)]) == pytest.approx((0.1, 0.066))
 
 
 def test_a_face_on_the_left_wins_over_edges_on_the_right(dataset):
