@@ -7,9 +7,9 @@ Tagcomplete's csv has no header: `name,type,count,"alias,alias"`, the last two o
 from __future__ import annotations
 
 import csv
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from .errors import TaggerError
@@ -44,6 +44,15 @@ class Lexicon:
     _tags: dict[str, Entry] = field(repr=False)
     _aliases: dict[str, tuple[Entry, ...]] = field(repr=False)
 
+    @cached_property
+    def _names_by_count(self) -> list[tuple[str, Entry]]:
+        return sorted(self._tags.items(), key=lambda item: -item[1].count)
+
+    @cached_property
+    def _aliases_by_count(self) -> list[tuple[str, Entry]]:
+        pairs = [(key, entry) for key, entries in self._aliases.items() for entry in entries]
+        return sorted(pairs, key=lambda pair: -pair[1].count)
+
     def __len__(self) -> int:
         return len(self._tags)
 
@@ -63,19 +72,28 @@ class Lexicon:
         equals the most used first.
         """
         wanted = match_key(text)
-        if not wanted:
+        if not wanted or limit < 1:
             return ()
-        found: dict[str, tuple[tuple[int, int, int], Found]] = {}
-        for key, entry in self._tags.items():
-            if wanted in key:
-                found[entry.name] = ((_nearness(key, wanted), 0, -entry.count), Found(entry))
-        for key, entries in self._aliases.items():
-            if wanted in key:
-                for entry in entries:
-                    rank = (_nearness(key, wanted), 1, -entry.count)
-                    if entry.name not in found or rank < found[entry.name][0]:
-                        found[entry.name] = (rank, Found(entry, key))
-        return tuple(each for _, each in heapq.nsmallest(limit, found.values(), key=lambda pair: pair[0]))
+        # By nearness, then names before aliases; each list begins with the most used.
+        nearest: list[dict[str, Found]] = [{} for _ in range(2 * _NUM_DEGREES)]
+        for is_alias, keys in enumerate((self._names_by_count, self._aliases_by_count)):
+            for key, entry in keys:
+                if wanted in key:
+                    degree = _nearness(key, wanted)
+                    found = nearest[2 * degree + is_alias]
+                    if len(found) < 2 * limit:
+                        found.setdefault(entry.name, Found(entry, key if is_alias else ""))
+                    elif degree == 1:
+                        break  # only the very name is nearer, and that is looked up
+        if (exact := self._tags.get(wanted)) is not None:
+            nearest[0][exact.name] = Found(exact)
+        for entry in sorted(self._aliases.get(wanted, ()), key=lambda each: -each.count):
+            nearest[1].setdefault(entry.name, Found(entry, wanted))
+        result: dict[str, Found] = {}
+        for found in nearest:
+            for name, each in found.items():
+                result.setdefault(name, each)
+        return tuple(result.values())[:limit]
 
     def warning(self, trigger: str) -> str:
         """Why `trigger` is a bad one, as a sentence; empty if it is a word that the lexicon does not know."""
@@ -86,6 +104,9 @@ class Lexicon:
         count = max(each.count for each in (*meant, *([entry] if entry else [])))
         known = f" ({count:,} pictures)" if count else ""
         return f"The trigger {trigger!r} {what}{known}: a model that knows it mixes both up. A word that nobody uses is better."
+
+
+_NUM_DEGREES = 4
 
 
 def _nearness(key: str, wanted: str) -> int:

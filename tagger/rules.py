@@ -4,13 +4,13 @@ r"""The language of Edit Tags: an ordered list of rules, one a line. What a rule
     trigger: mychar                  put first, moved there if present; no later rule moves it from the front
     remove: simple background, *_hair    whole tags; * stands for any text, ? for one character
     keep: 1girl, *_background        only these stay (and the trigger)
-    replace: grey hair -> silver hair
+    replace: grey hair -> silver hair    `rename:` is the same
     replace: jeans, shorts -> pants  any of them becomes one `pants`
     replace: school uniform -> serafuku, pleated skirt
     regex: ^(\w+) eyes$ -> eyes, \1 color    Python's re on every tag as it is spelled, blind to case
     deduplicate                      of a tag that is there twice the first stays
     sort: alphabetical               or frequency (in the whole set, frequent first), length, or score (surest first); with `reverse` behind it
-    first: 1girl, solo               those that are there come first, in this order; `last:` likewise
+    first: 1girl, solo               those that are there come first, in this order (`order:` is the same); `last:` likewise
     prepend: photo                   in front, where it is missing
     append: outdoors                 at the end, where it is missing; `add:` is the same
     shuffle: 2                       by chance, but the first 2 stay in front; the same every time; `seed 7` behind it gives another order
@@ -277,9 +277,11 @@ _WITH_BODY: dict[str, Callable[[str], Edit]] = {
     "remove": lambda body: Remove(_tags(body)),
     "keep": lambda body: Keep(_tags(body)),
     "replace": _replace,
+    "rename": _replace,
     "regex": _regex,
     "sort": _sort,
     "first": lambda body: Move(_tags(body), "first"),
+    "order": lambda body: Move(_tags(body), "first"),
     "last": lambda body: Move(_tags(body), "last"),
     "prepend": lambda body: Add(_tags(body), "front"),
     "append": lambda body: Add(_tags(body), "end"),
@@ -300,6 +302,7 @@ _EXAMPLES = {
     **{name: f"{name}: 1girl, solo" for name in _WITH_BODY},
     "trigger": "trigger: mychar",
     "replace": "replace: old tag -> new tag",
+    "rename": "rename: old tag -> new tag",
     "regex": r"regex: ^(\w+) eyes$ -> \1 iris",
     "sort": "sort: frequency",
     "shuffle": "shuffle: 1",

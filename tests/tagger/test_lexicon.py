@@ -1,9 +1,12 @@
+import random
+import time
 from pathlib import Path
 
 import pytest
 
 from athanor.tagger.errors import TaggerError
 from athanor.tagger.lexicon import Entry, Lexicon, read_lexicon
+from athanor.tagger.tags import match_key
 
 TAGCOMPLETE = """1girl,0,5000000,"1girls,sole_female"
 hatsune_miku,4,100000,"miku,初音ミク"
@@ -81,8 +84,6 @@ def test_triggers_that_mean_something_already(tmp_path: Path) -> None:
 
 
 def test_a_large_lexicon_is_read_in_little_time(tmp_path: Path) -> None:
-    import time
-
     text = "\n".join(f'tag_{i}_(series),{i % 6},{200_000 - i},"other_{i},alias_{i}"' for i in range(140_000))
     started_sec = time.process_time()
     lexicon = _read(tmp_path, text)
@@ -116,3 +117,37 @@ def test_search_finds_any_part_of_a_name_or_alias(tmp_path: Path):
     assert names("long_h") == [("long_hair", "")]
     assert names("miku") == [("hatsune_miku", "miku")]
     assert names("") == names(" _ ") == names("nothing like it") == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_search_gives_the_nearest_first_as_a_slow_one_would(tmp_path: Path, seed: int):
+    chance = random.Random(seed)
+
+    def word() -> str:
+        return "".join(chance.choice("ab_(") for _ in range(chance.randrange(1, 6))).strip("_") or "a"
+
+    names = list({match_key(name): name for name in (word() for _ in range(60)) if match_key(name)}.values())
+    lexicon = _read(tmp_path, "\n".join(f'{name},0,{1000 - i},"{word()},{word()}"' for i, name in enumerate(names)))
+    own = {match_key(name): number for number, name in enumerate(names)}
+    for _ in range(40):
+        text, limit = match_key(word()), chance.choice([1, 3, 50])
+        if not text:
+            continue
+
+        def degree(key: str, text: str = text) -> int:
+            return 0 if key == text else 1 if key.startswith(text) else 2 if f" {text}" in key or f"({text}" in key else 3
+
+        ranked = [(degree(key), 0, number) for key, number in own.items() if text in key]
+        for alias in {alias for alias in lexicon._aliases if text in alias}:
+            ranked += [(degree(alias), 1, names.index(entry.name)) for entry in lexicon._aliases[alias]]
+        best = list(dict.fromkeys(names[number] for _, _, number in sorted(ranked)))[:limit]
+        found = [each.entry.name for each in lexicon.search(text, limit)]
+        assert [match_key(name) for name in found] == [match_key(name) for name in best], (text, limit)
+
+
+def test_one_letter_is_found_at_once_in_a_large_lexicon(tmp_path: Path):
+    lexicon = _read(tmp_path, "\n".join(f'artist_{i}_(a),{i % 6},{200_000 - i},"alias_{i}"' for i in range(140_000)))
+    lexicon.search("a", 24)
+    started_sec = time.process_time()
+    assert [each.entry.name for each in lexicon.search("a", 2)] == ["artist_0_(a)", "artist_1_(a)"]
+    assert time.process_time() - started_sec < 0.05
