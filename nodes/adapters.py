@@ -9,10 +9,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer.adapters.check import merges, with_files_hashed
+from ..trainer.adapters import adapter as adapter_kind
+from ..trainer.adapters.check import merges, names_can_be_chosen, with_files_hashed
 from ..trainer.settings import AdapterSettings, Settings
 from . import host
-from .settings import from_widgets, widgets
+from .settings import choice, flattened, from_widgets, widgets
 from .types import SettingsWire
 
 _NONE = "none"
@@ -26,7 +27,8 @@ _FRONT = {
     "ia3": ("stock_form",),
 }
 """What each kind shows on the training node."""
-_FILES = ("start_file", "merge_files", "files_sha256")
+_COMMON = ("targets", "blocks", "pattern", "rules")
+"""What Adapter Settings shows for every kind."""
 
 
 def kind_widget() -> io.DynamicCombo.Input:
@@ -41,18 +43,29 @@ def with_kind(settings: AdapterSettings, chosen: Mapping[str, Any]) -> AdapterSe
     return from_widgets(dataclasses.replace(settings, kind=chosen[_KIND]), chosen)
 
 
+def _own(kind: str) -> tuple[str, ...]:
+    """What only some kinds have, this one too, and the training node does not show."""
+    names = ("names",) if names_can_be_chosen(kind) else ()
+    return (*(adapter_kind(kind).options - set(_FRONT[kind])), *names)
+
+
 class AdapterSettingsNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        front = {"kind", *(name for names in _FRONT.values() for name in names)}
         helps = {item.name: item.metadata["help"] for item in dataclasses.fields(AdapterSettings)}
         return io.Schema(
             node_id="AthanorAdapterSettings",
             display_name="Adapter Settings",
             category="Athanor/training/settings",
             description="Which layers Train LoRA changes and how: targets, blocks, ranks and rates of single parts, dropout, going on from another LoRA.",
+            search_aliases=["dropout", "lora+", "loraplus", "rslora", "block weights", "resume lora"],
             inputs=[
-                *widgets(AdapterSettings, without=(*front, *_FILES)),
+                choice(
+                    _KIND,
+                    "Choose the same adapter as in the training node; the options that it has appear below.",
+                    {kind: widgets(AdapterSettings, only=_own(kind)) for kind in _FRONT},
+                ),
+                *widgets(AdapterSettings, only=_COMMON),
                 io.Combo.Input("start_file", options=lora_names(), default=_NONE, display_name="start from", tooltip=helps["start_file"]),
                 io.String.Input("merge_files", default="", multiline=True, display_name="merge first", tooltip=helps["merge_files"]),
                 SettingsWire.Input("settings", optional=True, tooltip="Settings of other sections, from another settings node."),
@@ -69,7 +82,7 @@ class AdapterSettingsNode(io.ComfyNode):
     @classmethod
     def execute(cls, start_file: str, merge_files: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
         given = settings or Settings()
-        adapter = from_widgets(given.adapter, values)
+        adapter = from_widgets(given.adapter, flattened(values))
         merged = [f"{host.lora_path(name)}: {strength:g}" for name, strength in merges(AdapterSettings(merge_files=merge_files))]
         start = lora_file(start_file)
         files = dataclasses.replace(adapter, start_file=str(start or ""), merge_files="\n".join(merged))

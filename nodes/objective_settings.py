@@ -61,7 +61,12 @@ class ObjectiveSettingsNode(io.ComfyNode):
                 ),
                 choice("loss", _help("loss"), {"mse": [], "l1": [], "huber": fields(*huber), "smooth_l1": fields(*huber)}),
                 *fields("regularization_weight"),
-                *fields("min_timestep", "max_timestep", "input_perturbation", "input_perturbation_random", "concept_weights", "zero_terminal_snr"),
+                choice(
+                    "extra_noise",
+                    "Whether the model sees a little more noise than it should tell of (input perturbation): against learning single images by heart.",
+                    {_OFF: [], _ON: fields("input_perturbation", "input_perturbation_random", input_perturbation=0.1)},
+                ),
+                *fields("min_timestep", "max_timestep", "concept_weights", "zero_terminal_snr"),
             ],
         )
 

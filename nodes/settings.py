@@ -12,10 +12,14 @@ Settings = TypeVar("Settings")
 
 
 def widgets(
-    settings: type, defaults: Mapping[str, Any] | None = None, without: tuple[str, ...] = (), prefix: str = "", only: tuple[str, ...] = ()
+    settings: type,
+    defaults: Mapping[str, Any] | None = None,
+    without: tuple[str, ...] = (),
+    prefix: str = "",
+    only: tuple[str, ...] | None = None,
 ) -> list[io.Input]:
     """A widget for each field of a settings class (or those in `only`), its id with `prefix` in front. `defaults` replaces the class's own ones."""
-    fields = [item for item in dataclasses.fields(settings) if item.name not in without and (not only or item.name in only)]
+    fields = [item for item in dataclasses.fields(settings) if item.name not in without and (only is None or item.name in only)]
     return [_widget(item, prefix + item.name, (defaults or {}).get(item.name, item.default)) for item in fields]
 
 

@@ -11,12 +11,15 @@ from comfy_api.latest import io
 from ..trainer import optimizers, schedules
 from ..trainer.rate_plot import rate_plot
 from ..trainer.settings import OptimizerSettings, PerformanceSettings, ScheduleSettings, Settings
+from ..trainer.settings.performance import CHECKPOINTING
 from ..trainer.settings.schedule import chosen_options
 from .images import to_comfy
-from .settings import from_widgets, widgets
+from .settings import choice, flattened, from_widgets, widgets
 from .types import SettingsWire
 
 _WHICHEVER = "as the training node says"
+_OFF, _ON = "off", "on"
+_AS_FIRST, _OWN_RATE = "as the first", "own rate"
 _CATEGORY = "Athanor/training/settings"
 
 
@@ -35,7 +38,17 @@ class OptimizerSettingsNode(io.ComfyNode):
                     options=_options(OptimizerSettings, optimizers.OPTIMIZERS.names(), optimizers.own_options, first=_WHICHEVER),
                     tooltip="Choose the same optimizer as in the training node to set its own options; they appear below.",
                 ),
-                *widgets(OptimizerSettings, only=("accumulation", "ema_decay", "ema_on_cpu", "text_encoder_2_rate")),
+                *widgets(OptimizerSettings, only=("accumulation",)),
+                choice(
+                    "ema",
+                    "Whether a running mean of the weights is saved and drawn instead of the weights as they are: steadier, above all at high rates.",
+                    {_OFF: [], _ON: widgets(OptimizerSettings, {"ema_decay": 0.999}, only=("ema_decay", "ema_on_cpu"))},
+                ),
+                choice(
+                    "second_text_encoder",
+                    "For models with two text encoders that can be trained (SDXL, SD3.5): whether the second learns as fast as the first.",
+                    {_AS_FIRST: [], _OWN_RATE: widgets(OptimizerSettings, {"text_encoder_2_rate": 5e-5}, only=("text_encoder_2_rate",))},
+                ),
                 _settings_input(),
             ],
             outputs=[SettingsWire.Output("settings", display_name="settings")],
@@ -46,7 +59,8 @@ class OptimizerSettingsNode(io.ComfyNode):
         given = settings or Settings()
         name = optimizer["optimizer"]
         kind = {"kind": "" if name == _WHICHEVER else name}
-        return io.NodeOutput(dataclasses.replace(given, optimizer=from_widgets(OptimizerSettings(), {**values, **optimizer, **kind})))
+        chosen = {**flattened(values), **optimizer, **kind}
+        return io.NodeOutput(dataclasses.replace(given, optimizer=from_widgets(OptimizerSettings(), chosen)))
 
 
 class ScheduleSettingsNode(io.ComfyNode):
@@ -62,11 +76,11 @@ class ScheduleSettingsNode(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "schedule",
                     options=_options(
-                        ScheduleSettings, ("cosine", *(each for each in schedules.SCHEDULES.names() if each != "cosine")), schedules.own_options
+                        ScheduleSettings, ("cosine", *(each for each in schedules.SCHEDULES.names() if each != "cosine")), _schedule_options
                     ),
                     tooltip="Choose the same schedule as in the training node; its own options appear below.",
                 ),
-                *widgets(ScheduleSettings, only=("warmup_steps", "min_ratio")),
+                *widgets(ScheduleSettings, only=("warmup_steps",)),
                 io.Int.Input(
                     "drawn_steps",
                     default=1000,
@@ -102,14 +116,28 @@ class PerformanceSettingsNode(io.ComfyNode):
             category=_CATEGORY,
             description="Speed and memory: what makes a step faster or lets it fit a smaller GPU, without changing what is learned.",
             search_aliases=["gradient checkpointing", "torch compile", "vram", "offload", "memory"],
-            inputs=[*widgets(PerformanceSettings), _settings_input()],
+            inputs=[
+                choice(
+                    "gradient_checkpointing",
+                    _help(PerformanceSettings, "gradient_checkpointing"),
+                    # Offloaded blocks free memory only where they are computed twice.
+                    {how: widgets(PerformanceSettings, only=("block_offload",) if how in ("auto", "full") else ()) for how in CHECKPOINTING},
+                ),
+                *widgets(PerformanceSettings, without=("gradient_checkpointing", "block_offload")),
+                _settings_input(),
+            ],
             outputs=[SettingsWire.Output("settings", display_name="settings")],
         )
 
     @classmethod
     def execute(cls, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
         given = settings or Settings()
-        return io.NodeOutput(dataclasses.replace(given, performance=from_widgets(PerformanceSettings(), values)))
+        return io.NodeOutput(dataclasses.replace(given, performance=from_widgets(PerformanceSettings(), flattened(values))))
+
+
+def _schedule_options(name: str) -> dict[str, Any]:
+    """What only this schedule has, and how far it falls, if it does."""
+    return {**schedules.own_options(name), **({"min_ratio": 0.0} if name != "constant" else {})}
 
 
 def _options(
@@ -119,8 +147,12 @@ def _options(
     listed = [io.DynamicCombo.Option(first, [])] if first else []
     for name in names:
         options = own_options(name)
-        listed.append(io.DynamicCombo.Option(name, widgets(section, options, only=tuple(options)) if options else []))
+        listed.append(io.DynamicCombo.Option(name, widgets(section, options, only=tuple(options))))
     return listed
+
+
+def _help(section: type, name: str) -> str:
+    return next(item.metadata["help"] for item in dataclasses.fields(section) if item.name == name)
 
 
 def _settings_input() -> io.Input:

@@ -31,7 +31,7 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
             problems.append(
                 f"Adapter: {item.name} is {value}, which has no effect for {kind.title}; set it back to {item.default}, or choose {' or '.join(others)}."
             )
-    if settings.names != "auto" and settings.kind not in ("lora", "locon"):
+    if settings.names != "auto" and not names_can_be_chosen(settings.kind):
         problems.append(f"Adapter: names is {settings.names}, in which only LoRA and LoCon can be written; set it back to auto for {kind.title}.")
     if settings.kind == "lora" and settings.targets == "full":
         problems.append("Adapter: targets is full, which takes the convolutions as well; choose LoCon for that, or linear as targets.")
@@ -56,6 +56,11 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
     except AthanorError as error:
         problems.append(str(error))
     return problems
+
+
+def names_can_be_chosen(kind: str) -> bool:
+    """Whether files of this kind can have their layers named in more than one way."""
+    return kind in ("lora", "locon")
 
 
 def with_files_hashed(settings: AdapterSettings) -> AdapterSettings:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from .field import setting
 
+CHECKPOINTING = ("auto", "off", "partial", "full")
+
 
 @dataclass(frozen=True)
 class PerformanceSettings:
     gradient_checkpointing: str = setting(
         "auto",
         "Computes parts of the model twice instead of keeping them in memory. auto: only as much as the free memory asks for; full: least memory, up to 1.7 times slower.",
-        choices=("auto", "off", "partial", "full"),
+        choices=CHECKPOINTING,
     )
     compile: bool = setting(
         False, "Compiles the repeated blocks of the model: some minutes at the start, then each step is faster. Best with few bucket sizes."
