@@ -13,6 +13,7 @@ import comfy.lora_convert
 import comfy.weight_adapter
 
 from ..trainer.adapters import adapter
+from ..trainer.adapters.dora import PEFT_MAGNITUDE
 from ..trainer.errors import AthanorError
 from ..trainer.files import replace_atomically
 from ..trainer.formats.layers import grouped, spellings, split_key
@@ -25,21 +26,23 @@ _PREFIXES = ("base_model.model.", "unet.", "transformer.", "diffusion_model.", "
 _STOCK_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
 
 
-class Ia3Patch(comfy.weight_adapter.WeightAdapterBase):
-    """W * (1 + strength * w), which ComfyUI has no adapter for."""
+_OWN = {"on_input": "ia3", PEFT_MAGNITUDE: "dora"}
+"""Kinds that ComfyUI has no adapter for, or computes in another way, by what only they have."""
 
-    name = "ia3"
 
-    def __init__(self, loaded_keys: set[str], weights: tuple[torch.Tensor, torch.Tensor]):
+class OwnPatch(comfy.weight_adapter.WeightAdapterBase):
+    """W + strength * change, as the kind of adapter itself computes it."""
+
+    def __init__(self, name: str, loaded_keys: set[str], weights: Mapping[str, torch.Tensor]):
+        self.name = name
         self.loaded_keys = loaded_keys
         self.weights = weights
 
     def calculate_weight(
         self, weight, key, strength, strength_model, offset, function, intermediate_dtype=None, original_weight=None
     ):  # The signature is ComfyUI's.
-        values, on_input = self.weights
-        # `function` puts rows in ComfyUI's order and is its own inverse; the values are in the file's order.
-        change = adapter("ia3").change({"weight": values, "on_input": on_input}, function(weight))
+        # `function` puts rows in ComfyUI's order and is its own inverse; the tensors are in the file's order.
+        change = adapter(self.name).change(self.weights, function(weight))
         weight += function((strength * change).to(weight.dtype))
         return weight
 
@@ -56,11 +59,11 @@ def apply_adapter(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], st
         comfy.lora.model_lora_keys_clip(clip.cond_stage_model, key_map)
     spelt = _as_stock(comfy.lora_convert.convert_lora(dict(tensors)), key_map)
     layers = grouped(spelt)
-    scaled = {base: held for base, held in layers.items() if "on_input" in held and base in key_map}
-    others = {key: tensor for key, tensor in spelt.items() if (split_key(key) or ("",))[0] not in scaled}
+    own = {base: kind for base, held in layers.items() if base in key_map for mark, kind in _OWN.items() if mark in held}
+    others = {key: tensor for key, tensor in spelt.items() if (split_key(key) or ("",))[0] not in own}
     patches = comfy.lora.load_lora(others, key_map, log_missing=False)
-    for base, held in scaled.items():
-        patches[key_map[base]] = Ia3Patch({f"{base}.weight", f"{base}.on_input"}, (held["weight"], held["on_input"]))
+    for base, kind in own.items():
+        patches[key_map[base]] = OwnPatch(kind, {f"{base}.{suffix}" for suffix in layers[base]}, layers[base])
     if not patches:
         raise AthanorError(f"{name} holds nothing that fits this model; apply it to a model of the family that it was trained on.")
     patched_model = patched_clip = None

@@ -14,7 +14,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +113,16 @@ class TensorCache:
 
     def digest(self, path: Path, state: str) -> str:
         """The hash of a file's content; read anew only where `state` (its size and time) is another than when it was last asked for."""
+        return self.remembered(f"{path}|{state}", lambda: file_sha256(path))
+
+    def remembered(self, name: str, make: Callable[[], str]) -> str:
+        """What `make` gave when `name` was asked for first, in whichever run."""
         with self._lock:
             if self._digests is None:
                 self._digests = _read_digests(self._folder)
-            known = self._digests.get(f"{path}|{state}")
+            known = self._digests.get(name)
             if known is None:
-                known = self._digests[f"{path}|{state}"] = file_sha256(path)
+                known = self._digests[name] = make()
                 self._new_digests = True
             return known
 

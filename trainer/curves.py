@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,8 +36,7 @@ class LoggedEvents(EventLog):
         super().__init__(folder)
         self._folder = folder / _FOLDER
         self._parts: tuple[str, ...] = ()
-        self._losses: list[float] = []
-        self._num_epoch_steps = 1
+        self._losses: deque[float] = deque(maxlen=1)
         self._writer: _Writer | None = None
 
     def write(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -63,9 +63,8 @@ class LoggedEvents(EventLog):
         """What an earlier worker wrote of steps that are done anew is taken back."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._parts = tuple(part["name"] for part in fields["parts"])
-        self._num_epoch_steps = fields["steps_per_epoch"]
         rows = _rows(self._folder / CSV_FILE, fields["step"])
-        self._losses = [float(row["loss"]) for row in rows if row.get("loss")][-self._num_epoch_steps :]
+        self._losses = deque((float(row["loss"]) for row in rows if row.get("loss")), maxlen=fields["steps_per_epoch"])
         header = self._columns()
 
         def written(path: Path) -> None:
@@ -84,7 +83,7 @@ class LoggedEvents(EventLog):
         return [*_COLUMNS, *(f"lr {part}" for part in self._parts)]
 
     def _step(self, fields: Mapping[str, Any]) -> None:
-        self._losses = [*self._losses[-self._num_epoch_steps + 1 :], fields["loss"]] if self._num_epoch_steps > 1 else [fields["loss"]]
+        self._losses.append(fields["loss"])
         average = sum(self._losses) / len(self._losses)
         rates = fields["rates"]
         self._row(

@@ -120,6 +120,8 @@ def _dataset_problems(job: TrainJob) -> list[str]:
     ]
     if job.data.mirror and any(s.placement and s.placement.mirrored for s in samples):
         problems.append("Data: mirror is on, but the dataset holds the mirror images already; turn it off here or in the Bucket node.")
+    if job.data.resize != "auto" and all(s.placement and s.placement.resized_px == (s.width_px, s.height_px) for s in samples):
+        problems.append("Data: resize does nothing, since no image is resized; put it back to 'auto'.")
     if job.data.random_crop and all(s.placement and s.placement.resized_px == s.placement.bucket_px for s in samples):
         problems.append("Data: random_crop does nothing, since every image fits its size exactly; turn it off.")
     return problems

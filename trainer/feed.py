@@ -53,10 +53,11 @@ class Batch:
 
 
 class Feed:
-    """The batches of a run by their numbers, the first is 0. `to_prompt`: from a caption and a draw to the prompt."""
+    """The batches of a run by their numbers, the first is 0. `to_prompt`: from a caption and a draw to the prompt; `vae_id`: what the latents were made with."""
 
-    def __init__(self, job: TrainJob, family: Family, captioner: Captioner, cache: TensorCache, to_prompt: Callable[[str, int], str]):
-        self._job, self._family, self._captioner, self._cache, self._to_prompt = job, family, captioner, cache, to_prompt
+    def __init__(self, job: TrainJob, family: Family, captioner: Captioner, cache: TensorCache, vae_id: str, to_prompt: Callable[[str, int], str]):
+        self._job, self._family, self._captioner, self._cache = job, family, captioner, cache
+        self._vae_id, self._to_prompt = vae_id, to_prompt
         self._samples = job.dataset.trained
         self.batches_per_epoch = batches_per_epoch(self._samples, job.train.batch_size)
         self.num_batches = self.batches_per_epoch * steps_of(job).epochs
@@ -79,7 +80,6 @@ class Feed:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._cache.settle()
 
     def _made(self, number: int) -> Batch:
         import torch
@@ -88,7 +88,7 @@ class Feed:
         epoch, index = number // self.batches_per_epoch + 1, number % self.batches_per_epoch
         samples = tuple(self._samples[i] for i in self._order(epoch)[index])
         views = [view_at(sample, job.data, job.train.seed, number, row) for row, sample in enumerate(samples)]
-        mean, std = load_latents(job.base.fingerprint, views, self._cache, torch.device("cpu"))
+        mean, std = load_latents(self._vae_id, views, self._cache, torch.device("cpu"))
         mask = None
         if objective.masked_loss != "off":
             mask = load_masks(views, self._family.vae_stride_px, objective.unmasked_weight, self._cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,16 +16,29 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def vae_fingerprint(vae: nn.Module) -> str:
+    """Of what latents are made with: the encoder's weights and the numbers by which they are shifted and scaled.
+
+    Equal for the same autoencoder in a checkpoint, in a folder and in a file of its own, and for those whose decoders alone differ.
+    """
+    digest = hashlib.sha256(repr((vae.config.scaling_factor, vae.config.get("shift_factor"))).encode("ascii"))
+    for name, tensor in sorted(vae.state_dict().items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(f"{name}{tuple(tensor.shape)}".encode("ascii"))
+            digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()
+
+
 def store_latents(
     family: Family,
     vae: nn.Module,
-    base_fingerprint: str,
+    vae_id: str,
     views: Sequence[View],
     cache: TensorCache,
     device: torch.device,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Encodes the views that are not in the cache yet."""
+    """Encodes the views; `vae_id` is the fingerprint of `vae`."""
     import torch
 
     try:
@@ -33,29 +47,29 @@ def store_latents(
             with torch.no_grad():
                 mean, std = family.encode_images(vae, pixels)
             entry, group = {"mean": mean[0], "std": std[0]}, f"latents-{pixels.shape[3]}x{pixels.shape[2]}"
-            cache.put(latents_key(base_fingerprint, view, cache), entry, f"The latents of {view.sample.path}", group)
+            cache.put(latents_key(vae_id, view, cache), entry, f"The latents of {view.sample.path}", group)
             on_progress(done, len(views))
     finally:
         cache.settle()
 
 
-def missing_latents(base_fingerprint: str, views: Sequence[View], cache: TensorCache) -> list[View]:
-    return [view for view in views if latents_key(base_fingerprint, view, cache) not in cache]
+def missing_latents(vae_id: str, views: Sequence[View], cache: TensorCache) -> list[View]:
+    return [view for view in views if latents_key(vae_id, view, cache) not in cache]
 
 
-def load_latents(base_fingerprint: str, views: Sequence[View], cache: TensorCache, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def load_latents(vae_id: str, views: Sequence[View], cache: TensorCache, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation, [B, C, H, W] each, of images of one bucket."""
     import torch
 
-    rows = [cache[latents_key(base_fingerprint, view, cache)] for view in views]
+    rows = [cache[latents_key(vae_id, view, cache)] for view in views]
     return torch.stack([row["mean"] for row in rows]).to(device), torch.stack([row["std"] for row in rows]).to(device)
 
 
-def latents_key(base_fingerprint: str, view: View, cache: TensorCache) -> str:
-    """The image's content, the autoencoder, and how the image is resized, cropped, mirrored and coloured."""
+def latents_key(vae_id: str, view: View, cache: TensorCache) -> str:
+    """The image's content, the autoencoder's fingerprint, and how the image is resized, cropped, mirrored and coloured."""
     sample = view.sample
     content = cache.digest(Path(sample.path), sample.fingerprint)
-    return cache_key("latents", base_fingerprint, content, sample.placement, view.hue_shift, view.gamma)
+    return cache_key("latents", vae_id, content, sample.placement, view.resize, view.hue_shift, view.gamma)
 
 
 def load_masks(views: Sequence[View], stride_px: int, unmasked_weight: float, cache: TensorCache) -> torch.Tensor | None:

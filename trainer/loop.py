@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from .errors import AthanorError, raise_problems
 from .families import family as family_named
 from .families.base import Family, Framing
 from .feed import Batch, Feed
-from .latents import missing_latents, store_latents
+from .latents import missing_latents, store_latents, vae_fingerprint
 from .lora_trainee import lora_trainee
 from .memory import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, release, slowdown_message
 from .milestones import Milestones
@@ -42,7 +43,7 @@ from .types import Sample
 from .updates import Updates
 from .validate import check_train_job
 from .validate_engine import device_problems
-from .views import View, all_views
+from .views import View, all_views, plain_view
 
 if TYPE_CHECKING:
     import torch
@@ -55,13 +56,14 @@ def train(run: Run, control: Control) -> None:
     Raises AthanorError for everything that the user can mend; what was saved before stays.
     """
     try:
-        _train(run, control)
+        with ExitStack() as ending:
+            _train(run, control, ending)
     except Stopped:
         # What was encoded until then is in the cache.
         EventLog(run.folder).write("done", {"step": len(run.losses()), "stopped": True, "peak_mib": round(peak_mib(), 1)})
 
 
-def _train(run: Run, control: Control) -> None:
+def _train(run: Run, control: Control, ending: ExitStack) -> None:
     import torch
 
     job = run.train_job()
@@ -93,8 +95,8 @@ def _train(run: Run, control: Control) -> None:
         book.text = text = None
         release()
 
-    views = [view for sample in samples for view in all_views(sample, job.data)] + [View(sample) for sample in held_out]
-    vae = _store_images(job, family, views, cache, device, _phase(events, control, "latents"))
+    views = [view for sample in samples for view in all_views(sample, job.data)] + [plain_view(sample, job.data) for sample in held_out]
+    vae, vae_id = _store_images(job, family, views, cache, device, _phase(events, control, "latents"))
     denoiser = family.load_denoiser(job.base, precision)
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
     if not job.performance.block_offload:
@@ -103,7 +105,8 @@ def _train(run: Run, control: Control) -> None:
     if job.performance.block_offload:
         offload_blocks(denoiser, device)
 
-    feed = Feed(job, family, captioner, cache, trainee.caption)
+    feed = Feed(job, family, captioner, cache, vae_id, trainee.caption)
+    ending.callback(feed.close)
     keeping, slowdown = keeping_of(job.performance), SlowdownWatch()
 
     def largest_pass() -> Callable[[], torch.Tensor]:
@@ -121,7 +124,7 @@ def _train(run: Run, control: Control) -> None:
     updates.begin()
     step, epoch_losses = position.step, list(position.epoch_losses)
     events.write("start", {**_start_report(trainee, step, steps), "checkpointing": checkpointing})
-    milestones = Milestones(run, job, family, events, trainee, updates, book, captioner, denoiser, vae, cache, device, autocast)
+    milestones = Milestones(run, job, family, events, trainee, updates, book, captioner, denoiser, vae, vae_id, cache, device, autocast)
 
     if step == 0:
         milestones.before_first_step()
@@ -181,7 +184,7 @@ def _train(run: Run, control: Control) -> None:
             milestones.save_state(Position(step, tuple(epoch_losses)))
             last_state_sec = time.monotonic()
 
-    feed.close()
+    cache.settle()
     if ended_early:
         events.write("warning", {"message": f"Ended early after epoch {step // steps.per_epoch}: {_impatient(job.run.patience)}"})
     stopped = step < steps.total and not ended_early
@@ -223,21 +226,26 @@ def _phase(events: EventLog, control: Control, name: str) -> Callable[[int, int]
 
 def _store_images(
     job: TrainJob, family: Family, views: Sequence[View], cache: TensorCache, device: torch.device, on_progress: Callable[[int, int], None]
-) -> nn.Module | None:
-    """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it."""
-    missing = missing_latents(job.base.fingerprint, views, cache)
-    if not missing and not job.samples.lines:
-        return None
-    vae = family.load_vae(job.base)
+) -> tuple[nn.Module | None, str]:
+    """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it, and its fingerprint."""
+    loaded: list[nn.Module] = []
+
+    def fingerprint() -> str:
+        loaded.append(family.load_vae(job.base))
+        return vae_fingerprint(loaded[0])
+
+    vae_id = cache.remembered(f"vae of {job.base.family} in {job.base.fingerprint}", fingerprint)
+    missing = missing_latents(vae_id, views, cache)
+    if not loaded and (missing or job.samples.lines):
+        loaded.append(family.load_vae(job.base))
     if missing:
-        vae.to(device)
-        store_latents(family, vae, job.base.fingerprint, missing, cache, device, on_progress)
-        vae.to("cpu")
+        loaded[0].to(device)
+        store_latents(family, loaded[0], vae_id, missing, cache, device, on_progress)
+        loaded[0].to("cpu")
     if not job.samples.lines:
-        del vae
+        loaded.clear()
         release()
-        return None
-    return vae
+    return (loaded[0] if loaded else None), vae_id
 
 
 def _start_report(trainee: Trainee, step: int, steps: Steps) -> dict[str, object]:

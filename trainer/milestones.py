@@ -31,7 +31,7 @@ from .steps import steps_of
 from .trainee import Trainee
 from .types import Sample
 from .updates import Updates
-from .views import View
+from .views import plain_view
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,8 @@ class Milestones:
     denoiser: nn.Module
     vae: nn.Module | None
     """On the CPU; None where no sample pictures are wanted."""
+    vae_id: str
+    """What the latents were made with."""
     cache: TensorCache
     device: torch.device
     autocast: torch.autocast
@@ -140,8 +142,8 @@ class Milestones:
     def _validation_losses(self, sample: Sample) -> list[float]:
         import torch
 
-        view, process = View(sample), noise_of(self.job.base)
-        mean, std = load_latents(self.job.base.fingerprint, [view], self.cache, self.device)
+        view, process = plain_view(sample, self.job.data), noise_of(self.job.base)
+        mean, std = load_latents(self.vae_id, [view], self.cache, self.device)
         masks = load_masks([view], self.family.vae_stride_px, 0.0, self.cache) if self.job.objective.masked_loss != "off" else None
         draws = validation_draws(Path(sample.path).name, validation_times(_NUM_VALIDATION_TIMES), tuple(mean.shape[1:]))
         prompt = self.trainee.caption(self.captioner.plain(sample), 0)

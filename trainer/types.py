@@ -64,7 +64,7 @@ class Sample:
     captioning: CaptionOverrides | None = None
     """What its dataset file says about shuffling, dropout and so on, in place of the caption settings."""
     viewing: DataOverrides | None = None
-    """What its dataset file says about mirroring, random crops and colours, in place of the data settings."""
+    """What its dataset file says about mirroring, random crops, colours and resizing, in place of the data settings."""
     tag_scores: tuple[TagScore, ...] = field(default=(), compare=False, metadata={"in_job": False})
     """What a tagger thought of its tags. For people who edit them: no part of a job, and no reason to train again."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .config import TrainJob
 from .ema import RunningMean
 from .optimizers import build_optimizer, found_scale
+from .rounding import in_fp32
 from .schedules import rate_factor
+from .seeds import stable_seed
 from .settings.optimizer import chosen_options
 from .settings.schedule import chosen_options as chosen_schedule_options
 from .steps import steps_of
@@ -35,10 +37,11 @@ class Updates:
             self._mean = RunningMean(self._trained, job.optimizer.ema_decay, torch.device("cpu") if job.optimizer.ema_on_cpu else device)
         self._steps = steps_of(job)
         self._schedule_options = chosen_schedule_options(job.schedule)
+        self._step = 0
 
     def set_rates(self, step: int) -> None:
         """The rates of optimizer step `step`, counted from 0."""
-        train = self._job.train
+        train, self._step = self._job.train, step
         factor = rate_factor(train.schedule, step, self._steps.total, self._steps.warmup, self._schedule_options, self._job.schedule.min_ratio)
         for group, of_group in zip(self.optimizer.param_groups, self._trainee.groups, strict=True):
             group["lr"] = of_group.rate * factor
@@ -67,17 +70,23 @@ class Updates:
             self._scaler.update()
             moved = self._scaler.get_scale() >= before
         else:
-            self.optimizer.step()
+            with self._exactly():
+                self.optimizer.step()
         self._trainee.after_step()
         self.optimizer.zero_grad(set_to_none=True)
         if self._mean is not None and moved:
             self._mean.update(self._trained)
         return moved
 
+    def _exactly(self) -> AbstractContextManager[None]:
+        """Around everything that the optimizer does to the trained tensors: those in bf16 are rounded by chance afterwards."""
+        return in_fp32(self._trained.values(), stable_seed(self._job.train.seed, "rounding", self._step))
+
     def begin(self) -> None:
         """To be called once, after a state was loaded and before the first step."""
         if hasattr(self.optimizer, "train"):
-            self.optimizer.train()
+            with self._exactly():
+                self.optimizer.train()
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -93,14 +102,16 @@ class Updates:
             return
         kept = {name: tensor.detach().clone() for name, tensor in self._trained.items()}
         if averages:
-            self.optimizer.eval()
+            with self._exactly():
+                self.optimizer.eval()
         else:
             self._mean.copy_to(self._trained)
         try:
             yield
         finally:
             if averages:
-                self.optimizer.train()
+                with self._exactly():
+                    self.optimizer.train()
             with torch.no_grad():
                 for name, tensor in self._trained.items():
                     tensor.copy_(kept[name])
@@ -114,7 +125,9 @@ class Updates:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
+        # torch gives the running means the number format that the weights have at this moment.
+        with self._exactly():
+            self.optimizer.load_state_dict(state["optimizer"])
         if self._scaler:
             self._scaler.load_state_dict(state["scaler"])
         if self._mean is not None:

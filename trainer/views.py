@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from .dataset.crop import placed_image, placed_mask
+from .dataset.crop import RESAMPLING, placed_image, placed_mask
 from .families.base import Framing
 from .seeds import stable_seed
 from .settings import DataSettings
@@ -26,6 +26,8 @@ class View:
     """In 1/256 of the circle."""
     gamma: float = 1.0
     """Exponent of the colours in 0..1."""
+    resize: str = "auto"
+    """A key of `RESAMPLING`; auto is what suits the image best."""
 
     @property
     def framing(self) -> Framing:
@@ -43,7 +45,7 @@ class View:
 
     def picture(self) -> Image.Image:
         """RGB of the size of its bucket."""
-        picture = placed_image(self.sample)
+        picture = placed_image(self.sample, RESAMPLING[self.resize])
         if self.hue_shift:
             hue, saturation, value = picture.convert("HSV").split()
             picture = Image.merge("HSV", (hue.point(lambda h: (h + self.hue_shift) % 256), saturation, value)).convert("RGB")
@@ -62,6 +64,11 @@ def all_views(sample: Sample, settings: DataSettings) -> tuple[View, ...]:
     variants = [_variant(sample, settings, number) for number in range(_num_variants(settings))]
     mirrored = [view.mirrored() for view in variants] if settings.mirror else []
     return tuple(dict.fromkeys((*variants, *mirrored)))
+
+
+def plain_view(sample: Sample, settings: DataSettings) -> View:
+    """As held-out images are seen."""
+    return View(sample, resize=data_settings_of(sample, settings).resize)
 
 
 def view_at(sample: Sample, settings: DataSettings, seed: int, batch: int, row: int) -> View:
@@ -85,7 +92,7 @@ def _variant(sample: Sample, settings: DataSettings, number: int) -> View:
     draw = random.Random(stable_seed("variant", sample.fingerprint, number))
     if settings.random_crop and sample.placement is not None:
         sample = replace(sample, placement=_other_crop(sample.placement, draw))
-    view = View(sample)
+    view = View(sample, resize=settings.resize)
     # As sd-scripts: every third time either the hue or the brightness.
     if settings.colors and draw.random() <= _COLOR_SHARE:
         shift, exponent = draw.uniform(-_HUE_SHIFT, _HUE_SHIFT), draw.uniform(1 - _GAMMA, 1 + _GAMMA)

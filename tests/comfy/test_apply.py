@@ -56,6 +56,18 @@ def applied(tmp_path_factory) -> Path:
         if form == "lora":
             peft = {key.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): tensor for key, tensor in spelt.items()}
             save_file(peft, folder / "lora-peft.safetensors")
+        if form == "dora":
+            # As peft writes one: under its names, with a magnitude for each output channel.
+            layers = by_layer(tensors)
+            magnitudes = {
+                f"{name}.lora_magnitude_vector": 0.5 + torch.rand(base[name].shape[0], generator=torch.Generator().manual_seed(3)) for name in layers
+            }
+            peft = {
+                key.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): tensor for key, tensor in tensors.items() if "dora_scale" not in key
+            }
+            save_file({**peft, **magnitudes}, folder / "dora-peft.safetensors")
+            held = {name: {**tensors_of, "lora_magnitude_vector": magnitudes[f"{name}.lora_magnitude_vector"]} for name, tensors_of in layers.items()}
+            save_file({name: adapter("dora").change(of_peft, base[name]) for name, of_peft in held.items()}, folder / "change dora-peft.safetensors")
         if form == "ia3":
             save_file({key: tensor for key, tensor in spelt.items() if "text" not in key}, folder / "ia3-dotted.safetensors")
     save_file(
@@ -63,7 +75,7 @@ def applied(tmp_path_factory) -> Path:
     )
     save_file(base, folder / "base.safetensors")
     (folder / "layout.json").write_text(json.dumps(LAYOUTS["sd15"].comfyui), encoding="utf-8")
-    files = [folder / f"{name}.safetensors" for name in (*FORMS, "lora-peft", "ia3-dotted", "other")]
+    files = [folder / f"{name}.safetensors" for name in (*FORMS, "lora-peft", "dora-peft", "ia3-dotted", "other")]
     told = run_side("comfyui_apply_side.py", folder / "layout.json", folder / "base.safetensors", folder, STRENGTH, *files, complaints=False)
     (folder / "told.txt").write_text(told, encoding="utf-8")
     return folder
@@ -89,6 +101,22 @@ def test_ia3_which_the_stock_loader_leaves_out_is_applied(applied: Path):
     base, changes = load_file(applied / "base.safetensors"), weights(applied, "change", "ia3")
     expected = sorted((base[name] + STRENGTH * change).double().sum().item() for name, change in changes.items())
     assert sorted(weight.double().sum().item() for weight in ours.values()) == pytest.approx(expected, abs=1e-4)
+
+
+def by_layer(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, suffix = key.partition(".")
+        found.setdefault(name, {})[suffix] = tensor
+    return found
+
+
+def test_a_dora_of_peft_is_applied_as_peft_computes_it(applied: Path):
+    """The stock loader leaves its magnitudes out."""
+    ours, stock, bare = weights(applied, "ours", "dora-peft"), weights(applied, "stock", "dora-peft"), load_file(applied / "base.safetensors")
+    assert ours.keys() == stock.keys() and not any(torch.allclose(ours[key], stock[key]) for key in ours)
+    expected = sorted((bare[name] + STRENGTH * change).double().sum().item() for name, change in weights(applied, "change", "dora-peft").items())
+    assert sorted(weight.double().sum().item() for weight in ours.values()) == pytest.approx(expected, abs=1e-3)
 
 
 def test_spellings_that_the_stock_loader_does_not_know_are_applied_too(applied: Path):

@@ -201,6 +201,20 @@ def test_a_digest_is_of_the_content_and_remembered(tmp_path):
     assert again.digest(tmp_path / "a.png", "3-2") != digest
 
 
+def test_what_was_found_out_once_is_remembered(tmp_path):
+    cache, asked = TensorCache(tmp_path), []
+
+    def make() -> str:
+        asked.append(1)
+        return "found"
+
+    assert [cache.remembered("a", make), cache.remembered("a", make), TensorCache(tmp_path).remembered("a", make)] == ["found"] * 3 and len(
+        asked
+    ) == 2
+    cache.settle()
+    assert TensorCache(tmp_path).remembered("a", make) == "found" and len(asked) == 2, "in another run"
+
+
 def test_keys_tell_everything_apart():
     assert cache_key("latents", "a", 1) == cache_key("latents", "a", 1)
     assert len({cache_key(*parts) for parts in (("a", "b"), ("ab",), ("a", "b", None), ("a", 1), ("a", "1"))}) == 5

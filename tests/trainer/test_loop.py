@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.cache_folder import shards_of
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.formats.header import read_header
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import SampleSettings
@@ -137,9 +140,35 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_a_sentence(tmp_path, job
     tensors["conv_out.bias"] = torch.full_like(tensors["conv_out.bias"], torch.inf)
     save_file(tensors, weights)
     run = open_run(tmp_path / "runs", dataclasses.replace(job, base=describe_base(workshop), dataset=without_held_out(job.dataset)))
-    with pytest.raises(AthanorError, match=r"The loss became (nan|inf) at step 1 \(epoch 1; batch 1; images picture .*Lower the learning rate"):
+    with pytest.raises(
+        AthanorError, match=r"The loss became (nan|inf) at step 1 \(epoch 1; batch 1; images picture .*Lower the learning rate"
+    ) as told:
         train(run, Control())
     assert not list(run.folder.rglob("*.safetensors"))
+    readers = [thread.name for thread in threading.enumerate() if thread.name.startswith("athanor-feed")]
+    assert told.traceback and readers == [], "what reads ahead has ended, though the error still holds the loop"
+
+
+def test_two_bases_with_the_same_autoencoder_share_what_is_encoded(tmp_path, job, workshop):
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=1))
+    encoded = []
+
+    def train_and_count(job: TrainJob) -> Run:
+        run = trained(tmp_path, job)
+        shards = [shard for shard in shards_of(tmp_path / ".cache") if shard.name.startswith("latents")]
+        encoded.append(sum(len(read_header(shard).shapes) // 2 for shard in shards))
+        return run
+
+    first = train_and_count(job)
+    weights = workshop / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
+    other = train_and_count(dataclasses.replace(job, name="other base", base=describe_base(workshop)))
+    assert first.losses() != other.losses()
+    weights = workshop / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * (1.01 if name.startswith("encoder.") else 1.0) for name, tensor in load_file(weights).items()}, weights)
+    train_and_count(dataclasses.replace(job, name="other autoencoder", base=describe_base(workshop)))
+    num_images = len(job.dataset.samples)
+    assert encoded == [num_images, num_images, 2 * num_images]
 
 
 def without_held_out(dataset: Dataset) -> Dataset:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from athanor.trainer.settings import DataOverrides, DataSettings
 from athanor.trainer.types import Placement, Sample
-from athanor.trainer.views import View, all_views, view_at
+from athanor.trainer.views import View, all_views, plain_view, view_at
 
 PLACEMENT = Placement(bucket_px=(32, 48), resized_px=(50, 48), crop_px=(9, 0))
 EVERYTHING = DataSettings(mirror=True, random_crop=True, colors=True, variants=8)
@@ -44,6 +44,20 @@ def test_the_mask_goes_with_its_picture(sample, is_mirrored, left):
     # Resized pictures ring a little at their edges.
     assert (abs(red(view) - mask) > 48).mean() < 0.04
     assert (mask[:, 0] > 128).all() != is_mirrored
+
+
+def test_images_are_resized_as_the_settings_or_the_dataset_file_say(sample):
+    """Nearest invents no colours; the mean of what comes together does."""
+
+    def colours(view: View) -> set[tuple[int, int, int]]:
+        return {color for _, color in view.picture().getcolors(10_000)}
+
+    plain = plain_view(sample, DataSettings(resize="nearest"))
+    assert colours(plain) == {(255, 0, 0), (0, 0, 255)} < colours(plain_view(sample, DataSettings()))
+    told = dataclasses.replace(sample, viewing=DataOverrides(resize="area"))
+    every = all_views(told, DataSettings(resize="nearest", mirror=True, random_crop=True, variants=3))
+    assert {view.resize for view in every} == {"area"} and colours(every[0]) != colours(plain)
+    assert view_at(sample, DataSettings(resize="bicubic"), 0, 0, 0) == View(sample, resize="bicubic")
 
 
 def test_a_border_does_not_count(sample):

@@ -2,7 +2,8 @@
 
 The magnitude is that of the paper, one for each input channel. peft has one for each output channel, which ComfyUI
 divides by the norm of the bare weight; for input channels both agree. A column's scale is a scale of the input:
-m / ||V|| * V x = V (m / ||V|| * x), so that the base's layer is used as it is, quantised or not.
+m / ||V|| * V x = V (m / ||V|| * x), so that the base's layer is used as it is, quantised or not. Files of peft are read
+as peft computes them, and worn or merged, but not gone on with.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SUFFIXES = ("lora_down.weight", "lora_up.weight", "dora_scale")
+PEFT_MAGNITUDE = "lora_magnitude_vector"
+"""Under which peft keeps one number for each output channel, [out] or [1, out, 1, 1]."""
 
 
 class Dora:
@@ -62,7 +65,7 @@ class Dora:
 
     def load(self, layer: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
         held = self.tensors(layer)
-        if "dora_scale" in tensors and tensors["dora_scale"].shape[0] == base_weight(layer).shape[0] != 1:
+        if PEFT_MAGNITUDE in tensors or ("dora_scale" in tensors and tensors["dora_scale"].shape[0] == base_weight(layer).shape[0] != 1):
             raise ValueError("has a magnitude for each output channel, which programs compute in different ways; only those for input channels go on")
         for suffix in _SUFFIXES:
             held[suffix].data.copy_(fitted(tensors, suffix, held[suffix]))
@@ -72,15 +75,24 @@ class Dora:
         layer.strength = strength
 
     def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        if PEFT_MAGNITUDE in tensors:
+            return set(_SUFFIXES[:2]) <= tensors.keys()
         return set(_SUFFIXES) <= tensors.keys() and not is_stock_form(tensors)
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         return tensors["lora_down.weight"].shape[0]
 
     def change(self, tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
-        """As ComfyUI's comfy/weight_adapter/base.py weight_decompose: on the output axis it divides by the norm of the bare weight."""
-        weight, magnitude = weight.float(), tensors["dora_scale"].float().to(weight.device)
+        """As ComfyUI's comfy/weight_adapter/base.py weight_decompose: on the output axis it divides by the norm of the bare weight.
+
+        With peft's magnitudes as peft's tuners/lora/dora.py: by the norm of the whole.
+        """
+        weight = weight.float()
         whole = weight + low_rank_change(tensors, weight)
+        if PEFT_MAGNITUDE in tensors:
+            norm = channel_norms(whole, 0)
+            return whole * (tensors[PEFT_MAGNITUDE].float().to(weight.device).reshape(norm.shape) / norm) - weight
+        magnitude = tensors["dora_scale"].float().to(weight.device)
         on_output = magnitude.shape[0] == weight.shape[0]
         norm = channel_norms(weight, 0) if on_output else channel_norms(whole, 1)
         return whole * (magnitude.reshape(norm.shape) / norm) - weight

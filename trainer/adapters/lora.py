@@ -74,7 +74,7 @@ class Lora:
         layer.set_scale(NAME, strength)
 
     def recognises(self, tensors: Mapping[str, torch.Tensor]) -> bool:
-        return {"lora_up.weight", "lora_down.weight"} <= tensors.keys() and "dora_scale" not in tensors
+        return {"lora_up.weight", "lora_down.weight"} <= tensors.keys() and not {"dora_scale", "lora_magnitude_vector"} & tensors.keys()
 
     def rank_of(self, tensors: Mapping[str, torch.Tensor]) -> int:
         return tensors["lora_down.weight"].shape[0]

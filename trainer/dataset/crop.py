@@ -15,6 +15,15 @@ from ..types import Placement, Sample
 from .header import MAX_PIXELS, open_picture
 
 _WHITE = (255, 255, 255)
+RESAMPLING: dict[str, Image.Resampling | None] = {
+    "auto": None,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "area": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""How images are resized, by the setting's value; None for what suits the image."""
 
 
 def open_image(path: Path, *, draft_px: int | None = None) -> Image.Image:
@@ -33,8 +42,8 @@ def open_image(path: Path, *, draft_px: int | None = None) -> Image.Image:
     return rgb if alpha is None else Image.composite(rgb, Image.new("RGB", rgb.size, _WHITE), alpha)
 
 
-def placed_image(sample: Sample) -> Image.Image:
-    """The image of `sample` as it is trained on: RGB of the size of its bucket.
+def placed_image(sample: Sample, resampling: Image.Resampling | None = None) -> Image.Image:
+    """The image of `sample` as it is trained on: RGB of the size of its bucket; `resampling` None takes what `place` does.
 
     Raises AthanorError if it has no placement yet, cannot be read, or has another size than when it was loaded.
     """
@@ -46,7 +55,7 @@ def placed_image(sample: Sample) -> Image.Image:
             f"{sample.path} is {image.width} x {image.height} px now but was {sample.width_px} x {sample.height_px} px when the dataset was loaded; "
             "queue again to load it anew."
         )
-    return place(image, sample.placement)
+    return place(image, sample.placement) if resampling is None else place(image, sample.placement, resampling, resampling)
 
 
 def whole_mask(sample: Sample) -> Image.Image:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import AthanorError, raise_problems
 from ..settings import CaptionOverrides, CaptionSettings, DataOverrides, DataSettings, range_problems
+from ..settings.data import RESIZE_WORDS
 from .captions import caption_extension
 from .metadata import read_text
 
@@ -54,15 +55,19 @@ _OF_CAPTIONS = {
     "token_warmup_min": (_NUMBER, "tag_warmup_start"),
     "token_warmup_step": (_SHARE, "tag_warmup"),
 }
-_OF_VIEWS = {"color_aug": (_FLAG, "colors"), "flip_aug": (_FLAG, "mirror"), "random_crop": (_FLAG, "random_crop")}
-# What is not there yet, with the value that is the same as nothing.
-_NOT_YET: dict[str, tuple[str, object]] = {
-    "face_crop_aug_range": (_PAIR, None),
-    "resize_interpolation": (_TEXT, ""),
-    "custom_attributes": (_TABLE, {}),
+_OF_VIEWS = {
+    "color_aug": (_FLAG, "colors"),
+    "flip_aug": (_FLAG, "mirror"),
+    "random_crop": (_FLAG, "random_crop"),
+    "resize_interpolation": (_TEXT, "resize"),
+}
+# What would train something else if it were left out: refused, unless it is empty.
+_REFUSED = {
+    "face_crop_aug_range": (_PAIR, "images are not cut around faces at random; take it out, and let the Bucket node cut to faces instead."),
+    "custom_attributes": (_TABLE, "it is not known here what they do; take them out."),
 }
 _CARRIED = {key: kind for key, (kind, _) in {**_OF_CAPTIONS, **_OF_VIEWS}.items()}
-_INHERITED = {**_APPLIED, **_CARRIED, **_OF_BUCKET, **_OF_TRAINING, **_WITHOUT_EFFECT, **{key: kind for key, (kind, _) in _NOT_YET.items()}}
+_INHERITED = {**_APPLIED, **_CARRIED, **_OF_BUCKET, **_OF_TRAINING, **_WITHOUT_EFFECT, **{key: kind for key, (kind, _) in _REFUSED.items()}}
 _IN_SUBSETS = {key: kind for key, kind in _INHERITED.items() if key not in _OF_BUCKET and key not in _OF_TRAINING} | _APPLIED_TO_SUBSETS
 
 
@@ -106,8 +111,8 @@ class Definition:
 def read_definition(file: Path) -> Definition:
     """Reads a dataset file; nothing but it is opened. Relative folders are taken from where the file lies.
 
-    Keys that are known but not honoured yet are named in the notes, with what they would do elsewhere.
-    Raises InvalidJobError with all that is wrong at once: unknown keys, wrong types, a subset without a folder.
+    Keys that are set in other nodes are named in the notes.
+    Raises InvalidJobError with all that is wrong at once: unknown keys and those that cannot be honoured, wrong types, a subset without a folder.
     """
     data = _parsed(file)
     problems = [f"{file.name}: unknown section {name!r}; known are general and datasets." for name in data if name not in ("general", "datasets")]
@@ -182,6 +187,8 @@ def _table(value: Any, where: str, known: dict[str, str], problems: list[str]) -
             problems.append(f"{where}: unknown setting {key!r}.{level}")
         elif key != "subsets" and not _fits(each, known[key]):
             problems.append(f"{where}: {key} must be {known[key]}, not {each!r}.")
+        elif key in _REFUSED and each not in ({}, []):
+            problems.append(f"{where}: {key} is set, but {_REFUSED[key][1]}")
     return {key: each for key, each in value.items() if key in known and (key == "subsets" or _fits(each, known[key]))}
 
 
@@ -237,6 +244,9 @@ def _overrides(
 ) -> Overrides | None:
     """What `settings` says of `keys`, checked against the ranges of the settings class `limits`."""
     said = {name: float(settings[key]) if type_ == _SHARE else settings[key] for key, (type_, name) in keys.items() if key in settings}
+    if "resize" in said:
+        word = said["resize"].lower() or "auto"
+        said["resize"] = RESIZE_WORDS.get(word, word)
     if not said:
         return None
     problems += range_problems(limits(**said), where)
@@ -247,9 +257,7 @@ def _notes(file: Path, data: dict[str, Any]) -> Iterable[str]:
     """On the settings that do nothing here."""
     datasets = data["datasets"]
     tables = [data.get("general", {}), *datasets, *(subset for dataset in datasets for subset in dataset["subsets"])]
-    used = {key: value for table in tables for key, value in table.items() if key not in _NOT_YET or value != _NOT_YET[key][1]}
-    if not_yet := [key for key in _NOT_YET if key in used]:
-        yield f"{file.name} has settings that have no effect yet: {', '.join(not_yet)}."
+    used = {key for table in tables for key in table}
     if of_bucket := [key for key in _OF_BUCKET if key in used]:
         yield f"{file.name} has sizes that are set in the Bucket node instead: {', '.join(of_bucket)}."
     if of_training := [key for key in _OF_TRAINING if key in used]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LayerTensors = Mapping[str, "torch.Tensor"]
 """Of one layer, by suffix."""
 
-_OF_ROWS = ("lora_up.weight", "hada_w1_a", "hada_w2_a", "diff", "diff_b")
+_OF_ROWS = ("lora_up.weight", "hada_w1_a", "hada_w2_a", "diff", "diff_b", "lora_magnitude_vector")
 _OF_COLUMNS = ("lora_down.weight", "hada_w1_b", "hada_w2_b", "alpha")
 
 

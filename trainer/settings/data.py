@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from .field import setting
 
+RESIZE_WORDS = {"linear": "bilinear", "cubic": "bicubic", "box": "area"}
+"""Of sd-scripts, for the same as others."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -26,6 +29,12 @@ class DataSettings:
         choices=("disk", "memory"),
         advanced=True,
     )
+    resize: str = setting(
+        "auto",
+        "How images are resized to their size. auto: Lanczos where they shrink, bicubic where they grow. nearest keeps pixel art sharp.",
+        choices=("auto", "lanczos", "bicubic", "bilinear", "area", "nearest"),
+        advanced=True,
+    )
 
     @property
     def has_variants(self) -> bool:
@@ -39,6 +48,7 @@ class DataOverrides:
     mirror: bool | None = None
     random_crop: bool | None = None
     colors: bool | None = None
+    resize: str | None = None
 
     def applied_to(self, settings: DataSettings) -> DataSettings:
         said = {item.name: value for item in dataclasses.fields(self) if (value := getattr(self, item.name)) is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -12,6 +13,7 @@ from athanor.trainer.adapters import adapter, all_adapters
 from athanor.trainer.adapters.attached import attach, export, kind_of, limit_norms, load, plans_of, set_strength, set_training, trained
 from athanor.trainer.adapters.base import LayerPlan
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.formats.layers import grouped
 from athanor.trainer.settings import AdapterSettings
 
 NAMES = ("0", "2", "4", "5")
@@ -239,6 +241,28 @@ def test_a_dora_with_magnitudes_of_the_outputs_is_not_gone_on_with():
     given = by_layer(export(kind, layers, str))
     with pytest.raises(AthanorError, match="magnitude for each output channel"):
         load(kind, layers, {"0": {**given["0"], "dora_scale": torch.ones(16, 1)}})
+
+
+def test_a_dora_of_peft_is_what_peft_computes():
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    torch.manual_seed(0)
+    bare = nn.Sequential(nn.Linear(8, 12), nn.Conv2d(4, 6, 3))
+    model = get_peft_model(copy.deepcopy(bare), LoraConfig(r=2, lora_alpha=3, use_dora=True, target_modules=["0", "1"]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.3 * torch.rand_like(parameter)
+    file = {**get_peft_model_state_dict(model), **{f"base_model.model.{i}.alpha": torch.tensor(3.0) for i in (0, 1)}}
+    merged = model.merge_and_unload()
+    given = {name.removeprefix("base_model.model."): held for name, held in grouped(file).items()}
+    assert kind_of(given, "x")[0] == "dora"
+    for i, layer in enumerate(merged):
+        change = adapter("dora").change(given[str(i)], bare[i].weight.detach())
+        assert torch.allclose(bare[i].weight + change, layer.weight, atol=1e-5) and change.abs().max() > 0.05
+    _, kind, layers = adapted(AdapterSettings(kind="dora"), names=("0",))
+    with pytest.raises(AthanorError, match="magnitude for each output channel"):
+        load(kind, layers, {"0": given["0"]})
 
 
 def test_the_forms_of_files():

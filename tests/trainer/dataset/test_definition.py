@@ -83,10 +83,30 @@ def test_what_has_no_effect_here_is_named_once(tmp_path):
         "dataset.toml has sizes that are set in the Bucket node instead: resolution.",
         "dataset.toml has settings that are made in the training node instead: batch_size.",
     )
-    with_range = "[general]\nface_crop_aug_range = [1.0, 3.0]\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'"
-    assert read_definition(written(tmp_path, with_range)).notes == ("dataset.toml has settings that have no effect yet: face_crop_aug_range.",)
     plain = "[general]\nflip_aug = false\nkeep_tokens = 0\ncaption_separator = ','\ncache_info = true\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'"
     assert read_definition(written(tmp_path, plain)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("face_crop_aug_range = [1.0, 3.0]", r"general: face_crop_aug_range is set, but images are not cut around faces at random; take it out"),
+        (
+            "custom_attributes = { diff_output_preservation = true }",
+            r"custom_attributes is set, but it is not known here what they do; take them out",
+        ),
+        ("resize_interpolation = 'magic'", r"subset 1: resize is 'magic'; choose one of auto, lanczos"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(tmp_path, line: str, told: str):
+    with pytest.raises(AthanorError, match=told):
+        read_definition(written(tmp_path, f"[general]\n{line}\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'"))
+
+
+@pytest.mark.parametrize(("word", "meant"), [("lanczos", "lanczos"), ("cubic", "bicubic"), ("linear", "bilinear"), ("area", "area"), ("", "auto")])
+def test_how_images_are_resized_is_carried_along(tmp_path, word: str, meant: str):
+    text = f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\nresize_interpolation = '{word}'\ncustom_attributes = {{}}"
+    assert read_definition(written(tmp_path, text)).subsets[0].viewing == DataOverrides(resize=meant)
 
 
 def test_what_captions_and_views_are_told_is_carried_along(tmp_path):

@@ -95,6 +95,8 @@ def _training(job: TrainJob) -> dict[str, Any]:
         found["save_every_n_steps"] = run.save_every_steps
     if run.keep_last:
         found["save_last_n_epochs"] = run.keep_last
+    if job.data.resize != "auto":
+        found["resize_interpolation"] = job.data.resize
     return found | {
         key: True for key, on in (("flip_aug", job.data.mirror), ("random_crop", job.data.random_crop), ("color_aug", job.data.colors)) if on
     }

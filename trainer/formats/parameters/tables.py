@@ -22,7 +22,7 @@ ELSEWHERE: dict[str, str] = {
     **_all(f"set the share of held-out images in {_DATASET}.", "validation_split validation_seed"),
     **_all(
         f"set it in {_BUCKET}.",
-        "resolution enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale resize_interpolation",
+        "resolution enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale",
     ),
     **_all(f"repeats belong to the folders' names; see {_DATASET}.", "dataset_repeats"),
     **_all(f"the name is set in {_TRAIN}.", "output_name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...settings.data import RESIZE_WORDS
 from .network import translate_network
 from .optimizer import translate_optimizer, translate_schedule
 from .sheet import Sheet
@@ -69,6 +70,9 @@ def translate(sheet: Sheet) -> None:
     _base_precision(sheet)
     _objective(sheet)
     _samples(sheet)
+    if sheet.has("resize_interpolation"):
+        word = sheet.text("resize_interpolation").lower() or "auto"
+        sheet.take("resize_interpolation", "data.resize", RESIZE_WORDS.get(word, word))
     for key, path in _DIRECT.items():
         if sheet.on(key):
             sheet.take(key, path)
