@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .adapters.check import with_files_hashed
 from .bases import describe_base
 from .cache_folder import clean_folder, folder_report, set_size_limit, size_limit_bytes
 from .cli_dataset import add_dataset_command, read_dataset, run_dataset_command
@@ -22,7 +23,7 @@ from .config import TrainJob
 from .control import Control
 from .dataset import assign_buckets, scan_folder, with_regularization
 from .dataset.resolutions import in_resolutions, read_resolutions
-from .errors import AthanorError
+from .errors import AthanorError, raise_problems
 from .run import Run, open_run
 from .settings import (
     AdapterSettings,
@@ -80,7 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     add_run_commands(commands)
     train = commands.add_parser("train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     train.add_argument("run", type=Path, nargs="?", help="a run directory whose job.json is done; or leave it out and describe a new run")
-    train.add_argument("--base", type=Path, help="a checkpoint file or a diffusers folder")
+    train.add_argument("--base", type=Path, help="a checkpoint file, a diffusers folder, or the file of a denoiser alone")
+    train.add_argument(
+        "--text-encoders", type=Path, nargs="+", default=[], help="files of the text encoders, in any order, where they are not in the base"
+    )
+    train.add_argument("--vae", type=Path, default=None, help="file of the autoencoder, where it is not in the base or is to replace its own")
+    train.add_argument(
+        "--clip-skip", type=int, default=0, help="which layer of CLIP is read, counted from the last, which is 1; 0 is the model's own"
+    )
+    train.add_argument("--prediction", choices=("auto", "epsilon", "v"), default="auto", help="what the base predicts, where its file does not tell")
     train.add_argument(
         "--images",
         type=Path,
@@ -111,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder with the CLIP tokenizer, or ComfyUI's folder comfy; needed for checkpoint files",
     )
     _add_cache_command(commands)
-    _add_settings(train, AdapterSettings, without=("kind",))
+    kind = next(item for item in dataclasses.fields(AdapterSettings) if item.name == "kind")
+    train.add_argument("--adapter", choices=kind.metadata["choices"], default=kind.default, help=kind.metadata["help"])
+    _add_settings(train, AdapterSettings, without=("kind", "files_sha256"))
     _add_settings(train, EmbeddingSettings, without=("token",))
     _add_settings(train, TrainSettings)
     _add_settings(train, OptimizerSettings, without=("kind",))
@@ -172,7 +183,10 @@ def _new_run(options: argparse.Namespace) -> Run:
     missing = [f"--{name}" for name in ("base", "images", "name") if getattr(options, name) is None]
     if missing:
         raise AthanorError(f"A new run needs {', '.join(missing)}; or name a run directory: athanor train RUN_DIR.")
-    base = describe_base(options.base, options.tokenizers, may_download=options.download)
+    raise_problems(_without_effect(options))
+    base = describe_base(
+        options.base, options.tokenizers, options.text_encoders, options.vae, options.clip_skip, options.prediction, options.download
+    )
     masks = "alpha" if options.masks == Path("alpha") else options.masks
     scanned = read_dataset(options.images, trigger=options.trigger, held_out_percent=options.held_out_percent, masks=masks)
     if options.regularization:
@@ -191,7 +205,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         base=base,
         dataset=dataset,
         kind="embedding" if options.embedding else "lora",
-        adapter=AdapterSettings(merge_files=options.merge_files) if options.embedding else _settings(AdapterSettings, values),
+        adapter=with_files_hashed(dataclasses.replace(_settings(AdapterSettings, values), kind=options.adapter)),
         embedding=_settings(EmbeddingSettings, {**values, "token": options.name}),
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
         optimizer=_settings(OptimizerSettings, values),
@@ -205,6 +219,20 @@ def _new_run(options: argparse.Namespace) -> Run:
     )
     check_train_job(job)
     return open_run(options.output.resolve(), job)
+
+
+def _without_effect(options: argparse.Namespace) -> list[str]:
+    """A sentence for each option that is for LoRAs or for embeddings only, and given for the other."""
+    without = ("kind", "merge_files", "files_sha256")
+    lora_only = {item.name: item.default for item in dataclasses.fields(AdapterSettings) if item.name not in without}
+    lora_only |= {"adapter": AdapterSettings().kind, "rate": TrainSettings().rate}
+    embedding_only = {item.name: item.default for item in dataclasses.fields(EmbeddingSettings) if item.name != "token"}
+    names, advice = (lora_only, "an embedding") if options.embedding else (embedding_only, "a LoRA")
+    return [
+        f"--{name.replace('_', '-')} is {getattr(options, name)}, but does nothing for {advice}; leave it out."
+        for name, default in names.items()
+        if getattr(options, name) != default
+    ]
 
 
 def _work_in_the_foreground(run: Run) -> int:

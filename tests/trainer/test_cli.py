@@ -4,9 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from tiny import make_pictures
+from tiny_families import make_sdxl_split
 
 from athanor.trainer.cli import main
+from athanor.trainer.files import file_sha256
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import SampleSettings
 
@@ -45,9 +48,45 @@ def test_a_folder_becomes_a_run_and_a_second_call_finds_it_finished(tmp_path, ba
 
 
 def test_an_embedding_is_named_like_its_run(tmp_path, base_folder, images):
-    assert main(arguments(base_folder, images, tmp_path / "runs", "--embedding", "--num-vectors", "2")) == 0
+    given = arguments(base_folder, images, tmp_path / "runs", "--embedding", "--num-vectors", "2")
+    given = [each for i, each in enumerate(given) if each not in ("--rank", "--rate") and given[i - 1] not in ("--rank", "--rate")]
+    assert main(given) == 0
     job = Run(tmp_path / "runs" / "cli-run").train_job()
     assert job.kind == "embedding" and job.embedding.token == "cli-run" and job.embedding.num_vectors == 2
+
+
+def test_every_adapter_can_be_chosen_and_starts_from_a_file_that_is_told_by_its_content(tmp_path, base_folder, images):
+    runs = tmp_path / "runs"
+    once = ["--epochs", "1", "--name"]
+    assert main(arguments(base_folder, images, runs, "--adapter", "lokr", "--factor", "2", *once, "first")) == 0
+    first = Run(runs / "first")
+    assert first.train_job().adapter.kind == "lokr" and first.train_job().adapter.factor == 2
+    assert {key.rpartition(".")[2] for key in load_file(first.epochs()[-1].path)} >= {"lokr_w1", "alpha"}
+    assert main(arguments(base_folder, images, runs, "--adapter", "lokr", "--start-file", str(first.epochs()[-1].path), *once, "second")) == 0
+    assert Run(runs / "second").train_job().adapter.files_sha256 == file_sha256(first.epochs()[-1].path)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--embedding", "--adapter", "ia3"], "--adapter is ia3, but does nothing for an embedding; leave it out."),
+        (["--embedding", "--module-dropout", "0.1"], "--module-dropout is 0.1, but does nothing for an embedding; leave it out."),
+        (["--num-vectors", "8"], "--num-vectors is 8, but does nothing for a LoRA; leave it out."),
+    ],
+)
+def test_what_is_for_the_other_kind_of_training_is_refused(tmp_path, base_folder, images, capsys, more, told):
+    assert main(arguments(base_folder, images, tmp_path / "runs", *more)) == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_a_base_may_be_in_several_files(tmp_path, images, capsys):
+    made = make_sdxl_split(tmp_path)
+    files = ["--text-encoders", *map(str, made.text_encoders), "--vae", str(made.vae), "--tokenizers", str(tmp_path), "--prediction", "v"]
+    assert main(arguments(made.path, images, tmp_path / "runs", *files, "--text-encoder-rate", "0", "--epochs", "1", "--resolution", "64")) == 0, (
+        capsys.readouterr().err
+    )
+    base = Run(tmp_path / "runs" / "cli-run").train_job().base
+    assert (base.family, base.prediction, base.vae_path) == ("sdxl", "v", str(made.vae)) and len(base.text_encoder_paths) == 1
 
 
 def test_every_problem_is_told_before_anything_is_made(tmp_path, base_folder, images, capsys):

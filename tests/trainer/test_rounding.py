@@ -35,7 +35,7 @@ def test_what_bf16_can_hold_and_what_is_no_number_stays():
 
 
 def test_only_fp32_is_rounded():
-    with pytest.raises(ValueError, match="not torch.float16"):
+    with pytest.raises(ValueError, match=r"not torch\.float16"):
         rounded_stochastically(torch.ones(2, dtype=torch.float16), generator())
 
 
