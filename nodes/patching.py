@@ -123,7 +123,7 @@ def with_embedding(clip: Any, tensors: Mapping[str, torch.Tensor], token: str, s
     """CLIP whose prompts read `embedding:token` as these vectors times `strength`, whatever file of that name there is."""
     from safetensors.torch import save_file
 
-    folder = host.temporary_folder() / "athanor-embeddings"
+    folder = host.temp_folder() / "athanor-embeddings"
     scaled = {key: (tensor.float() * strength).contiguous() for key, tensor in tensors.items()}
     replace_atomically(folder / f"{token}-{fingerprint}.safetensors", lambda temporary: save_file(scaled, temporary))
     tokenizer = copy.copy(clip.tokenizer)

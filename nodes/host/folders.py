@@ -1,0 +1,114 @@
+"""ComfyUI's folders, and those of the pack in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+from ...trainer.errors import AthanorError
+
+PACK = Path(__file__).resolve().parents[2]
+MINIATURE = "Athanor miniature (built in)"
+
+
+def register_folders() -> None:
+    """Tells ComfyUI of the folders that the nodes use, and of the epochs of earlier runs. Never fails: a pack that does is dropped."""
+    models = Path(folder_paths.models_dir)
+    folder_paths.add_model_folder_path("wd_taggers", str(models / "wd_taggers"))
+    folder_paths.add_model_folder_path("torch_deepdanbooru", str(models / "torch_deepdanbooru"))
+    folder_paths.add_model_folder_path("captioners", str(models / "captioners"))
+    folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
+    folder_paths.add_model_folder_path("training_settings", str(models / "training_settings"))
+    folder_paths.add_model_folder_path("face_detectors", str(models / "face_detectors"))
+    for kind, folder in _epoch_folders(runs_root()):
+        folder_paths.add_model_folder_path(kind, str(folder))
+
+
+def register_epochs(run_folder: Path, kind: str) -> None:
+    """Lets the stock loaders list the run's epochs. `kind` is "loras" or "embeddings"."""
+    folder = run_folder / "epochs"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder_paths.add_model_folder_path(kind, str(folder))
+
+
+def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
+    from ...trainer.run import Run
+
+    found = []
+    try:
+        folders = [folder for folder in root.iterdir() if (folder / "epochs").is_dir() and (folder / "job.json").is_file()]
+    except OSError:
+        return []
+    for folder in folders:
+        try:
+            kind = "embeddings" if Run(folder).content() == "embedding" else "loras"
+        except AthanorError:
+            continue
+        found.append((kind, folder / "epochs"))
+    return found
+
+
+def runs_root() -> Path:
+    return output_folder() / "athanor"
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def temp_folder() -> Path:
+    """ComfyUI empties it when it starts."""
+    return Path(folder_paths.get_temp_directory())
+
+
+def cache_folder() -> Path:
+    return runs_root() / ".cache"
+
+
+def pictures_folder() -> Path:
+    """Where images that come from a graph are kept for the runs that train on them."""
+    return runs_root() / ".pictures"
+
+
+def bases_folder() -> Path:
+    """Where models that come from a graph are kept for the runs that train on them."""
+    return runs_root() / ".bases"
+
+
+def save_folder(kind: str) -> Path:
+    """ComfyUI's own folder for "loras" or "embeddings"."""
+    return Path(folder_paths.get_folder_paths(kind)[0])
+
+
+def epoch_roots() -> list[Path]:
+    """Folders below which Load Run may read epochs: those of LoRAs and embeddings, and ComfyUI's output."""
+    return [*(Path(folder) for kind in ("loras", "embeddings") for folder in folder_paths.get_folder_paths(kind)), output_folder()]
+
+
+def embedding_folders() -> list[Path]:
+    return [Path(folder) for folder in folder_paths.get_folder_paths("embeddings")]
+
+
+def run_names() -> list[str]:
+    """The runs of the output folder, the newest first."""
+    try:
+        folders = [entry for entry in os.scandir(runs_root()) if (Path(entry.path) / "job.json").is_file()]
+    except OSError:
+        return []
+    return [entry.name for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime, reverse=True)]
+
+
+def is_within(path: Path, root: Path) -> bool:
+    """True if `path`, links resolved, is `root` or lies below it; False for what cannot be a path."""
+    real = resolved(path)
+    return real is not None and real.is_relative_to(root.resolve())
+
+
+def resolved(path: Path) -> Path | None:
+    """Links resolved; None for what cannot be a path, as one with a NUL in it or one that is too long."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None
