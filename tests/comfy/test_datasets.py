@@ -109,6 +109,12 @@ def test_a_written_list_is_read_anew(load: Callable[..., list[str]], folder: Pat
         ({"regularization": "/etc"}, "There is no dataset folder '/etc'"),
         ({"validation": f"{FOLDER}/../../secret"}, "There is no dataset folder"),
         ({"name_pattern": "{tags}"}, "unknown part {tags}"),
+        ({"name": "bench\0"}, "There is no dataset folder"),
+        ({"name": "x" * 9000}, "There is no dataset folder"),
+        ({"name": f"{FOLDER}/%2e%2e/set"}, "There is no dataset folder"),
+        ({"masks": "set\0"}, "There is no dataset folder"),
+        ({"dataset_file": "x" * 9000 + ".toml"}, "There is no file"),
+        ({"dataset_file": "a\0.toml"}, "There is no file"),
         ({"dataset_file": f"{FOLDER}/out.json"}, "does not lie in a registered dataset folder"),
     ],
 )

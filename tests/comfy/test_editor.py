@@ -276,6 +276,29 @@ def test_only_json_of_the_same_site_is_taken(server: ComfyUI, listing: str):
     assert ask(server, path, "GET")[0] in (404, 405)
 
 
+def test_a_body_without_an_end_is_cut_off(server: ComfyUI):
+    """In chunks, so that no length is told before."""
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+    connection.putrequest("POST", f"{ORIGIN}/filter")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    chunk, num_sent = b"x" * (1 << 20), 0
+    try:
+        while num_sent < 200:
+            connection.send(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+            num_sent += 1
+        connection.send(b"0\r\n\r\n")
+    except OSError:
+        pass  # the server has closed it
+    try:
+        assert connection.getresponse().status == 413
+    except (OSError, http.client.HTTPException):
+        assert num_sent < 200
+    connection.close()
+    assert ask(server, "/queue")[0] == 200
+
+
 def test_asking_changes_nothing(server: ComfyUI, listing: str):
     def state() -> dict[str, int]:
         parts = (server.input_folder, server.output_folder, server.models_folder)

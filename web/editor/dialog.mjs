@@ -17,6 +17,8 @@ const SAY_MS = 6000
  * @typedef {object} Outside
  * @property {(text: string) => void} save the hand edits into the node
  * @property {() => void} leave close the window
+ * @property {() => void} discard close it and forget what is not saved
+ * @property {number} numRestored pictures with edits of an earlier time that were never saved
  * @property {() => void} runAgain save, run and open anew
  * @property {boolean} isStale
  */
@@ -49,10 +51,12 @@ export class Editor {
       model, withLexicon: false, part: tagTermAtCaret, inserted: (tag) => filterTerm(tag).slice('tag:'.length), onEnter: () => this.applyFilter(),
     })
     const stale = outside.isStale && h('div', { class: 'stale' }, h('span', {}, t('stale')), h('button', { class: 'quiet', onclick: outside.runAgain }, t('runAgain')))
+    this.restored = h('div', { class: 'stale restored', hidden: !outside.numRestored, role: 'status' }, h('span', {}, t('restored', { count: outside.numRestored })), h('span', { class: 'grow' }),
+      h('button', { class: 'quiet', onclick: () => this.dropRestored() }, t('dropRestored')), button('×', t('closeNote'), () => { this.restored.hidden = true }))
     this.element = h('div', { class: 'editor' },
       h('header', {}, h('strong', { class: 'title' }, t('title')), filterBox, this.counter, this.undoButton, this.redoButton,
         button('⇥', t('nextUntagged'), () => this.nextUntagged()), size, button('?', t('help'), () => this.openHelp()), button('×', t('close'), () => this.leave())),
-      this.problem, stale,
+      this.problem, stale, this.restored,
       h('main', {}, this.cloud.element, h('section', { class: 'center' }, this.grid.element, this.large.element), this.panel.element),
       h('footer', {}, this.status, h('span', { class: 'grow' }), this.state, this.saveButton,
         h('button', { class: 'primary', onclick: () => { this.save(); this.outside.leave() } }, t('saveAndClose'))),
@@ -181,7 +185,15 @@ export class Editor {
     this.help.hidden = true
   }
 
+  /** Back to what the node holds; Redo brings all of it again. */
+  dropRestored() {
+    while (this.model.done.length) this.model.undo()
+    this.restored.hidden = true
+    this.grid.element.focus({ preventScroll: true })
+  }
+
   save() {
+    this.restored.hidden = true
     this.outside.save(this.model.editsText())
     this.model.markSaved()
     this.say(this.t('saved'))
@@ -210,7 +222,7 @@ export class Editor {
     return h('div', { class: 'cover', hidden: true, role: 'alertdialog', 'aria-label': t('leaveQuestion') }, h('div', { class: 'box' },
       h('p', {}, t('leaveQuestion')),
       h('div', { class: 'row' },
-        h('button', { class: 'quiet', onclick: () => this.outside.leave() }, t('discard')), h('span', { class: 'grow' }),
+        h('button', { class: 'quiet', onclick: () => this.outside.discard() }, t('discard')), h('span', { class: 'grow' }),
         h('button', { class: 'quiet', onclick: () => { this.leaving.hidden = true } }, t('stay')),
         h('button', { class: 'primary', onclick: () => { this.save(); this.outside.leave() } }, t('saveAndClose')))))
   }

@@ -73,8 +73,29 @@ export class Model extends EventTarget {
     for (const number of numbers) {
       const before = this.captions[number]
       const after = withoutDuplicates(change(before))
-      if (after.length !== before.length || after.some((tag, i) => tag !== before[i])) step.push({ number, before, after })
+      if (!isSame(before, after)) step.push({ number, before, after })
     }
+    return this._do(step)
+  }
+
+  /** Puts all hand edits in place of those that are there, as one step. @param {string} handEdits as `editsText` made them @returns {number} how many captions are different now */
+  restore(handEdits) {
+    const edits = parseEdits(handEdits)
+    /** @type {Change[]} */
+    const step = []
+    this.pictures.forEach(({ key }, number) => {
+      const edit = edits.get(key)
+      const before = this.captions[number]
+      const after = edit ? replay(this.base[number], edit) : this.base[number]
+      if (!isSame(before, after)) step.push({ number, before, after })
+      edits.delete(key)
+    })
+    for (const [key, edit] of edits) this.strangers.set(key, edit)
+    return this._do(step)
+  }
+
+  /** @param {Change[]} step @returns {number} */
+  _do(step) {
     if (!step.length) return 0
     for (const { number, after } of step) this._set(number, after)
     this.done.push(step)
@@ -187,6 +208,11 @@ export class Model extends EventTarget {
   _fire(type) {
     this.dispatchEvent(new Event(type))
   }
+}
+
+/** @param {string[]} one @param {string[]} other */
+function isSame(one, other) {
+  return one.length === other.length && one.every((tag, i) => tag === other[i])
 }
 
 /** @param {Map<string, {tag: string, count: number}>} counts @param {string[]} caption */

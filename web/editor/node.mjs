@@ -37,6 +37,7 @@ function face(app, node, widget) {
       app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.()
     },
     settings: () => ({ rules: widget('rules')?.value ?? '', filter: widget('filter')?.value ?? '', lexicon: widget('lexicon')?.value ?? 'none' }),
+    identity: () => `${(app.rootGraph ?? app.graph).id ?? ''} ${executionId(app, node)}`,
     executionId: () => executionId(app, node),
   }
 }

@@ -3,6 +3,7 @@
 import { api } from '../../../scripts/api.js'
 import { fetchListing, RefusedError } from '../api.js'
 import { Editor } from './dialog.mjs'
+import { Draft } from './draft.mjs'
 import { h } from './dom.mjs'
 import { Model } from './model.mjs'
 import { runUpTo } from './run.mjs'
@@ -16,6 +17,7 @@ const STYLE = new URL('./editor.css', import.meta.url).href
  * @property {(text: string) => void} setEdits
  * @property {() => {rules: string, filter: string, lexicon: string}} settings
  * @property {() => string} executionId
+ * @property {() => string} identity tells the node from those of other workflows, also after a reload
  */
 
 /** @param {any} app ComfyUI's @param {NodeFace} node @param {import('./text.mjs').Translate} t */
@@ -28,8 +30,11 @@ export function openEditor(app, node, t) {
   const dialog = h('dialog', { class: 'athanor-editor', style: 'padding: 0; border: 0; background: none; width: 100vw; height: 100vh; max-width: none; max-height: none' }, host)
   /** @type {Editor | undefined} */
   let editor
+  /** @type {() => void} */
+  let endDraft = () => {}
   const leave = () => dialog.close()
   dialog.addEventListener('close', () => {
+    endDraft()
     editor?.dispose()
     dialog.remove()
   })
@@ -59,13 +64,25 @@ export function openEditor(app, node, t) {
     try {
       const listing = await fetchListing(node.listing(), node.edits())
       const settings = node.settings()
+      endDraft()
       editor?.dispose()
       const model = new Model(node.listing(), listing, node.edits())
+      const draft = new Draft(node.identity())
+      const numRestored = restored(model, draft.read())
+      endDraft = draft.follow(model)
+      if (!numRestored) draft.clear()
       editor = new Editor(model, t, {
         save: node.setEdits,
         leave,
+        discard: () => {
+          endDraft()
+          draft.clear()
+          leave()
+        },
+        numRestored,
         runAgain: () => {
           node.setEdits(model.editsText())
+          model.markSaved()
           run()
         },
         isStale: settings.rules !== listing.rules || settings.filter !== listing.filter || settings.lexicon !== listing.lexicon,
@@ -77,4 +94,13 @@ export function openEditor(app, node, t) {
     }
   }
   open()
+}
+
+/** Takes a draft up, if it can be read. @param {Model} model @param {string} edits @returns {number} of pictures */
+function restored(model, edits) {
+  try {
+    return edits ? model.restore(edits) : 0
+  } catch {
+    return 0
+  }
 }

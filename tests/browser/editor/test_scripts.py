@@ -1,0 +1,54 @@
+"""The editor's scripts themselves: they agree with Python, and both languages are whole."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from athanor.tagger.hand_edits import parse_hand_edits
+from athanor.tagger.tags import match_key, split_tags, without_duplicates
+
+pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
+
+
+def test_the_scripts_agree_with_python(open_editor_page):
+    """Hand edits are made by the page and replayed by Python: both must mean the same."""
+    editor = open_editor_page()
+    chance = random.Random(3)
+    words = ["a", "B", "long_hair", "long hair", "Long  Hair", r"poster \(object\)", "poster (object)", r"\(^o^)/", "^_^", "ß", "ss", "蓝 发", "x_x"]
+    pairs = [([*chance.choices(words, k=chance.randrange(0, 7))], [*chance.choices(words, k=chance.randrange(0, 7))]) for _ in range(400)]
+    others = [[*chance.choices(words, k=chance.randrange(0, 7))] for _ in pairs]
+    made = editor.page.evaluate(
+        """async ([pairs, others, words]) => {
+          const { diff, replay, editsText } = await import('/extensions/athanor/editor/edits.mjs')
+          const { matchKey, splitTags, withoutDuplicates } = await import('/extensions/athanor/editor/tags.mjs')
+          const edits = pairs.map(([before, after]) => diff(before, after))
+          const text = editsText(new Map(edits.flatMap((edit, i) => edit ? [[`set/${i}.png`, edit]] : [])))
+          return [text, edits.map((edit, i) => edit ? replay(others[i], edit) : others[i]), words.map(matchKey), splitTags(words.join(',')),
+                  pairs.map(([before]) => withoutDuplicates(before))]
+        }""",
+        [pairs, others, words],
+    )
+    text, replayed, keys, parts, first = made
+    edits = parse_hand_edits(text)
+    assert len(edits) > 200
+    for i, (before, after) in enumerate(pairs):
+        edit = edits.get(f"set/{i}.png")
+        if edit is None:
+            assert without_duplicates(before) == without_duplicates(after)
+            continue
+        assert edit.replayed(tuple(before)) == without_duplicates(after), (before, after)
+        assert edit.replayed(tuple(others[i])) == tuple(replayed[i]), (before, after, others[i])
+    assert keys == [match_key(word) for word in words]
+    assert tuple(parts) == split_tags(",".join(words))
+    assert [tuple(tags) for tags in first] == [without_duplicates(before) for before, _ in pairs]
+
+
+def test_both_languages_have_every_text(open_editor_page):
+    editor = open_editor_page(settings={"Comfy.Locale": "zh"})
+    tables = editor.page.evaluate("async () => (await import('/extensions/athanor/editor/text.mjs')).TEXTS")
+    assert tables["en"].keys() == tables["zh"].keys()
+    places = {key: sorted(part.split("}")[0] for part in text.split("{")[1:]) for key, text in tables["en"].items()}
+    assert {key: sorted(part.split("}")[0] for part in text.split("{")[1:]) for key, text in tables["zh"].items()} == places
+    assert all(text.strip() for table in tables.values() for text in table.values())
