@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 
 from .errors import TaggerError
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Counts up when the pixels change that a model gets for the same file: scores that were kept are then old."""
 
 _WHITE = (255, 255, 255)
-_16_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_DEEP_MODES = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 Fit = Literal["pad", "resize-then-pad", "resize-then-extend", "stretch"]
@@ -114,8 +114,8 @@ def _extended(image: Image.Image, side_px: int, resample: Image.Resampling) -> I
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode in _16_BIT_MODES:
-        return _from_16_bit(image).convert("RGB")
+    if image.mode in _DEEP_MODES:
+        return _from_deep(image).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     canvas = Image.new("RGBA", image.size, _WHITE)
@@ -123,9 +123,12 @@ def _on_white(image: Image.Image) -> Image.Image:
     return canvas.convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Pillow clips such images at 255 when it converts them: nearly everything would be white."""
-    values = np.asarray(image).astype(np.float32)
-    if values.max(initial=0) > 255:
-        values /= 257
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Of 16 or 32 bits or floats. Pillow clips such images at 255 when it converts them: nearly everything would be white, or black."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    highest = float(values.max(initial=0))
+    if image.mode == "F" and highest <= 1:
+        values *= 255
+    elif highest > 255:
+        values /= max(257.0, highest / 255)
     return Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8))

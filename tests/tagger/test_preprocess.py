@@ -141,6 +141,10 @@ def test_modes_other_than_rgb(tmp_path: Path) -> None:
 
     Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
     assert open_upright(tmp_path / "deep.png").getpixel((0, 0)) == (128, 128, 128)
+    for name, values in (("float", np.float32([[0, 0.5, 1]])), ("wide", np.int32([[0, 500_000, 1_000_000]])), ("small", np.int32([[0, 128, 255]]))):
+        Image.fromarray(values).save(tmp_path / f"{name}.tif")
+        picture = open_upright(tmp_path / f"{name}.tif")
+        assert [picture.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255], name
 
     Image.new("1", (4, 4), 1).save(tmp_path / "bits.png")
     assert open_upright(tmp_path / "bits.png").getpixel((0, 0)) == (255, 255, 255)

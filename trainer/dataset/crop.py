@@ -144,7 +144,10 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         wide = image.convert("I")
         lowest, highest = wide.getextrema()
-        return wide.convert("L") if highest <= 255 and lowest >= 0 and image.mode == "I" else wide.point(lambda value: value * (1 / 257)).convert("L")
+        if highest <= 255 and lowest >= 0 and image.mode == "I":
+            return wide.convert("L")
+        scale = 1 / max(257, highest / 255)
+        return wide.point(lambda value: value * scale + 0).convert("L")
     if image.mode == "F":
         _, highest = image.getextrema()
         return (image.point(lambda value: value * 255 + 0) if highest <= 1.0 else image).convert("L")

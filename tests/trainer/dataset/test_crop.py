@@ -50,6 +50,11 @@ def test_grey_of_16_bits_is_scaled_not_cut(tmp_path):
     assert [result.getpixel((x, 0))[0] for x in range(3)] == [0, 127, 255]
     dark = Image.new("I;16", (2, 1), 200)
     assert opened(tmp_path, dark).getpixel((0, 0)) == (0, 0, 0)
+    wide = Image.new("I", (3, 1))
+    for x, value in enumerate((0, 500_000, 1_000_000)):
+        wide.putpixel((x, 0), value)
+    result = opened(tmp_path, wide, "wide.tif")
+    assert [result.getpixel((x, 0))[0] for x in range(3)] == [0, 127, 255]
 
 
 def test_colour_of_16_bits_is_scaled(tmp_path):
