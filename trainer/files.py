@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -21,7 +22,8 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises AthanorError when the disk is full or the folder cannot be written; nothing is left behind then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    mark = hashlib.sha256(path.name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    temporary = path.with_name(f".{path.name[:40]}.{mark}.{os.getpid()}.tmp")  # no longer than the longest name that a file may have
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -31,9 +33,9 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except Exception as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise AthanorError(
-            f"Cannot write {path}: {_reason(error)}. Free some space or choose a folder that can be written, then queue again."
-        ) from error
+        is_too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        advice = "Give it a shorter name" if is_too_long else "Free some space or choose a folder that can be written"
+        raise AthanorError(f"Cannot write {path}: {_reason(error)}. {advice}, then queue again.") from error
 
 
 def _reason(error: Exception) -> str:

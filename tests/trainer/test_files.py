@@ -44,3 +44,16 @@ def test_a_fingerprint_tells_content_not_place(tmp_path):
     two.write_bytes(data[:-1] + b"x")
     assert content_fingerprint(one) != content_fingerprint(two)
     assert content_fingerprint(tmp_path) != content_fingerprint(one)
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".txt", "长" * 83 + ".txt"])
+def test_the_longest_names_can_be_written(tmp_path, name):
+    try:
+        (tmp_path / name).write_bytes(b"old")
+    except OSError:
+        pytest.skip("this system has no such long names")
+    replace_atomically(tmp_path / name, lambda path: path.write_bytes(b"new") and None)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"new")]
+    with pytest.raises(AthanorError, match="shorter name"):
+        replace_atomically(tmp_path / ("n" * 300), lambda path: path.write_bytes(b"new") and None)
+    assert len(list(tmp_path.iterdir())) == 1
