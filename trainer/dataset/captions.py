@@ -124,8 +124,13 @@ def _same(old: bytes, caption: str) -> bool:
 
 def _keep(file: Path, content: bytes) -> None:
     num = 1
-    while (backup := file.with_name(f"{file.name}.bak{num}")).exists():
-        num += 1
+    try:
+        while (backup := file.with_name(f"{file.name}.bak{num}")).exists():
+            num += 1
+    except OSError as error:
+        raise AthanorError(
+            f"Cannot keep what {file} holds as a backup: {error.strerror or error}. Shorten the name of its picture, or turn backup off."
+        ) from error
     replace_atomically(backup, lambda temporary: _write(temporary, content))
 
 

@@ -97,6 +97,18 @@ def test_writing_keeps_every_earlier_version(image):
     }
 
 
+def test_a_name_too_long_for_a_backup_is_told_and_nothing_is_lost(tmp_path):
+    image = tmp_path / ("n" * 248 + ".png")
+    try:
+        write_caption(image, "one")
+    except AthanorError:
+        pytest.skip("this system has no such long names")
+    with pytest.raises(AthanorError, match="Shorten the name"):
+        write_caption(image, "two")
+    assert image.with_suffix(".txt").read_text(encoding="utf-8") == "one"
+    assert write_caption(image, "two", backup=False).read_text(encoding="utf-8") == "two"
+
+
 def test_an_unchanged_caption_is_not_written(image):
     file = image.with_suffix(".txt")
     file.write_bytes(b"same\r\n")
