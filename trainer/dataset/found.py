@@ -19,6 +19,8 @@ Key = tuple[tuple[str | int, ...], ...]
 
 _DIGITS = re.compile(r"(\d+)")
 _NUMBERED = re.compile(r"([+-]?\d+)(?:_(.*))?", re.DOTALL)
+_OF_SYSTEMS = {"@eadir", "__macosx", "$recycle.bin", "system volume information"}
+"""Folders that network drives and archives make, with small copies of pictures in them."""
 _OTHER_PICTURES = {
     ".heic",
     ".heif",
@@ -141,7 +143,7 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
     prefix = "" if folder == walk.root else _name(walk, folder) + "/"
     prefix_key = natural_key(prefix[:-1])[0] if prefix else ()
     for key, name, _, entry in entries:
-        if name.startswith("."):
+        if name.startswith(".") or name.casefold() in _OF_SYSTEMS:
             continue
         kind = ending(name)
         if entry.is_dir():

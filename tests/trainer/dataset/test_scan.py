@@ -296,3 +296,12 @@ def test_an_unreadable_file_is_named(tmp_path):
     save(tmp_path / "good.png")
     save(tmp_path / "locked.png").chmod(0)
     assert "cannot be opened" in note_on(scan_folder(tmp_path), "locked.png")
+
+
+def test_folders_of_network_drives_and_archives_are_no_pictures(tmp_path):
+    for name in ("a.png", "@eaDir/a.png/thumb.png", "__MACOSX/a.png", "1_x/@eaDir/b.png", "1_x/c.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    dataset = scan_folder(tmp_path, recursive=True)
+    assert [Path(sample.path).name for sample in dataset.samples] == ["c.png", "a.png"] and dataset.notes == ()
