@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from .consolidate import general_tags
@@ -208,13 +209,18 @@ class LimitTokens:
     """None only while a text of rules is read."""
 
     def edited(self, captions: Captions, pinned: frozenset[str]) -> Captions:
-        return tuple(map(self._shortened, captions))
-
-    def _shortened(self, caption: Caption) -> Caption:
         assert self.count_tokens is not None
-        while len(caption) > 1 and self.count_tokens(", ".join(caption)) > self.num_tokens:
-            caption = caption[:-1]
-        return caption
+        count = lru_cache(maxsize=1 << 17)(self.count_tokens)  # no token reaches over a blank, so each tag is counted for itself
+
+        def shortened(caption: Caption) -> Caption:
+            num_before = 0  # of the tags in front, with the comma behind each
+            for place, tag in enumerate(caption):
+                if place and num_before + count(tag) > self.num_tokens:
+                    return caption[:place]
+                num_before += count(f"{tag},")
+            return caption
+
+        return tuple(map(shortened, captions))
 
 
 @dataclass(frozen=True)
