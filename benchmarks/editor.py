@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +21,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+from chromium import COMFYUI_SETTINGS, FLAGS, PAGE_IS_READY, find_chromium  # noqa: E402
 from comfyui_server import start_for_tests  # noqa: E402
 
 NUM_OPENINGS = 3
@@ -137,18 +136,15 @@ def main() -> None:
     number = parser.parse_args().images
     from playwright.sync_api import sync_playwright
 
-    chromium = os.environ.get("ATHANOR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         make_pictures(Path(folder) / "input" / "many", number)
         with start_for_tests(Path(folder)) as server, sync_playwright() as playwright:
-            for key, value in {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.47.12"}.items():
+            for key, value in COMFYUI_SETTINGS.items():
                 server.post(f"/settings/{key}", value)
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
             page = browser.new_page(viewport={"width": 1600, "height": 1000})
             page.goto(server.url)
-            page.wait_for_function(
-                "() => window.app?.vueAppReady && window.app.graph && window.LiteGraph?.registered_node_types.AthanorEditTags", timeout=120_000
-            )
+            page.wait_for_function(PAGE_IS_READY, timeout=120_000)
             found = measure(page)
             (listing,) = (Path(folder) / "output" / "athanor" / ".cache" / "editor").glob("*.json")
             found["listing_kib"] = listing.stat().st_size >> 10

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from chromium import COMFYUI_SETTINGS, FLAGS, PAGE_IS_READY, find_chromium
 from comfyui_server import ComfyUI
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-domain-reliability",
-    "--disable-sync",
-    "--no-first-run",
-)
 READY_LIMIT_MS = 120_000
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.InstalledVersion": "1.47.12"}
-"""Stored before the page opens, so that no dialog for newcomers covers it."""
-
 PROBLEMS = """
 () => {
   const problems = []
@@ -59,8 +46,7 @@ class ComfyPage:
 
     def open(self) -> None:
         self.page.goto(self.server.url)
-        self.page.wait_for_function("() => window.app?.vueAppReady && window.app.graph && window.LiteGraph", timeout=READY_LIMIT_MS)
-        self.page.wait_for_function("() => Object.keys(LiteGraph.registered_node_types).length > 100", timeout=READY_LIMIT_MS)
+        self.page.wait_for_function(PAGE_IS_READY, timeout=READY_LIMIT_MS)
 
     def load(self, workflow: dict[str, Any]) -> None:
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
@@ -98,12 +84,11 @@ class ComfyPage:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    named = os.environ.get("ATHANOR_CHROMIUM")
-    executable = named or next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+    executable = find_chromium()
     if executable is None:
         pytest.skip("no Chromium: install chromium, or let ATHANOR_CHROMIUM name its program")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(CHROMIUM_FLAGS))
+        browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         yield browser
         browser.close()
 
@@ -114,7 +99,7 @@ def open_page(chromium: Any, comfyui: ComfyUI) -> Iterator[Callable[..., ComfyPa
     contexts = []
 
     def open_(vue_nodes: bool = False, server: ComfyUI = comfyui, settings: dict[str, Any] | None = None) -> ComfyPage:
-        for key, value in {**SETTINGS, "Comfy.VueNodes.Enabled": vue_nodes, **(settings or {})}.items():
+        for key, value in {**COMFYUI_SETTINGS, "Comfy.VueNodes.Enabled": vue_nodes, **(settings or {})}.items():
             server.post(f"/settings/{key}", value)
         context = chromium.new_context(viewport={"width": 1600, "height": 1000}, locale="en-US")
         contexts.append(context)
