@@ -79,6 +79,7 @@ class CaptionSettingsNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         changed = ("shuffle", "keep_tokens", "tag_dropout", "keep_tokens_separator", "tag_warmup", "tag_warmup_start", "variants")
+        dropped = ("clip_l_dropout", "clip_g_dropout", "t5_dropout")
         return _schema(
             "AthanorCaptionSettings",
             "Caption Settings",
@@ -90,7 +91,12 @@ class CaptionSettingsNode(io.ComfyNode):
                     "Whether the tags of a caption are moved and left out, another time each.",
                     {_AS_THEY_ARE: [], _CHANGED: widgets(CaptionSettings, {"shuffle": True, "keep_tokens": 1}, only=changed)},
                 ),
-                *widgets(CaptionSettings, without=changed),
+                *widgets(CaptionSettings, without=(*changed, *dropped)),
+                choice(
+                    "encoder_dropout",
+                    "For SD3.5: whether its text encoders are left out at times, each by itself, as SD3 was made. Works with cached text encoders too.",
+                    {_OFF: [], _ON: widgets(CaptionSettings, dict.fromkeys(dropped, 0.1), only=dropped)},
+                ),
             ],
         )
 

@@ -49,6 +49,11 @@ class OptimizerSettingsNode(io.ComfyNode):
                     "For models with two text encoders that can be trained (SDXL, SD3.5): whether the second learns as fast as the first.",
                     {_AS_FIRST: [], _OWN_RATE: widgets(OptimizerSettings, {"text_encoder_2_rate": 5e-5}, only=("text_encoder_2_rate",))},
                 ),
+                choice(
+                    "t5",
+                    "For models with T5 (FLUX.1, SD3.5): whether it is trained too, at a rate of its own. It costs much memory and is hardly ever needed.",
+                    {_OFF: [], _OWN_RATE: widgets(OptimizerSettings, {"t5_rate": 1e-5}, only=("t5_rate",))},
+                ),
                 _settings_input(),
             ],
             outputs=[SettingsWire.Output("settings", display_name="settings")],

@@ -53,14 +53,14 @@ class TrainJob:
 
     @property
     def text_rates(self) -> tuple[float, float]:
-        """The learning rates of the first and of the second text encoder."""
+        """The learning rates of the first and of the second text encoder; T5 has one of its own."""
         first, second = self.train.text_encoder_rate, self.optimizer.text_encoder_2_rate
         return first, first if second < 0 else second
 
     @property
     def trains_text(self) -> bool:
         """Whether captions must be encoded anew at each step."""
-        return self.kind == "embedding" or any(rate > 0 for rate in self.text_rates)
+        return self.kind == "embedding" or any(rate > 0 for rate in (*self.text_rates, self.optimizer.t5_rate))
 
 
 @dataclass(frozen=True)

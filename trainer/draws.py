@@ -7,7 +7,7 @@ B images, C channels, H x W latents.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,14 @@ def draws_of(seed: int, step: int, shape: tuple[int, ...], settings: ObjectiveSe
         perturbation = torch.randn(shape, generator=draw) * settings.input_perturbation
         perturbation = perturbation * float(torch.rand(1, generator=draw)) if settings.input_perturbation_random else perturbation
     return Draws(posterior, noise, uniform, offset, strength, coarse, perturbation)
+
+
+def encoder_drops(seed: int, batch: int, num_rows: int, rates: Mapping[str, float]) -> dict[str, tuple[bool, ...]]:
+    """For each encoder in which images of that batch it is dropped, each encoder drawn apart from the others."""
+    return {
+        encoder: tuple(random.Random(stable_seed(seed, f"{encoder} dropout", batch, row)).random() < rate for row in range(num_rows))
+        for encoder, rate in rates.items()
+    }
 
 
 def validation_draws(name: str, times: list[float], shape: tuple[int, ...]) -> Draws:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .config import TrainJob
+from .families import all_families, family
 from .settings import CaptionSettings, DataSettings, ObjectiveSettings, range_problems
 from .types import Dataset
 from .views import View
@@ -134,8 +135,23 @@ def _caption_problems(job: TrainJob) -> list[str]:
         return [
             f"Captions: {', '.join(changed)} does nothing with the templates {job.embedding.templates}, which make the prompts without captions; choose the templates captions, or leave out the Caption Settings."
         ]
+    problems = []
+    if all(each.name != job.base.family for each in all_families()):
+        return problems
+    chosen = family(job.base.family)
+    if chosen.max_chunks == 1 and job.captions.max_tokens != plain.max_tokens:
+        problems.append(
+            f"Captions: max_tokens is {job.captions.max_tokens!r} but does nothing with {chosen.title}, whose T5 has its own length; put it back to {plain.max_tokens!r}."
+        )
+    separate = chosen.separate_encoders if chosen.t5_part(job.base) else tuple(name for name in chosen.separate_encoders if name != "t5")
+    problems += [
+        f"Captions: {name}_dropout is {rate:g} but does nothing, since {job.base.name} "
+        f"{'comes without its T5' if chosen.separate_encoders else f'is {chosen.title}, whose encoders are not dropped one by one'}; set it to 0."
+        for name, rate in job.captions.encoder_dropouts.items()
+        if name not in separate
+    ]
     if job.captions.variants and job.trains_text:
-        return [
+        problems += [
             f"Captions: variants is {job.captions.variants} but does nothing while the text encoder is trained, as every caption is new then; set it to 0, or the text encoder's rate."
         ]
-    return []
+    return problems

@@ -7,7 +7,7 @@ the denoiser is busy with this one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from .batches import batches_per_epoch, epoch_batches
 from .cache import TensorCache
 from .captions import Captioner
 from .config import TrainJob
-from .draws import Draws, draws_of
+from .draws import Draws, draws_of, encoder_drops
 from .families.base import Family, Framing
 from .latents import load_latents, load_masks
 from .seeds import stable_seed
@@ -50,6 +50,8 @@ class Batch:
     draws: Draws
     times: torch.Tensor
     """[B] in 0..1"""
+    dropped: Mapping[str, tuple[bool, ...]]
+    """For each text encoder that is dropped at times, whether it is, [B]."""
 
 
 class Feed:
@@ -99,7 +101,8 @@ class Feed:
             for row, sample in enumerate(samples)
         )
         weights = torch.tensor(image_weights(samples, objective))
-        return Batch(samples, mean, std, mask, weights, prompts, tuple(view.framing for view in views), draws, times)
+        dropped = encoder_drops(job.train.seed, number, len(samples), job.captions.encoder_dropouts)
+        return Batch(samples, mean, std, mask, weights, prompts, tuple(view.framing for view in views), draws, times, dropped)
 
     def _order(self, epoch: int) -> list[tuple[int, ...]]:
         if epoch not in self._orders:

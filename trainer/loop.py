@@ -22,15 +22,15 @@ from .embedding_trainee import embedding_trainee
 from .ending import ExplosionWatch, lost_patience
 from .errors import AthanorError, raise_problems
 from .families import family as family_named
-from .families.base import Family, Framing
+from .families.base import Family, Framing, TextStack
 from .feed import Batch, Feed
 from .latents import missing_latents, store_latents, vae_fingerprint
 from .lora_trainee import lora_trainee
 from .memory import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, release, slowdown_message
 from .milestones import Milestones
 from .noise import noise_of, trained_base
+from .performance import checkpoint_text, offload_blocks, prepare
 from .performance import keeping as keeping_of
-from .performance import offload_blocks, prepare
 from .prompts import PromptBook, text_precision
 from .run import EventLog, Run
 from .sample_prompts import sample_prompts
@@ -89,7 +89,7 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
     drawn = sample_prompts(job.samples)
     prompts = [text for each in drawn for text in (trainee.prompt(each.prompt) if trainee else each.prompt, each.negative_prompt)]
     fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
-    book = PromptBook(family, fingerprint, cache, _num_chunks(family, text, captions, events), device, text, encoding)
+    book = PromptBook(family, fingerprint, cache, _num_chunks(job, family, text, captions, events), device, text, encoding)
     if not job.trains_text:
         book.store([*captioner.every_prompt(samples), *measured, *prompts], _phase(events, control, "text"))
         book.text = text = None
@@ -102,6 +102,8 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
     if not job.performance.block_offload:
         denoiser = _held(job, denoiser, device, events).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
+    if job.optimizer.t5_rate > 0 and text is not None and (t5 := family.t5_part(job.base)) is not None:
+        checkpoint_text(text.parts()[t5], job.performance, device)
     if job.performance.block_offload:
         offload_blocks(denoiser, device)
 
@@ -134,7 +136,7 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
 
     def losses_of(number: int, batch: Batch) -> torch.Tensor:
         with autocast, trainee.dropping(number), keeping():
-            conditioning, mean, std = book.conditioning(batch.prompts, batch.framings), batch.mean.to(device), batch.std.to(device)
+            conditioning, mean, std = book.conditioning(batch.prompts, batch.framings, batch.dropped), batch.mean.to(device), batch.std.to(device)
             losses = batch_losses(family, process, denoiser, mean, std, batch.mask, batch.draws, batch.times, conditioning, job.objective)
             return losses * batch.weights.to(device)
 
@@ -207,11 +209,11 @@ def _held(job: TrainJob, denoiser: nn.Module, device: torch.device, events: Even
     return hold(denoiser, storage, job.train.precision)
 
 
-def _num_chunks(family: Family, text, captions: Sequence[str], events: EventLog) -> int:
-    wanted = family.num_chunks(text, captions)
-    if wanted > family.max_chunks:
-        events.write("warning", {"message": f"Some captions are longer than {family.max_chunks * 75} tokens; what comes after is not seen."})
-    return min(wanted, family.max_chunks)
+def _num_chunks(job: TrainJob, family: Family, text: TextStack, captions: Sequence[str], events: EventLog) -> int:
+    wanted, most = family.num_chunks(text, captions), min(int(job.captions.max_tokens) // 75, family.max_chunks)
+    if wanted > most:
+        events.write("warning", {"message": f"Some captions are longer than {most * 75} tokens; what comes after is not seen."})
+    return min(wanted, most)
 
 
 def _phase(events: EventLog, control: Control, name: str) -> Callable[[int, int], None]:

@@ -68,7 +68,7 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         exported,
         caption=lambda caption, draw: caption,
         prompt=lambda prompt: prompt,
-        metadata=network_metadata(settings, kind, [plan for part in attached for plan in plans[part]]),
+        metadata=network_metadata(settings, kind, [plan for part in attached for plan in plans[part]], family.t5_part(job.base) in attached),
         **random,
         **limited,
     )
@@ -92,6 +92,10 @@ def _rates(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack |
         if rate > 0:
             assert text is not None
             rates[part] = (text.parts()[part], rate)
+    t5 = family.t5_part(job.base) if job.optimizer.t5_rate > 0 else None
+    if t5 is not None:
+        assert text is not None
+        rates[t5] = (text.parts()[t5], job.optimizer.t5_rate)
     return rates
 
 
@@ -188,7 +192,7 @@ def _set_training(everything: Sequence[Layers], training: bool) -> None:
             set_training(layers, training)
 
 
-def network_metadata(settings: AdapterSettings, kind: Adapter, plans: Sequence[LayerPlan]) -> dict[str, str]:
+def network_metadata(settings: AdapterSettings, kind: Adapter, plans: Sequence[LayerPlan], with_t5: bool = False) -> dict[str, str]:
     """What sd-scripts and LyCORIS write of a network's form; its rank and alpha are those that most layers have."""
     ranks = [plan.rank for plan in plans]
     rank = max(sorted(set(ranks)), key=ranks.count)
@@ -196,6 +200,8 @@ def network_metadata(settings: AdapterSettings, kind: Adapter, plans: Sequence[L
     arguments: dict[str, str] = {}
     if kind.algo is not None:
         arguments["algo"] = kind.algo
+    if with_t5:
+        arguments["train_t5xxl"] = "True"
     windowed = settings.kind == "locon" or settings.conv_rank > 0
     if windowed:
         conv_rank = settings.conv_rank or settings.rank

@@ -69,6 +69,22 @@ def set_checkpointing(denoiser: nn.Module, how: str) -> None:
     denoiser.enable_gradient_checkpointing(checkpointed)
 
 
+def checkpoint_text(encoder: nn.Module, settings: PerformanceSettings, device: torch.device) -> None:
+    """Has the blocks of a large text encoder that is trained computed twice: T5's 24 keep several GB of a caption otherwise."""
+    how = settings.gradient_checkpointing
+    if how == "off" or (how == "auto" and device.type == "cpu"):
+        return
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    # Its name before and after transformers 5.20.
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    for module in encoder.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            # Of the block alone: what it holds stays as it is, without dropout.
+            module.training = True
+
+
 def set_attention(denoiser: nn.Module, backend: str) -> None:
     """Through diffusers' dispatcher; U-Nets, whose attention does not ask it yet, through their own switch."""
     if backend == "auto":

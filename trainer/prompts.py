@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,11 @@ class PromptBook:
         finally:
             self.cache.settle()
 
-    def conditioning(self, captions: Sequence[str], framings: Sequence[Framing]) -> Conditioning:
-        """One row a caption, for a picture framed so. Follows gradients where a text encoder is trained."""
+    def conditioning(self, captions: Sequence[str], framings: Sequence[Framing], dropped: Mapping[str, Sequence[bool]] | None = None) -> Conditioning:
+        """One row a caption, for a picture framed so; of the encoders `dropped` names those rows are 0.
+
+        Follows gradients where a text encoder is trained.
+        """
         import torch
 
         if self.text is not None:
@@ -56,10 +59,23 @@ class PromptBook:
         else:
             rows = [self.cache[self._key(caption)] for caption in captions]
             encoded = {name: torch.cat([row[name] for row in rows]).to(self.device) for name in rows[0]}
-        return self.family.frame(encoded, framings)
+        return self.family.frame(without_encoders(encoded, dropped or {}), framings)
 
     def _key(self, caption: str) -> str:
-        return cache_key("text", self.base_fingerprint, caption, self.num_chunks, *(() if self.precision == "fp32" else (self.precision,)))
+        return cache_key("text, apart", self.base_fingerprint, caption, self.num_chunks, *(() if self.precision == "fp32" else (self.precision,)))
+
+
+def without_encoders(encoded: Conditioning, dropped: Mapping[str, Sequence[bool]]) -> Conditioning:
+    """`encoded` with 0 in those rows of an encoder's outputs in which it is dropped (Esser et al. 2024, section 5.3)."""
+    import torch
+
+    kept = dict(encoded)
+    for encoder, rows in dropped.items():
+        for name in (name for name in encoded if name == encoder or name.startswith(f"{encoder}_")):
+            tensor = encoded[name]
+            stays = torch.tensor([not drop for drop in rows], device=tensor.device, dtype=tensor.dtype)
+            kept[name] = tensor * stays.view(-1, *[1] * (tensor.ndim - 1))
+    return kept
 
 
 def text_precision(family: Family, precision: str) -> str:

@@ -29,7 +29,7 @@ def check_train_job(job: TrainJob) -> None:
     problems += _run_problems(job)
     problems += effect_problems(job)
     problems += (
-        _lora_problems(job.adapter, job.train, job.optimizer.text_encoder_2_rate)
+        _lora_problems(job)
         if job.kind == "lora"
         else [*_embedding_problems(job.embedding, job.adapter, job.train), *_embedding_base_problems(job.base)]
     )
@@ -101,9 +101,9 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
     return problems
 
 
-def _lora_problems(adapter: AdapterSettings, train: TrainSettings, second_rate: float) -> list[str]:
-    problems = [*range_problems(adapter, "Adapter"), *adapter_problems(adapter)]
-    if train.rate == 0 and train.text_encoder_rate == 0 and second_rate <= 0:
+def _lora_problems(job: TrainJob) -> list[str]:
+    problems = [*range_problems(job.adapter, "Adapter"), *adapter_problems(job.adapter)]
+    if job.train.rate == 0 and not job.trains_text:
         problems.append("All learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems
 

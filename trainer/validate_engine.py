@@ -81,18 +81,23 @@ def _section_problems(
 def _rates(job: TrainJob) -> list[float]:
     """Of everything that is trained."""
     num_encoders = len(family(job.base.family).text_parts) if job.kind == "lora" else 1
-    return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders]) if rate > 0]
+    t5_rate = job.optimizer.t5_rate if job.kind == "lora" else 0.0
+    return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders], t5_rate) if rate > 0]
 
 
 def _rate_problems(job: TrainJob) -> list[str]:
-    if job.optimizer.text_encoder_2_rate < 0:
-        return []
-    if job.kind == "embedding":
-        return ["Optimizer: text_encoder_2_rate does nothing for an embedding, which has one rate; set it to -1."]
-    chosen = family(job.base.family)
-    if len(chosen.text_parts) < 2:
-        return [f"Optimizer: text_encoder_2_rate does nothing with {chosen.title}, of which one text encoder can be trained; set it to -1."]
-    return []
+    chosen, second, problems = family(job.base.family), job.optimizer.text_encoder_2_rate, []
+    if second >= 0 and job.kind == "embedding":
+        problems.append("Optimizer: text_encoder_2_rate does nothing for an embedding, which has one rate; set it to -1.")
+    elif second >= 0 and len(chosen.text_parts) < 2:
+        instead = "T5 has its own t5_rate" if chosen.large_text else "of which one text encoder can be trained"
+        problems.append(f"Optimizer: text_encoder_2_rate does nothing with {chosen.title}, {instead}; set it to -1.")
+    if job.optimizer.t5_rate > 0 and job.kind == "embedding":
+        problems.append("Optimizer: t5_rate does nothing for an embedding, which has one rate; set it to 0.")
+    elif job.optimizer.t5_rate > 0 and chosen.t5_part(job.base) is None:
+        told = "comes without its T5; choose the T5 file in Load Base Model, or" if chosen.large_text else f"is {chosen.title}, which has no T5;"
+        problems.append(f"Optimizer: t5_rate is {job.optimizer.t5_rate:g}, but {job.base.name} {told} set t5_rate to 0.")
+    return problems
 
 
 def _optimizer_problems(job: TrainJob) -> list[str]:

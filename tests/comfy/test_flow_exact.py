@@ -161,13 +161,13 @@ def compare(layout: dict[str, Any], folder: Path, names: str = "auto") -> Compar
     with torch.no_grad():
         ours["latents"] = family.encode_images(family.load_vae(base), given["pixels"])[0]
         text = family.load_text(base, torch.float32)
-        told = family.encode_text(text, [PROMPT], 1)
+        told = family.frame(family.encode_text(text, [PROMPT], 1), [])
         ours |= {f"bare.{name}": value for name, value in told.items()}
         for (part, module), encoder in zip(text.parts().items(), ENCODERS[base.family], strict=True):
             for name, layer in dress(part, module).items():
                 inner = name if encoder == "t5xxl" else "text_model." + name.removeprefix("text_model.")
                 ours[f"merged.{encoder}.transformer.{inner}.weight"] = probed(merged(layer))
-        ours |= {f"lora.{name}": value for name, value in family.encode_text(text, [PROMPT], 1).items()}
+        ours |= {f"lora.{name}": value for name, value in family.frame(family.encode_text(text, [PROMPT], 1), []).items()}
         del text, module, layer
         denoiser = family.load_denoiser(base, torch.float32)
         told = {name: given[name] for name in ("states", "pooled")}

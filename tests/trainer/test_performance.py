@@ -8,8 +8,12 @@ import shutil
 
 import pytest
 import torch
+from tiny_flow import flux_models
 
 from athanor.trainer import performance
+from athanor.trainer.adapters import adapter
+from athanor.trainer.adapters.attached import attach, trained
+from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
@@ -18,9 +22,9 @@ from athanor.trainer.loop import train
 from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.memory import SlowdownWatch, checkpointing_for, make_room, saved_bytes, slowdown_message
 from athanor.trainer.offload import BlockOffload
-from athanor.trainer.performance import compile_blocks, offload_blocks, performance_problems, set_attention, set_checkpointing
+from athanor.trainer.performance import checkpoint_text, compile_blocks, offload_blocks, performance_problems, set_attention, set_checkpointing
 from athanor.trainer.run import job_hash, open_run
-from athanor.trainer.settings import PerformanceSettings
+from athanor.trainer.settings import AdapterSettings, PerformanceSettings
 
 SD15 = family("sd15")
 
@@ -197,6 +201,32 @@ def test_a_run_with_checkpointing_is_the_same_run_to_the_bit(tmp_path, job):
     start = next(event for event in run.events() if event["event"] == "start")
     assert start["checkpointing"] == "full"
     assert job_hash(job) == job_hash(twice), "a run goes on with other settings of performance"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_t5_computed_twice_gives_the_same_gradients_without_dropout(dtype, tmp_path):
+    models, kind, settings = flux_models(tmp_path), adapter("lora"), AdapterSettings(rank=2)
+    encoder = models["text_encoder_2"].to(dtype).eval().requires_grad_(False)
+    assert encoder.config.dropout_rate > 0
+    layers = attach(kind, encoder, plan_layers(encoder, "text_encoder_2", family("flux").adapter_targets("text_encoder_2"), settings), settings, 1)
+    parameters = trained(kind, layers).values()
+    for number, parameter in enumerate(parameters):
+        parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.1
+    ids, passes = torch.arange(4, 20)[None], []
+    encoder.encoder.block[0].layer[0].register_forward_pre_hook(lambda *each: passes.append(1))
+
+    def gradients() -> list[torch.Tensor]:
+        passes.clear()
+        states = encoder(input_ids=ids, attention_mask=None).last_hidden_state
+        return list(torch.autograd.grad(states.float().pow(2).mean(), list(parameters)))
+
+    checkpoint_text(encoder, PerformanceSettings(gradient_checkpointing="auto"), torch.device("cpu"))
+    plain = gradients()
+    assert len(passes) == 1
+    checkpoint_text(encoder, PerformanceSettings(gradient_checkpointing="full"), torch.device("cpu"))
+    twice = gradients()
+    assert len(passes) == 2
+    assert all(torch.equal(one, other) for one, other in zip(plain, twice, strict=True)) and any(grad.abs().max() > 0 for grad in plain)
 
 
 def test_a_slowdown_is_told_once_and_after_three_slow_steps_of_a_known_shape():

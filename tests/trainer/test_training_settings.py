@@ -232,3 +232,27 @@ def test_an_embeddings_name_stays_whole(tmp_path, job):
     captions = CaptionSettings(shuffle=True, tag_dropout=0.9, dropout=0.5)
     run = trained(tmp_path, dataclasses.replace(job, kind="embedding", embedding=embedding, train=train_settings, captions=captions))
     assert run.finished() and all(torch.tensor(run.losses()).isfinite())
+
+
+@pytest.mark.parametrize(("most", "warned"), [("75", True), ("150", True), ("225", False)])
+def test_captions_are_cut_at_the_number_of_tokens_that_is_set(tmp_path, job, most, warned):
+    """200 letters of the tiny tokenizer are 200 tokens."""
+    samples = tuple(dataclasses.replace(sample, caption="ab " * 67 + "a" * 66) for sample in job.dataset.samples)
+    long = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, samples=samples), captions=CaptionSettings(max_tokens=most))
+    run = trained(tmp_path, cached(dataclasses.replace(long, train=dataclasses.replace(long.train, epochs=1))))
+    told = [event["message"] for event in run.events() if event["event"] == "warning" and "longer than" in event["message"]]
+    assert told == ([f"Some captions are longer than {most} tokens; what comes after is not seen."] if warned else [])
+    with safe_open(run.epochs()[-1].path, framework="pt") as file:
+        assert file.metadata()["ss_max_token_length"] == most
+    cut = dataclasses.replace(
+        long, dataset=dataclasses.replace(long.dataset, samples=tuple(dataclasses.replace(s, caption=s.caption[:-30]) for s in samples))
+    )
+    again = trained(tmp_path / "cut", cached(dataclasses.replace(cut, train=dataclasses.replace(cut.train, epochs=1))))
+    assert (again.losses() == run.losses()) == (most != "225"), "what is cut off does not matter"
+
+
+def test_dropping_single_encoders_is_refused_where_they_are_not_apart(job):
+    with pytest.raises(
+        AthanorError, match=r"clip_l_dropout is 0\.4 but does nothing, since tiny base is SD1\.5, whose encoders are not dropped one by one"
+    ):
+        check_train_job(dataclasses.replace(job, captions=CaptionSettings(clip_l_dropout=0.4)))

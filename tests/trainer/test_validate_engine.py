@@ -38,6 +38,7 @@ def test_the_defaults_have_no_problem(job):
         ({"optimizer": "sgd"}, {"momentum": 0.0, "nesterov": True}, {}, "nesterov does nothing without momentum"),
         ({}, {"ema_on_cpu": True}, {}, "ema_on_cpu does nothing while ema_decay is 0"),
         ({}, {"text_encoder_2_rate": 0.1}, {}, "text_encoder_2_rate does nothing with SD1.5"),
+        ({}, {"t5_rate": 1e-5}, {}, "is SD1.5, which has no T5; set t5_rate to 0"),
         (
             {"schedule": "linear"},
             {},
@@ -65,6 +66,8 @@ def test_prodigy_wants_rates_of_1_and_no_lora_plus(job):
 def test_an_embedding_has_one_rate(job):
     problems = engine_problems(changed(job, {"rate": 0.0}, {"text_encoder_2_rate": 0.1}, kind="embedding"))
     assert problems == ["Optimizer: text_encoder_2_rate does nothing for an embedding, which has one rate; set it to -1."]
+    problems = engine_problems(changed(job, {"rate": 0.0}, {"t5_rate": 0.1}, kind="embedding"))
+    assert problems == ["Optimizer: t5_rate does nothing for an embedding, which has one rate; set it to 0."]
 
 
 def test_what_this_device_cannot_do(job):

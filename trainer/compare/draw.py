@@ -104,7 +104,7 @@ class _Painter:
         prompts = [words for cell in cells for words in (self._prompt(cell, cell.prompt), self._prompt(cell, cell.negative_prompt))]
         chunks = min(family.num_chunks(text, prompts), family.max_chunks)
         self._book = PromptBook(family, job.base.text_identity, self._cache, chunks, self._device, text, encoding)
-        changed = {part for part in family.text_parts for path in files if self._has_part(path, part)}
+        changed = {part for part in text.parts() for path in files if self._has_part(path, part)}
         self._modules.update({part: module for part, module in text.parts().items() if part in changed})
         if not changed and self._embedding is None:
             self._book.store(prompts, lambda done, total: None)
@@ -170,7 +170,10 @@ class _Painter:
         return True
 
     def _has_part(self, path: str, part: Part) -> bool:
-        return read_header(Path(path)).any_key(self._family.export_key(part, ""), f"{part}.")
+        exported = self._family.export_key(part, "")
+        # OneTrainer counts FLUX's T5 as the second encoder.
+        second = exported.replace("lora_te3_", "lora_te2_encoder_")
+        return read_header(Path(path)).any_key(exported, second, f"{part}.", *self._family.other_names(part, ""))
 
 
 def _empty_embedding(job: CompareJob, family: Family, text: TextStack, file: str) -> Trainee:

@@ -45,6 +45,7 @@ class Template:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    separate_encoders: tuple[str, ...] = ()
 
     # Recognition: from names, shapes and JSON files alone. Exactly one family may say yes to a model.
 
@@ -76,6 +77,9 @@ class Template:
         return (*missing_components(Path(base.path), _FOLDER), *missing_tokenizer(base, CLIP_TOKENIZER))
 
     # Loading: on the CPU, frozen, in evaluation mode, without a second copy in memory. See _native.fill for single files.
+
+    def t5_part(self, base: BaseModel) -> Part | None:
+        return None
 
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
         from transformers import CLIPTextModel

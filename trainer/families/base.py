@@ -111,7 +111,9 @@ class Family(Protocol):
     max_clip_skip: int
     """0 where no other layer of CLIP can be read."""
     text_parts: tuple[Part, ...]
-    """The text encoders that the text encoder's learning rate trains."""
+    """The text encoders that the text encoder's learning rate trains: all but T5."""
+    separate_encoders: tuple[str, ...]
+    """Those that can be dropped one by one: `encode_text` names tensors after them, as "clip_l" and "clip_l_pooled", and `frame` joins these."""
 
     def matches(self, header: Header) -> bool:
         """True for a checkpoint or a denoiser's file of this family, judged from names and shapes alone.
@@ -142,6 +144,10 @@ class Family(Protocol):
         """A sentence for each file that a training needs and that is not there."""
         ...
 
+    def t5_part(self, base: BaseModel) -> Part | None:
+        """Which of the text encoders is T5, which has a learning rate of its own; None where the base has none."""
+        ...
+
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
         """On the CPU, frozen, in evaluation mode, as the other two."""
         ...
@@ -165,7 +171,7 @@ class Family(Protocol):
     def encode_text(self, text: TextStack, captions: Sequence[str], num_chunks: int) -> Conditioning: ...
 
     def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
-        """With what the denoiser is told of each picture's size and crop; unchanged where it is told nothing."""
+        """What the denoiser is told: of separate encoders' outputs one whole, and of each picture's size and crop where it is told of those."""
         ...
 
     def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:

@@ -49,6 +49,7 @@ class Flux:
     max_chunks = 1
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    separate_encoders: tuple[str, ...] = ()
 
     def matches(self, header: Header) -> bool:
         prefix = _prefix(header)
@@ -95,6 +96,9 @@ class Flux:
             wanted = ((L_KINDS, text_paths(base)), ((T5,), text_paths(base)), ((_VAE,), vae_paths(base)))
             missing = tuple(missing_part(kinds[0], paths) for kinds, paths in wanted if find_any(kinds, paths) is None)
         return (*missing, *missing_tokenizer(base, CLIP_TOKENIZER), *missing_tokenizer(base, T5_TOKENIZER))
+
+    def t5_part(self, base: BaseModel) -> Part | None:
+        return "text_encoder_2"
 
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
         """CLIP-L and T5, in this order."""

@@ -42,6 +42,7 @@ class SD15:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    separate_encoders: tuple[str, ...] = ()
 
     def matches(self, header: Header) -> bool:
         shape = shape_of_header(header)
@@ -71,6 +72,9 @@ class SD15:
 
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         return missing_sd_files(base, _FOLDER, (L_KINDS,))
+
+    def t5_part(self, base: BaseModel) -> Part | None:
+        return None
 
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
         from transformers import CLIPTextModel

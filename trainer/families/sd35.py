@@ -45,6 +45,7 @@ _NUM_TRAIN_TIMES = 1000
 _SHIFT = 3.0
 """Of training and of pictures, as Stability's own code and ComfyUI have it."""
 _CLIP_TOKENS = 77
+_T5_WIDTH = 4096
 _VAE, _VAE_SCALE, _VAE_SHIFT = vae("sd3.5_vae.safetensors"), 1.5305, 0.0609
 _CLIP_LAYER = 2
 _CLIP_G_PAD = 0
@@ -69,6 +70,7 @@ class SD35:
     max_chunks = 3
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+    separate_encoders: tuple[str, ...] = ("clip_l", "clip_g", "t5")
 
     def matches(self, header: Header) -> bool:
         prefix = _prefix(header)
@@ -110,6 +112,9 @@ class SD35:
             missing = tuple(missing_part(kinds[0], paths) for kinds, paths in wanted if find_any(kinds, paths) is None)
         t5 = missing_tokenizer(base, T5_TOKENIZER) if _has_t5(base) else ()
         return (*missing, *missing_tokenizer(base, CLIP_TOKENIZER), *t5)
+
+    def t5_part(self, base: BaseModel) -> Part | None:
+        return "text_encoder_3" if _has_t5(base) else None
 
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
         """CLIP-L, CLIP-G and T5, in this order; T5 may be None."""
@@ -179,26 +184,31 @@ class SD35:
         return count_chunks(text.tokenizers[0], captions)
 
     def encode_text(self, text: TextStack, captions: Sequence[str], num_chunks: int) -> Conditioning:
-        """Both CLIPs side by side, padded to T5's width, and T5 behind them along the tokens (Esser et al. 2024, figure 2), as ComfyUI does it."""
-        import torch
-
+        """Each encoder's own output, which `frame` puts together."""
         clip_l, clip_g, t5 = text.encoders
         assert clip_l is not None and clip_g is not None
         layer, (words_l, words_g, pieces) = text.clip_skip or _CLIP_LAYER, text.tokenizers
         ids_l, ids_g = chunk_ids(words_l, captions, num_chunks, words_l.eos_token_id), chunk_ids(words_g, captions, num_chunks, _CLIP_G_PAD)
         states_l, last_l = clip_states(clip_l, ids_l, layer, normed=False)
         states_g, last_g = clip_states(clip_g, ids_g, layer, normed=False)
-        # CLIP-L's is not projected: so Stability's own code and ComfyUI have it, whatever projection the file brings.
-        pooled = torch.cat([clip_end(ids_l, last_l, words_l.eos_token_id), clip_pooled(clip_g, ids_g, last_g, words_g.eos_token_id)], dim=-1)
-        both = torch.cat([states_l, states_g], dim=-1)
-        width = t5.config.d_model if t5 is not None else 4096
-        states = torch.nn.functional.pad(both, (0, width - both.shape[-1]))
-        if t5 is not None:
-            states = torch.cat([states, encode_t5(t5, t5_ids(pieces, captions, _CLIP_TOKENS * num_chunks))], dim=1)
-        return {"states": states, "pooled": pooled}
+        told = {
+            "clip_l": states_l,
+            # Not projected: so Stability's own code and ComfyUI have it, whatever projection the file brings.
+            "clip_l_pooled": clip_end(ids_l, last_l, words_l.eos_token_id),
+            "clip_g": states_g,
+            "clip_g_pooled": clip_pooled(clip_g, ids_g, last_g, words_g.eos_token_id),
+        }
+        return told if t5 is None else {**told, "t5": encode_t5(t5, t5_ids(pieces, captions, _CLIP_TOKENS * num_chunks))}
 
     def frame(self, conditioning: Conditioning, framings: Sequence[Framing]) -> Conditioning:
-        return conditioning
+        """Both CLIPs side by side, padded to T5's width, and T5 behind them along the tokens (Esser et al. 2024, figure 2), as ComfyUI does it."""
+        import torch
+
+        both = torch.cat([conditioning["clip_l"], conditioning["clip_g"]], dim=-1)
+        t5 = conditioning.get("t5")
+        states = torch.nn.functional.pad(both, (0, (_T5_WIDTH if t5 is None else t5.shape[-1]) - both.shape[-1]))
+        pooled = torch.cat([conditioning["clip_l_pooled"], conditioning["clip_g_pooled"]], dim=-1)
+        return {"states": states if t5 is None else torch.cat([states, t5], dim=1), "pooled": pooled}
 
     def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
         """Logit-normal with m = 0, s = 1, the best of Esser et al. 2024, shifted by 3 as in their training at 1024 px."""

@@ -52,6 +52,7 @@ class SDXL:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+    separate_encoders: tuple[str, ...] = ()
 
     def matches(self, header: Header) -> bool:
         shape = shape_of_header(header)
@@ -89,6 +90,9 @@ class SDXL:
 
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         return missing_sd_files(base, _FOLDER, (L_KINDS, G_KINDS))
+
+    def t5_part(self, base: BaseModel) -> Part | None:
+        return None
 
     def load_text(self, base: BaseModel, dtype: torch.dtype) -> TextStack:
         """CLIP-L and CLIP-G, each with a tokenizer of its own, since an embedding adds words to it."""

@@ -34,7 +34,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_output_name": job.name,
         "ss_learning_rate": train.rate,
         "ss_unet_lr": train.rate if job.kind == "lora" else None,
-        "ss_text_encoder_lr": train.text_encoder_rate if len(set(job.text_rates)) == 1 else list(job.text_rates),
+        "ss_text_encoder_lr": _text_rates(job, family),
         "ss_num_train_images": sum(sample.repeats for sample in samples),
         "ss_num_validation_images": len(job.dataset.with_role("validation")),
         "ss_num_batches_per_epoch": steps.batches_per_epoch,
@@ -55,7 +55,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_v2": False,
         "ss_base_model_version": family.kohya_version(job.base),
         "ss_clip_skip": job.base.clip_skip or None,
-        "ss_max_token_length": 75 * family.max_chunks,
+        "ss_max_token_length": min(int(job.captions.max_tokens), 75 * family.max_chunks),
         "ss_cache_latents": True,
         "ss_seed": train.seed,
         **_objective_metadata(job),
@@ -85,6 +85,14 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
             "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
         }
     return {key: str(value) for key, value in values.items() if value is not None or key.startswith("ss_")}
+
+
+def _text_rates(job: TrainJob, family: Family) -> float | list[float]:
+    """One for all encoders, or as sd-scripts lists them: both CLIPs (FLUX has one) and T5."""
+    rates = list(job.text_rates)
+    if job.optimizer.t5_rate > 0:
+        return [*rates[: len(family.text_parts)], job.optimizer.t5_rate]
+    return rates[0] if len(set(rates)) == 1 else rates
 
 
 def _objective_metadata(job: TrainJob) -> dict[str, object]:

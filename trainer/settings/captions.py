@@ -42,6 +42,35 @@ class CaptionSettings:
         1024,
         advanced=True,
     )
+    max_tokens: str = setting(
+        "225",
+        "Captions longer than this many tokens are cut off; shorter ones take no more room than they need.",
+        choices=("75", "150", "225"),
+        advanced=True,
+    )
+    clip_l_dropout: float = setting(
+        0.0,
+        "SD3.5: share of the times at which CLIP-L says nothing of an image, drawn for each encoder by itself. SD3 was made with 0.464.",
+        0.0,
+        1.0,
+        step=0.001,
+        advanced=True,
+    )
+    clip_g_dropout: float = setting(0.0, "SD3.5: share of the times at which CLIP-G says nothing of an image.", 0.0, 1.0, step=0.001, advanced=True)
+    t5_dropout: float = setting(
+        0.0,
+        "SD3.5: share of the times at which T5 says nothing of an image; the LoRA then works without T5 too.",
+        0.0,
+        1.0,
+        step=0.001,
+        advanced=True,
+    )
+
+    @property
+    def encoder_dropouts(self) -> dict[str, float]:
+        """Of the encoders that are dropped at times, by the names of a family's `separate_encoders`."""
+        rates = {"clip_l": self.clip_l_dropout, "clip_g": self.clip_g_dropout, "t5": self.t5_dropout}
+        return {name: rate for name, rate in rates.items() if rate > 0}
 
     @property
     def is_random(self) -> bool:

@@ -51,9 +51,17 @@ class OptimizerSettings:
         step=0.0001,
     )
     ema_on_cpu: bool = setting(False, "Keeps that mean in the computer's memory instead of the GPU's: a little slower.", advanced=True)
+    t5_rate: float = setting(
+        0.0,
+        "Learning rate of T5 (FLUX.1, SD3.5), for example 1e-5. It costs much memory and is hardly ever needed. 0 leaves it out.",
+        0.0,
+        10.0,
+        step=1e-6,
+        advanced=True,
+    )
 
 
-_COMMON = ("kind", "text_encoder_2_rate", "accumulation", "ema_decay", "ema_on_cpu")
+_COMMON = ("kind", "text_encoder_2_rate", "accumulation", "ema_decay", "ema_on_cpu", "t5_rate")
 
 
 def option_field_names() -> tuple[str, ...]:

@@ -31,8 +31,9 @@ from athanor.trainer.formats.layers import layers_of
 from athanor.trainer.loop import train
 from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.noise import noise_of
+from athanor.trainer.prompts import without_encoders
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, ObjectiveSettings, TrainSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, ObjectiveSettings, OptimizerSettings, TrainSettings
 from athanor.trainer.step import batch_losses
 from athanor.trainer.types import BaseModel, Dataset
 from athanor.trainer.validate import base_problems
@@ -110,7 +111,7 @@ def test_the_conditioning_follows_captions_and_the_denoiser_follows_it(subject):
         told = conditioned(subject, text)
         assert all(len(tensor) == 2 for tensor in told.values())
         assert not torch.equal(told["states"][0], told["states"][1])
-        swapped = subject.family.encode_text(text, CAPTIONS[::-1], 1)
+        swapped = subject.family.frame(subject.family.encode_text(text, CAPTIONS[::-1], 1), FRAMINGS)
         assert torch.allclose(swapped["states"][0], told["states"][1], atol=1e-5)
         latents, times = torch.randn(1, *shape[1:]).expand(shape), torch.tensor([0.5, 0.5])
         answers = subject.family.predict(denoiser, latents, times, told)
@@ -118,6 +119,29 @@ def test_the_conditioning_follows_captions_and_the_denoiser_follows_it(subject):
     assert answers.shape == shape and answers.isfinite().all()
     assert not torch.allclose(answers[0], answers[1], atol=1e-5), "the prompt matters"
     assert not torch.allclose(answers, early, atol=1e-5), "the time matters"
+
+
+def test_separate_encoders_are_dropped_one_by_one(subject):
+    text, _ = subject.models()
+    with torch.no_grad():
+        encoded = subject.family.encode_text(text, CAPTIONS, 1)
+    if not subject.family.separate_encoders:
+        assert "states" in encoded
+        return
+    whole = subject.family.frame(encoded, FRAMINGS)
+    changed = {}
+    for encoder in subject.family.separate_encoders:
+        dropped = without_encoders(encoded, {encoder: (True, False)})
+        made = subject.family.frame(dropped, FRAMINGS)
+        assert all(torch.equal(made[name][1], whole[name][1]) for name in whole), "the other caption stays"
+        gone = {name: (made[name][0] == 0) & (whole[name][0] != 0) for name in whole}
+        assert all(torch.equal(made[name][0][~gone[name]], whole[name][0][~gone[name]]) for name in whole)
+        changed[encoder] = gone
+    assert all(gone["states"].any() for gone in changed.values())
+    everything = without_encoders(encoded, dict.fromkeys(subject.family.separate_encoders, (True, False)))
+    assert all((tensor[0] == 0).all() for tensor in subject.family.frame(everything, FRAMINGS).values())
+    overlap = sum(gone["states"].int() for gone in changed.values())
+    assert overlap.max() == 1, "each encoder has numbers of its own"
 
 
 def test_long_captions_take_more_pieces(subject):
@@ -128,7 +152,7 @@ def test_long_captions_take_more_pieces(subject):
         return
     assert subject.family.num_chunks(text, ["abc"]) == 1 and subject.family.num_chunks(text, ["abc", long]) == 2
     with torch.no_grad():
-        short, two = (subject.family.encode_text(text, CAPTIONS, num) for num in (1, 2))
+        short, two = (conditioned(subject, text, num) for num in (1, 2))
     assert two["states"].shape[1] == 2 * short["states"].shape[1]
     assert two.keys() == short.keys()
 
@@ -150,7 +174,7 @@ def test_a_picture_is_drawn_alike_alone_and_in_a_batch(subject):
 def adapted(subject: Subject) -> tuple[dict[Part, torch.nn.Module], dict[Part, dict[str, torch.nn.Module]]]:
     """The trained parts and the adapted layers of each."""
     text, denoiser = subject.models()
-    modules = {"denoiser": denoiser, **{part: module for part, module in text.parts().items() if part in subject.family.text_parts}}
+    modules = {"denoiser": denoiser, **text.parts()}
     settings, layers = AdapterSettings(rank=2, alpha=2.0), {}
     for i, (part, module) in enumerate(modules.items()):
         plans = plan_layers(module, part, subject.family.adapter_targets(part), settings)
@@ -213,7 +237,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     settings = TrainSettings(epochs=1, batch_size=1, rate=1e-3, text_encoder_rate=1e-3, precision="fp32", save_precision="fp32")
-    job = TrainJob("run", subject.base, pictures, adapter=AdapterSettings(rank=2), train=settings)
+    t5 = subject.family.t5_part(subject.base)
+    optimizer = OptimizerSettings(t5_rate=1e-3 if t5 else 0.0)
+    job = TrainJob("run", subject.base, pictures, adapter=AdapterSettings(rank=2), train=settings, optimizer=optimizer)
 
     class StopAfterOne(Control):
         @property
@@ -227,7 +253,7 @@ def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     train(stopped, Control())
     assert sha(stopped) == sha(whole)
     parts = next(event for event in whole.events() if event["event"] == "start")["parts"]
-    assert [part["name"] for part in parts] == ["denoiser", *subject.family.text_parts]
+    assert [part["name"] for part in parts] == ["denoiser", *subject.family.text_parts, *((t5,) if t5 else ())]
     keys = load_file(whole.epochs()[-1].path).keys()
     assert len(keys) == 3 * sum(part["modules"] for part in parts)
 
@@ -254,13 +280,14 @@ def test_the_other_spellings_bring_the_same_adapters_back(subject, names):
     text, denoiser = subject.models()
     train_settings = TrainSettings(rate=1e-3, text_encoder_rate=1e-3)
     settings = AdapterSettings(rank=2, alpha=1.0, names=names)
-    job = TrainJob("run", subject.base, Dataset(()), adapter=settings, train=train_settings)
+    optimizer = OptimizerSettings(t5_rate=1e-3 if subject.family.t5_part(subject.base) else 0.0)
+    job = TrainJob("run", subject.base, Dataset(()), adapter=settings, train=train_settings, optimizer=optimizer)
     trainee = lora_trainee(job, subject.family, denoiser, text)
     for parameter in trainee.parameters().values():
         parameter.data = torch.randn(parameter.shape)
     tensors, parts = trainee.export(), {"denoiser": denoiser, **text.parts()}
     assert all((key.startswith("lora_") if names == "kohya" else ".lora_" in key) for key in tensors)
-    for part in ("denoiser", *subject.family.text_parts):
+    for part in parts:
         modules = dict(parts[part].named_modules())
         adapted = {name for name, each in modules.items() if LORA.is_layer(each)}
         found = layers_of(tensors, subject.family, part, [name for name in modules if ".lora_" not in name and not name.endswith("base_layer")])

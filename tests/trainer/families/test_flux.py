@@ -12,12 +12,16 @@ from safetensors.torch import load_file, save_file
 from tiny_flow import flux_models, flux_tensors, in_scaled_fp8, make_flux_file, make_flux_folder, make_schnell_split
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.config import TrainJob
+from athanor.trainer.effects import effect_problems
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import all_families, family
 from athanor.trainer.families._native import TensorFile
 from athanor.trainer.families.base import Prompted
 from athanor.trainer.formats.header import Header
 from athanor.trainer.formats.native import Place
+from athanor.trainer.settings import CaptionSettings
+from athanor.trainer.types import Dataset
 
 FLUX = family("flux")
 
@@ -180,3 +184,9 @@ def test_dev_is_told_the_guidance_and_schnell_is_not(tmp_path):
             told = FLUX.encode_text(text, ["a red circle"], 1)
             pictures = [FLUX.sample(base, denoiser, vae, [Prompted(told, told, 5)], 2, guidance, (64, 64))[0].tobytes() for guidance in (1.0, 60.0)]
         assert (pictures[0] != pictures[1]) is follows
+
+
+def test_a_length_of_captions_is_refused_since_t5_has_its_own(tmp_path):
+    job = TrainJob("run", describe_base(make_flux_file(tmp_path).path), Dataset(()), captions=CaptionSettings(max_tokens="75"))
+    told = [problem for problem in effect_problems(job) if "max_tokens" in problem]
+    assert told == ["Captions: max_tokens is '75' but does nothing with FLUX.1, whose T5 has its own length; put it back to '225'."]

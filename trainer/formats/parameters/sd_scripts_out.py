@@ -111,8 +111,11 @@ def _optimizer(job: TrainJob, notes: list[str]) -> dict[str, Any]:
             found["unet_lr"] = train.rate
         else:
             found["network_train_text_encoder_only"] = True
-        if first == 0 and second <= 0:
+        if not job.trains_text:
             found["network_train_unet_only"] = True
+        elif job.optimizer.t5_rate > 0:
+            clips = [first] if job.base.family == "flux" else [first, second]
+            found["text_encoder_lr"] = [*clips, job.optimizer.t5_rate]
         else:
             found["text_encoder_lr"] = first if first == second else [first, second]
     known = own_options(train.optimizer)
@@ -186,6 +189,7 @@ def _network(job: TrainJob, notes: list[str]) -> dict[str, Any]:
         ("module_dropout", adapter.module_dropout),
         ("loraplus_lr_ratio", adapter.lora_plus_ratio),
         ("rs_lora", adapter.rank_stabilised),
+        ("train_t5xxl", job.optimizer.t5_rate > 0),
     )
     arguments |= {key: value for key, value in optional if value}
     if arguments:
@@ -211,6 +215,10 @@ def _captions(job: TrainJob) -> dict[str, Any]:
         ("caption_prefix", captions.prefix),
         ("caption_suffix", captions.suffix),
         ("token_warmup_step", captions.tag_warmup),
+        ("max_token_length", int(captions.max_tokens) if job.base.family in ("sd15", "sdxl") else 0),
+        ("clip_l_dropout_rate", captions.clip_l_dropout),
+        ("clip_g_dropout_rate", captions.clip_g_dropout),
+        ("t5_dropout_rate", captions.t5_dropout),
     )
     found: dict[str, Any] = {key: value for key, value in pairs if value}
     if captions.is_flexible:

@@ -28,6 +28,9 @@ _DIRECT = {
     "secondary_separator": "captions.secondary_separator",
     "caption_separator": "captions.separator",
     "token_warmup_step": "captions.tag_warmup",
+    "clip_l_dropout_rate": "captions.clip_l_dropout",
+    "clip_g_dropout_rate": "captions.clip_g_dropout",
+    "t5_dropout_rate": "captions.t5_dropout",
     "noise_offset": "objective.noise_offset",
     "adaptive_noise_scale": "objective.adaptive_noise_scale",
     "multires_noise_iterations": "objective.multires_iterations",
@@ -80,6 +83,7 @@ def translate(sheet: Sheet) -> None:
         if sheet.flag(key):
             sheet.take(key, path, True)
     _keep_last(sheet)
+    _max_tokens(sheet)
     if sheet.on("token_warmup_step") and sheet.has("token_warmup_min"):
         sheet.take("token_warmup_min", "captions.tag_warmup_start")
     sheet.drop("token_warmup_min", "multires_noise_discount", *_DIRECT, *_FLAGS)
@@ -113,6 +117,11 @@ def _rates(sheet: Sheet) -> None:
         _text_rates(sheet)
     elif plain is not None:
         sheet.take("learning_rate", "train.text_encoder_rate", plain)
+    if sheet.flag("train_t5xxl") and not unet_only and "optimizer.t5_rate" not in sheet.values:
+        rate = sheet.number("t5xxl_lr") if sheet.on("t5xxl_lr") else plain
+        if rate is not None:
+            sheet.take("train_t5xxl", "optimizer.t5_rate", rate)
+            sheet.drop("t5xxl_lr")
     if unet_only and "optimizer.text_encoder_2_rate" in sheet.values:
         del sheet.values["optimizer.text_encoder_2_rate"]
     sheet.drop("learning_rate", "unet_lr", "text_encoder_lr", "network_train_unet_only", "network_train_text_encoder_only")
@@ -126,6 +135,11 @@ def _text_rates(sheet: Sheet) -> None:
         sheet.leave(key, "it is not a number.")
         return
     sheet.take(key, "train.text_encoder_rate", rates[0])
+    if sheet.flag("train_t5xxl") and not sheet.on("t5xxl_lr"):
+        sheet.take("train_t5xxl", "optimizer.t5_rate", rates[-1])
+    if sheet.text("network_module").endswith("lora_flux"):
+        # CLIP-L and T5; FLUX has no second CLIP.
+        return
     if len(rates) > 1 and rates[1] != rates[0]:
         sheet.take(key, "optimizer.text_encoder_2_rate", rates[1])
 
@@ -161,6 +175,14 @@ def _keep_last(sheet: Sheet) -> None:
         sheet.take("save_last_n_steps", "run.keep_last", max(1, int(back // every)))
     else:
         sheet.leave("save_last_n_steps", "without save_every_n_steps, or beside save_last_n_epochs, it is not known how many files it means.")
+
+
+def _max_tokens(sheet: Sheet) -> None:
+    """Of CLIP; kohya_ss writes it for FLUX and SD3 as well, where sd-scripts does not read it."""
+    if not sheet.on("max_token_length") or sheet.text("network_module").endswith(("_flux", "_sd3")):
+        sheet.drop("max_token_length")
+    else:
+        sheet.take("max_token_length", "captions.max_tokens", str(int(sheet.number("max_token_length") or 0)))
 
 
 def _objective(sheet: Sheet) -> None:

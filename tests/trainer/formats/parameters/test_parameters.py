@@ -146,6 +146,36 @@ def test_rates_length_and_defaults_of_sd_scripts(tmp_path):
     assert dict(only.values)["train.text_encoder_rate"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('network_module = "networks.lora_flux"\ntext_encoder_lr = [5e-5, 1e-6]\nnetwork_args = ["train_t5xxl=True"]', (5e-5, -1.0, 1e-6)),
+        ('network_module = "networks.lora_sd3"\ntext_encoder_lr = [5e-5, 4e-5, 1e-6]\nnetwork_args = ["train_t5xxl=True"]', (5e-5, 4e-5, 1e-6)),
+        ('network_module = "networks.lora_flux"\nlearning_rate = 3e-5\nnetwork_args = ["train_t5xxl=True"]', (3e-5, -1.0, 3e-5)),
+        ('network_module = "networks.lora_flux"\ntext_encoder_lr = 5e-5\nt5xxl_lr = 2e-6\ntrain_t5xxl = true', (5e-5, -1.0, 2e-6)),
+        ('network_module = "networks.lora_flux"\ntext_encoder_lr = [5e-5, 1e-6]', (5e-5, -1.0, 0.0)),
+        ('network_module = "networks.lora_flux"\nlearning_rate = 3e-5\nnetwork_train_unet_only = true\ntrain_t5xxl = true', (0.0, -1.0, 0.0)),
+    ],
+)
+def test_t5_has_a_rate_of_its_own(tmp_path, text, expected):
+    settings = read_parameters(saved(tmp_path, "a.toml", text)).applied_to(Settings())
+    assert (settings.train.text_encoder_rate, settings.optimizer.text_encoder_2_rate, settings.optimizer.t5_rate) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "dropouts"),
+    [
+        ('network_module = "networks.lora"\nmax_token_length = 150', "150", {}),
+        ('network_module = "networks.lora"\nmax_token_length = "75"', "75", {}),
+        ('network_module = "networks.lora_flux"\nmax_token_length = 75', "225", {}),
+        ('network_module = "networks.lora_sd3"\nclip_l_dropout_rate = 0.464\nt5_dropout_rate = 0.3', "225", {"clip_l": 0.464, "t5": 0.3}),
+    ],
+)
+def test_token_lengths_and_dropped_encoders_are_taken(tmp_path, text, tokens, dropouts):
+    captions = read_parameters(saved(tmp_path, "a.toml", text)).applied_to(Settings()).captions
+    assert captions.max_tokens == tokens and captions.encoder_dropouts == dropouts
+
+
 def test_lora_scripts_with_rates_as_text_and_a_preview(tmp_path):
     text = """
     model_train_type = "sdxl-lora"
