@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..trainer.errors import AthanorError
 from ..trainer.foreign import series_of
-from ..trainer.formats.header import read_header
+from ..trainer.formats.header import is_safe, read_header
 from ..trainer.run import Run, open_loaded
 from . import host
 from .types import RunWire
@@ -88,7 +88,7 @@ def _matching(text: str) -> list[Path]:
     found: dict[Path, None] = {}
     for root in host.epoch_roots():
         for path in sorted(_below(root, wanted)):
-            if path.is_file() and path.suffix == ".safetensors" and host.is_within(path, root):
+            if path.is_file() and is_safe(path) and host.is_within(path, root):
                 found.setdefault(path.resolve())
             if len(found) > _MAX_FILES:
                 raise AthanorError(f"More than {_MAX_FILES} files fit {text!r}; write a narrower pattern.")
@@ -101,7 +101,7 @@ def _below(root: Path, wanted: str) -> list[Path]:
             expression = re.compile(wanted.removeprefix("re:").strip())
         except re.error as error:
             raise AthanorError(f"Files: {wanted!r} is no regular expression: {error}.") from None
-        return [path for path in root.rglob("*.safetensors") if expression.search(path.relative_to(root).as_posix())]
+        return [path for path in root.rglob("*") if is_safe(path) and expression.search(path.relative_to(root).as_posix())]
     pure = PurePath(wanted)
     if pure.is_absolute():
         if not pure.is_relative_to(root):
@@ -111,5 +111,9 @@ def _below(root: Path, wanted: str) -> list[Path]:
         raise AthanorError(f"Files: {wanted!r} leaves its folder; write a path below models/loras, models/embeddings or the output folder.")
     folder = root / pure
     if folder.is_dir():
-        return [*folder.glob("*.safetensors"), *folder.glob("*/adapter_model.safetensors"), *folder.glob("*/pytorch_lora_weights.safetensors")]
+        return [
+            *(path for path in folder.glob("*") if is_safe(path)),
+            *folder.glob("*/adapter_model.safetensors"),
+            *folder.glob("*/pytorch_lora_weights.safetensors"),
+        ]
     return list(root.glob(pure.as_posix())) or list(root.glob(pure.as_posix() + ".safetensors"))

@@ -12,10 +12,8 @@ from .families import all_families
 from .families.base import BaseFacts, Family
 from .files import content_fingerprint
 from .formats.contents import describe_contents
-from .formats.header import read_model_header
+from .formats.header import MODEL_ENDINGS, read_model_header
 from .types import BaseModel
-
-CHECKPOINT_ENDINGS = (".safetensors", ".ckpt")
 
 
 def describe_base(
@@ -77,8 +75,8 @@ def _of_folder(folder: Path) -> tuple[Family, BaseFacts]:
 
 
 def _of_file(path: Path) -> tuple[Family, BaseFacts]:
-    if path.suffix.lower() not in CHECKPOINT_ENDINGS:
-        raise AthanorError(f"{path} is not a model file; its name must end in {' or '.join(CHECKPOINT_ENDINGS)}.")
+    if path.suffix.lower() not in MODEL_ENDINGS:
+        raise AthanorError(f"{path} is not a model file; its name must end in {', '.join(MODEL_ENDINGS[:-1])} or {MODEL_ENDINGS[-1]}.")
     header = read_model_header(path)
     try:
         for family in all_families():

@@ -8,6 +8,7 @@ import comfy
 import folder_paths
 
 from ...trainer.errors import AthanorError
+from ...trainer.formats.header import MODEL_ENDINGS
 from .folders import MINIATURE, PACK, is_within
 
 DIFFUSION_MODELS = "diffusion_models/"
@@ -71,7 +72,7 @@ def changed_at(name: str) -> int:
 
 def split_names(kind: str) -> list[str]:
     """Files of one part, of models/text_encoders, models/vae or models/diffusion_models."""
-    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith((".safetensors", ".ckpt", ".pt"))]
+    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith(MODEL_ENDINGS)]
 
 
 def split_path(kind: str, name: str) -> Path:

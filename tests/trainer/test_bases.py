@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -74,6 +77,48 @@ def test_an_old_checkpoint_is_read_without_running_its_code(tmp_path):
     with pytest.raises(AthanorError, match="cannot be read as a checkpoint without running what is in it"):
         describe_base(tmp_path / "bad.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_checkpoints_of_the_first_years_are_read_with_what_their_trainers_left_in_them(tmp_path, monkeypatch):
+    """Stability's first files hold the state of a callback of pytorch_lightning, with numbers of numpy."""
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": module.__name__})
+    for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    made = make_sd15_file(tmp_path)
+    held = {"state_dict": load_file(made.path), "callbacks": {module.ModelCheckpoint: {"best": numpy.float64(0.5)}}, "global_step": 470000}
+    torch.save(held, tmp_path / "first.ckpt")
+    torch.save(load_file(made.path), tmp_path / "no state_dict.pt", _use_new_zipfile_serialization=False)
+    monkeypatch.undo()
+    for name in ("first.ckpt", "no state_dict.pt"):
+        assert describe_base(tmp_path / name).family == "sd15" and not base_problems(describe_base(tmp_path / name)), name
+
+
+def test_pickles_that_are_no_whole_checkpoint_say_what_they_are(tmp_path):
+    made = make_sd15_file(tmp_path)
+    torch.save(load_file(made.path), tmp_path / "whole.ckpt")
+    data = (tmp_path / "whole.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(data[: len(data) // 2])
+    (tmp_path / "page.ckpt").write_text("<!DOCTYPE html><html>Sign in</html>", encoding="utf-8")
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name, told in (
+        ("cut.ckpt", "is not a whole checkpoint|damaged or no checkpoint"),
+        ("page.ckpt", "damaged or no checkpoint"),
+        ("list.pt", "no table of weights but a list"),
+    ):
+        with pytest.raises(AthanorError, match=told):
+            describe_base(tmp_path / name)
+
+
+def test_a_file_whose_name_ends_in_sft_is_a_safetensors_file(tmp_path):
+    made = make_sd15_file(tmp_path)
+    short = made.path.rename(tmp_path / "tiny.SFT")
+    base, found = describe_base(short), family("sd15")
+    assert base.family == "sd15" and not base_problems(base)
+    assert found.load_denoiser(base, torch.float32).conv_in.weight.isfinite().all() and found.load_vae(base) is not None
+    with pytest.raises(AthanorError, match=r"its name must end in \.safetensors, \.sft, "):
+        describe_base(short.rename(tmp_path / "tiny.gguf"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
-from ..formats.header import pickled_tensors
+from ..formats.header import is_safe, pickled_tensors
 from ..formats.native import Place, Places
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TensorFile:
 
         self.path, self._prefix = path, prefix
         try:
-            self._file = _Pickled(path) if path.suffix.lower() != ".safetensors" else safe_open(path, framework="pt").__enter__()
+            self._file = safe_open(path, framework="pt").__enter__() if is_safe(path) else _Pickled(path)
         except Exception as error:
             raise AthanorError(f"{path} cannot be read: {error}.") from None
         self.names = frozenset(name[len(prefix) :] for name in self._file.keys() if name.startswith(prefix))  # noqa: SIM118

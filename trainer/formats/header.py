@@ -6,16 +6,22 @@ Format: 8 bytes little-endian length, then that many bytes of JSON (https://gith
 from __future__ import annotations
 
 import json
+import re
 import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AthanorError
 
 if TYPE_CHECKING:
     import torch
 
+SAFE_ENDINGS = (".safetensors", ".sft")
+"""Of safetensors files."""
+MODEL_ENDINGS = (*SAFE_ENDINGS, ".ckpt", ".pt", ".pth", ".bin")
+"""Of files with weights: the others are pickles, of which only tensors are read."""
 _MAX_HEADER_BYTES = 100_000_000
 
 
@@ -52,22 +58,51 @@ def read_header(path: Path) -> Header:
     return Header(shapes, dtypes, metadata, path)
 
 
+def is_safe(path: Path) -> bool:
+    """Whether the name is that of a safetensors file."""
+    return path.suffix.lower() in SAFE_ENDINGS
+
+
 def read_model_header(path: Path) -> Header:
     """Of a safetensors file, or names and shapes of an old `.ckpt`. Raises AthanorError if it is neither, or not whole."""
-    if path.suffix.lower() == ".safetensors":
+    if is_safe(path):
         return read_header(path)
     return Header({key: tuple(value.shape) for key, value in pickled_tensors(path).items()}, {}, {}, path)
 
 
 def pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of an old `.ckpt` or `.pt`, mapped, read without running any code in it."""
+    """The tensors of an old `.ckpt` or `.pt`, mapped where its format allows it, read without running any code in it."""
+    import pickle
+
     import torch
 
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state = data.get("state_dict", data)
-        return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+        with torch.serialization.safe_globals(_stand_ins()):
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {named[1]}" if named else "it is damaged or no checkpoint"
+        raise AthanorError(
+            f"{path} cannot be read as a checkpoint without running what is in it: {what}. Get it as safetensors, or convert it."
+        ) from None
     except Exception as error:
         raise AthanorError(
-            f"{path} cannot be read as a checkpoint without running what is in it ({type(error).__name__}); get it as safetensors, or convert it."
+            f"{path} is not a whole checkpoint ({type(error).__name__}); the download is not complete, or it is another kind of file."
         ) from None
+    state = data.get("state_dict", data) if isinstance(data, dict) else data
+    if not isinstance(state, dict):
+        raise AthanorError(f"{path} holds no table of weights but a {type(data).__name__}; choose the checkpoint itself.")
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _stand_ins() -> list[Any]:
+    """What checkpoints of the first years keep beside their weights, as ComfyUI lets it pass: the callback and its numbers become nothing here."""
+    import numpy
+
+    def nothing(*_: object) -> None:
+        return None
+
+    callback = type("ModelCheckpoint", (), {})
+    kinds = [type(numpy.dtype(name)) for name in ("float64", "float32", "int64")]
+    scalars = [(nothing, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [(callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"), (numpy.dtype, "numpy.dtype"), *kinds, *scalars]
