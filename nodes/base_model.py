@@ -123,6 +123,13 @@ class BaseModelFromWires(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **wires: Any) -> str:
+        """Another one once a written file was cleaned away, so that it is written anew."""
+        from .wires import gone
+
+        return " ".join(gone())
+
+    @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any) -> io.NodeOutput:
         from .wires import clip_part, model_part, prediction_of, vae_part
 

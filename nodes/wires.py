@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..trainer.cache_folder import clean_folder, mark_used, size_limit_bytes
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import Planned, save_streamed
 from ..trainer.formats.header import read_header
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _NUM_SAMPLES = 256
 """Numbers of each tensor that tell it from others."""
 _DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+_given: set[Path] = set()
+"""Written files that ComfyUI may hold as a node's result, though they can be cleaned away."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ def vae_part(vae: Any) -> Part:
     return _part(vae.patcher, "", "first_stage_model.")
 
 
+def gone() -> list[str]:
+    """Written files that were given out and are not there any more."""
+    return sorted(path.name for path in _given if not path.is_file())
+
+
 def prediction_of(model: Any) -> tuple[str, bool] | None:
     """What the wire's denoiser predicts, and whether its last time is noise alone; None where its sampling tells neither."""
     sampling = model.get_model_object("model_sampling")
@@ -67,6 +75,9 @@ def _part(patcher: Any, prefix: str, written_prefix: str) -> Part:
     path = host.bases_folder() / f"{_content_key(patches)}.safetensors"
     if not _is_whole(path):
         _write(path, patches, written_prefix, patcher.load_device)
+    _given.add(path)
+    mark_used([path])
+    clean_folder(path.parent, size_limit_bytes(path.parent))
     return Part((path,), written=True)
 
 

@@ -1,12 +1,15 @@
-"""The folder of a cache: how large it is, how large it may be, and what goes first. No torch."""
+"""Folders of files that can be made again, the cache and the models that a graph's wires were written into: how large
+each is, how large it may be, and what goes first. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from .errors import AthanorError
 from .files import replace_atomically
 
 SHARD_ENDING = ".safetensors"
-DEFAULT_LIMIT_GIB = 32.0
+CACHE, BASES = ".cache", ".bases"
+"""Beside the run directories."""
+_DEFAULT_GIB = {CACHE: 32.0, BASES: 96.0}
 _LIMIT_FILE = "limit.json"
 _IN_USE_SEC = 1800.0
 _ABANDONED_SEC = 3600.0
@@ -26,7 +31,7 @@ class FolderReport:
     num_bytes: int
     num_files: int
     by_group: dict[str, int]
-    """Bytes of "text", "mask" and of each bucket's "latents-512x768"."""
+    """Bytes of "text", "mask" and of each bucket's "latents-512x768"; of whole "models"."""
     limit_bytes: int
 
 
@@ -53,7 +58,7 @@ def folder_report(folder: Path) -> FolderReport:
     by_group: defaultdict[str, int] = defaultdict(int)
     shards = shards_of(folder)
     for shard in shards:
-        by_group[shard.name.rpartition("-")[0]] += _size_bytes(shard)
+        by_group[shard.name.rpartition("-")[0] or "models"] += _size_bytes(shard)
     return FolderReport(sum(by_group.values()), len(shards), dict(sorted(by_group.items())), size_limit_bytes(folder))
 
 
@@ -85,15 +90,23 @@ def size_limit_bytes(folder: Path) -> int:
     try:
         gib = float(json.loads((folder / _LIMIT_FILE).read_text(encoding="utf-8"))["gib"])
     except (OSError, ValueError, KeyError, TypeError):
-        gib = DEFAULT_LIMIT_GIB
+        gib = _DEFAULT_GIB.get(folder.name, _DEFAULT_GIB[CACHE])
     return int(gib * 2**30)
 
 
 def set_size_limit(folder: Path, gib: float) -> None:
     """Raises AthanorError for a limit that is not a size, or a folder that cannot be written."""
     if not 0 <= gib < 1e6:
-        raise AthanorError(f"The cache cannot be limited to {gib} GiB; give a number from 0 on, for example 20.")
+        raise AthanorError(f"{folder} cannot be limited to {gib} GiB; give a number from 0 on, for example 20.")
     replace_atomically(folder / _LIMIT_FILE, lambda temporary: temporary.write_text(json.dumps({"gib": gib}), encoding="utf-8"))
+
+
+def mark_used(files: Iterable[str | Path]) -> None:
+    """Keeps those of `files` that lie in a folder of written models from being cleaned away for the next half hour."""
+    for file in map(Path, files):
+        if file.parent.name == BASES:
+            with contextlib.suppress(OSError):
+                os.utime(file)
 
 
 def _used_sec(shard: Path) -> float:

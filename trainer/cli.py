@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from .adapters.check import with_files_hashed
 from .bases import describe_base
-from .cache_folder import clean_folder, folder_report, set_size_limit, size_limit_bytes
+from .cache_folder import BASES, CACHE, clean_folder, folder_report, set_size_limit, size_limit_bytes
 from .cli_dataset import add_dataset_command, read_dataset, run_dataset_command
 from .cli_run import COMMANDS, add_run_commands, run_run_command
 from .config import TrainJob
@@ -137,16 +137,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_cache_command(commands: Any) -> None:
-    cache = commands.add_parser("cache", help="show, limit or clean what was encoded of images and captions")
+    cache = commands.add_parser("cache", help="show, limit or clean what was encoded of images and captions, or the models written from wires")
+    cache.add_argument("--models", action="store_true", help="the models that Base Model From Wires has written, instead of what was encoded")
     cache.add_argument("--output", type=Path, default=Path("runs"), help="where the run directories are; with ComfyUI its output/athanor")
     cache.add_argument("--limit", type=float, default=None, metavar="GIB", help="from now on keep it under this size; what was used longest ago goes")
     cache.add_argument("--clean", action="store_true", help="delete all of it but what was used in the last half hour")
 
 
 def _tend_cache(options: argparse.Namespace) -> int:
-    folder = options.output / ".cache"
+    folder = options.output / (BASES if options.models else CACHE)
     if not folder.is_dir():
-        raise AthanorError(f"There is no cache in {options.output}; name the folder of the run directories with --output.")
+        what = "are no models written from wires" if options.models else "is no cache"
+        raise AthanorError(f"There {what} in {options.output}; name the folder of the run directories with --output.")
     if options.limit is not None:
         set_size_limit(folder, options.limit)
     freed = clean_folder(folder, 0 if options.clean else size_limit_bytes(folder))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .base_merges import merge_into, merged_fingerprint
 from .batches import largest_batch
 from .cache import TensorCache
+from .cache_folder import CACHE, mark_used
 from .captions import captioner_of
 from .config import TrainJob
 from .control import SAMPLE, SAVE, Control, Stopped
@@ -74,7 +75,8 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
     samples, held_out = job.dataset.trained, job.dataset.with_role("validation")
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.train.precision]
     autocast = torch.autocast(device.type, dtype=precision if precision is not torch.float32 else None, enabled=precision is not torch.float32)
-    cache = TensorCache(run.folder.parent / ".cache" if job.data.keep_latents == "disk" else None)
+    mark_used(job.base.files)
+    cache = TensorCache(run.folder.parent / CACHE if job.data.keep_latents == "disk" else None)
     process, captioner = noise_of(job.base), captioner_of(job)
 
     # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
@@ -184,6 +186,7 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
             last_state_sec = -math.inf
         if time.monotonic() - last_state_sec > job.run.state_minutes * 60:
             milestones.save_state(Position(step, tuple(epoch_losses)))
+            mark_used(job.base.files)
             last_state_sec = time.monotonic()
 
     cache.settle()

@@ -137,6 +137,11 @@ class BaseModel:
     """Whether a tokenizer that is nowhere may be fetched from the Hugging Face hub."""
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of it, or its folder."""
+        return (self.path, *self.text_encoder_paths, *((self.vae_path,) if self.vae_path else ()))
+
+    @property
     def text_identity(self) -> str:
         """Equal where captions are encoded alike."""
         return f"{self.fingerprint}/{self.clip_skip}" if self.clip_skip else self.fingerprint

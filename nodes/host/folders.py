@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ...trainer.cache_folder import BASES, CACHE
 from ...trainer.errors import AthanorError
 
 PACK = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def temp_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    return runs_root() / ".cache"
+    return runs_root() / CACHE
 
 
 def pictures_folder() -> Path:
@@ -74,7 +75,7 @@ def pictures_folder() -> Path:
 
 def bases_folder() -> Path:
     """Where models that come from a graph are kept for the runs that train on them."""
-    return runs_root() / ".bases"
+    return runs_root() / BASES
 
 
 def save_folder(kind: str) -> Path:

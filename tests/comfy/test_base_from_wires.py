@@ -74,7 +74,7 @@ def report(server: ComfyUI, prompt: Prompt) -> list[str]:
 
 
 def written(server: ComfyUI) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in (server.output_folder / "athanor" / ".bases").glob("*")}
+    return {path: path.stat().st_ino for path in (server.output_folder / "athanor" / ".bases").glob("*")}
 
 
 def test_wires_as_they_were_loaded_are_the_loaders_file(server):
@@ -121,6 +121,11 @@ def test_a_merge_with_a_lora_equals_the_sum_and_is_written_once(server):
     again["report"]["inputs"]["source"] = ["other name", 1]
     assert report(server, again) == lines
     assert written(server) == files, "nothing is written twice"
+
+    for path in files:
+        path.unlink()
+    assert report(server, again) == lines
+    assert written(server).keys() == files.keys(), "what was cleaned away is written anew, though ComfyUI remembers the node's result"
 
 
 def native_names(sd15, base, whole) -> dict[str, str]:

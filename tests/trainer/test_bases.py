@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import types
 from pathlib import Path
@@ -179,6 +180,18 @@ def test_missing_parts_are_each_named_with_the_file_that_brings_them(sdxl, tmp_p
     problems = base_problems(describe_base(tmp_path / "unet only.safetensors", (sdxl.path.parent / "tokenizer",)))
     assert [next(word for word in ("CLIP-L", "CLIP-G", "VAE") if word in problem) for problem in problems] == ["CLIP-L", "CLIP-G", "VAE"]
     assert all("models/" in problem and "Load Base Model" in problem for problem in problems)
+
+
+def test_a_base_that_went_is_told_with_what_brings_it_back(tmp_path):
+    made = make_sd15_file(tmp_path)
+    written = tmp_path / ".bases"
+    written.mkdir()
+    base = describe_base(made.path.rename(written / "0123.safetensors"), (tmp_path / "tokenizer",))
+    assert not base_problems(base)
+    (written / "0123.safetensors").unlink()
+    assert base_problems(base) == (f"The base model {base.path} is not there any more; queue the graph again, which writes it anew.",)
+    other = dataclasses.replace(base, path=str(tmp_path / "mine.safetensors"))
+    assert base_problems(other) == (f"The base model {other.path} is not there any more; choose another one in Load Base Model.",)
 
 
 def test_clip_skip_reads_another_layer_and_is_refused_where_it_cannot(sdxl):

@@ -13,7 +13,7 @@ import torch
 
 import athanor.trainer.cache as cache_module
 from athanor.trainer.cache import TensorCache, cache_key
-from athanor.trainer.cache_folder import clean_folder, folder_report, is_whole, set_size_limit, shards_of, size_limit_bytes
+from athanor.trainer.cache_folder import clean_folder, folder_report, is_whole, mark_used, set_size_limit, shards_of, size_limit_bytes
 from athanor.trainer.cli import main
 from athanor.trainer.errors import AthanorError
 
@@ -185,6 +185,28 @@ def test_the_command_shows_limits_and_cleans(tmp_path, capsys):
     assert main(["cache", "--output", str(tmp_path), "--clean"]) == 0
     assert "freed" in capsys.readouterr().out and folder_report(tmp_path / ".cache").num_files == 0
     assert main(["cache", "--output", str(tmp_path), "--limit", "-1"]) == 2
+
+
+def test_models_written_from_wires_have_a_limit_of_their_own_and_stay_while_they_are_trained_on(tmp_path, capsys):
+    folder = tmp_path / ".bases"
+    assert main(["cache", "--models", "--output", str(tmp_path)]) == 2
+    assert "There are no models written from wires in" in capsys.readouterr().err
+    for name in ("a", "b"):
+        filled(tmp_path / name, range(3), "latents-64x64")
+        folder.mkdir(exist_ok=True)
+        make_old(shards_of(tmp_path / name)[0].rename(folder / f"{name}.safetensors"), 9000)
+    user = tmp_path / "checkpoints" / "own.safetensors"
+    user.parent.mkdir()
+    user.write_bytes(b"")
+    make_old(user, 9000)
+    before = user.stat().st_mtime
+    assert size_limit_bytes(folder) == 96 << 30 and size_limit_bytes(tmp_path / ".cache") == 32 << 30
+    mark_used([folder / "b.safetensors", user, folder / "gone.safetensors"])
+    assert user.stat().st_mtime == before
+    assert main(["cache", "--models", "--output", str(tmp_path), "--limit", "0"]) == 0
+    told = capsys.readouterr().out
+    assert "models" in told and "in 1 files, of 0.0 MiB allowed" in told and "freed" in told
+    assert shards_of(folder) == [folder / "b.safetensors"]
 
 
 def test_a_digest_is_of_the_content_and_remembered(tmp_path):

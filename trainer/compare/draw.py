@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..adapters import Adapter
 from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
 from ..cache import TensorCache
+from ..cache_folder import CACHE
 from ..config import CompareJob, SheetCell, TrainJob
 from ..control import Control
 from ..embedding_trainee import embedding_trainee, without_word
@@ -53,7 +54,7 @@ def draw_cells(run: Run, control: Control) -> None:
     if missing:
         dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
         autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
-        painter = _Painter(job, family, device, TensorCache(run.folder.parents[2] / ".cache"))
+        painter = _Painter(job, family, device, TensorCache(run.folder.parents[2] / CACHE))
         painter.load(missing, dtype)
         for _, group in groupby(missing, key=lambda cell: (cell.epoch_file, cell.strength_model, cell.strength_text, cell.steps, cell.guidance)):
             cells = list(group)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cache_folder import BASES
 from ..errors import AthanorError
 from ..formats.header import Header, read_model_header
 from ..types import BaseModel
@@ -61,6 +62,13 @@ def find_part(kind: PartKind, paths: Iterable[str | Path]) -> tuple[Path, str] |
         if prefix is not None:
             return path, prefix
     return None
+
+
+def gone_files(base: BaseModel) -> tuple[str, ...]:
+    """A sentence for each of the base's files that is not there any more."""
+    gone = [Path(each) for each in base.files if not Path(each).exists()]
+    told = {True: "queue the graph again, which writes it anew", False: "choose another one in Load Base Model"}
+    return tuple(f"The base model {path} is not there any more; {told[path.parent.name == BASES]}." for path in gone)
 
 
 def text_paths(base: BaseModel) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ._clip import L_KINDS, chunk_ids, clip_end, clip_key, clip_states, clip_tar
 from ._flow import integrate, logit_normal, resolution_shift, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
-from ._parts import T5, find_any, missing_part, open_any, open_part, text_paths, vae, vae_paths
+from ._parts import T5, find_any, gone_files, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
@@ -88,8 +88,8 @@ class Flux:
 
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         path = Path(base.path)
-        if not path.exists():
-            return (f"The base model {path} is not there any more; choose another one in Load Base Model.",)
+        if gone := gone_files(base):
+            return gone
         if path.is_dir():
             missing = missing_components(path, _FOLDER)
         else:
