@@ -123,7 +123,7 @@ class BaseModelFromWires(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **wires: Any) -> str:
+    def fingerprint_inputs(cls, model: Any = None, clip: Any = None, vae: Any = None) -> str:
         """Another one once a written file was cleaned away, so that it is written anew."""
         from .wires import gone
 
