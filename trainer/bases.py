@@ -11,7 +11,7 @@ from .errors import AthanorError
 from .families import all_families
 from .families.base import BaseFacts, Family
 from .files import content_fingerprint
-from .formats.contents import describe_contents
+from .formats.contents import describe_contents, packed_as
 from .formats.header import MODEL_ENDINGS, read_model_header
 from .types import BaseModel
 
@@ -78,6 +78,8 @@ def _of_file(path: Path) -> tuple[Family, BaseFacts]:
     if path.suffix.lower() not in MODEL_ENDINGS:
         raise AthanorError(f"{path} is not a model file; its name must end in {', '.join(MODEL_ENDINGS[:-1])} or {MODEL_ENDINGS[-1]}.")
     header = read_model_header(path)
+    if packed := packed_as(header):
+        raise AthanorError(f"{path} keeps its weights as {packed}, which cannot be trained upon; choose the bf16, fp16 or fp8 file of this model.")
     try:
         for family in all_families():
             if family.matches(header):

@@ -7,12 +7,14 @@ import os
 import re
 from pathlib import Path
 
-from .adapters.check import adapter_problems
+from .adapters.check import adapter_problems, merges
 from .config import CompareJob, TrainJob
 from .effects import effect_problems
 from .errors import AthanorError, raise_problems
 from .families import family
 from .files import safe_name
+from .formats.contents import lora_family
+from .formats.header import read_header
 from .sample_prompts import prompt_problems
 from .settings import AdapterSettings, EmbeddingSettings, TrainSettings, range_problems
 from .storage import nf4_problem
@@ -33,7 +35,28 @@ def check_train_job(job: TrainJob) -> None:
         if job.kind == "lora"
         else [*_embedding_problems(job.embedding, job.adapter, job.train), *_embedding_base_problems(job.base)]
     )
+    problems += _other_lora_problems(job)
     raise_problems(problems)
+
+
+def _other_lora_problems(job: TrainJob) -> list[str]:
+    """Of LoRAs to start from or to merge that were made for another family."""
+    try:
+        files = [path for path in (job.adapter.start_file, *(path for path, _ in merges(job.adapter))) if path and Path(path).is_file()]
+    except AthanorError:
+        return []
+    problems = []
+    for path in map(Path, files):
+        try:
+            made_for = lora_family(read_header(path))
+        except AthanorError as error:
+            problems.append(f"Adapter: {error} Choose another LoRA.")
+            continue
+        if made_for and made_for != job.base.family:
+            problems.append(
+                f"Adapter: {path.name} is a LoRA for {family(made_for).title}, and {job.base.name} is another family; choose one made for it."
+            )
+    return problems
 
 
 def _run_problems(job: TrainJob) -> list[str]:

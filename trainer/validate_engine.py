@@ -63,6 +63,8 @@ def device_problems(job: TrainJob, device_type: str) -> list[str]:
         problems.append(f"Optimizer: {told}")
     if job.train.precision == "fp16" and device_type != "cuda":
         problems.append("Training: precision fp16 needs a GPU from NVIDIA or AMD, and none is found here; choose bf16 or fp32.")
+    if job.train.base_precision == "fp8" and device_type == "mps":
+        problems.append("Training: base precision fp8 is not known to Apple's GPUs; choose auto.")
     return problems
 
 

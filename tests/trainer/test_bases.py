@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import sys
 import types
 from pathlib import Path
@@ -12,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_families import TinyBase, make_sd15_file, make_sdxl_file, make_sdxl_folder
+from tiny_flow import flux_models, flux_tensors, in_scaled_fp8, make_flux_folder, make_schnell_split, make_sd35_file, make_sd35_folder
 
 from athanor.trainer.bases import describe_base
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
-from athanor.trainer.validate import base_problems
+from athanor.trainer.validate import base_problems, check_train_job
 
 IN, KEYS = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 
@@ -204,3 +207,116 @@ def test_clip_skip_reads_another_layer_and_is_refused_where_it_cannot(sdxl):
     assert base.text_identity != base.fingerprint
     far = describe_base(sdxl.path, (sdxl.path.parent / "tokenizer",), clip_skip=13)
     assert "Clip skip is 13; for SDXL it can be at most 12" in base_problems(far)[0]
+
+
+def in_shards(folder: Path, stem: str, variant: str | None, num: int = 3) -> list[Path]:
+    """A component's weights as the hub has large ones: numbered files and an index that names them."""
+    whole, files, places = folder / f"{stem}.safetensors", [], {}
+    tensors = load_file(whole)
+    whole.unlink()
+    names = sorted(tensors)
+    for i in range(num):
+        files.append(folder / f"{stem}{f'.{variant}' if variant else ''}-{i + 1:05d}-of-{num:05d}.safetensors")
+        held = {name: tensors[name] for name in names[i::num]}
+        save_file(held, files[-1], metadata={"format": "pt"})
+        places |= dict.fromkeys(held, files[-1].name)
+    index = folder / f"{stem}.safetensors.index.{f'{variant}.' if variant else ''}json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
+    return files
+
+
+@pytest.mark.parametrize("variant", [None, "fp16", "bf16"])
+def test_folders_in_shards_are_read_and_their_missing_or_cut_files_named(tmp_path, variant):
+    made, found = make_sd35_folder(tmp_path), family("sd35")
+    whole = found.load_denoiser(describe_base(made.path), torch.float32).state_dict()
+    shards = in_shards(made.path / "transformer", "diffusion_pytorch_model", variant)
+    in_shards(made.path / "text_encoder_3", "model", variant)
+    base = describe_base(made.path)
+    assert not base_problems(base)
+    read = found.load_denoiser(base, torch.float32).state_dict()
+    assert all(torch.equal(value, read[name]) for name, value in whole.items())
+    assert found.load_text(base, torch.float32).encoders[2] is not None
+    data = shards[1].read_bytes()
+    shards[1].write_bytes(data[:-10])
+    (problem,) = base_problems(base)
+    assert f"{shards[1]} is not a whole safetensors file" in problem and problem.endswith("Get it again, or choose another.")
+    shards[1].unlink()
+    assert base_problems(base) == (f"The base model lacks {shards[1]}; copy it there from the model's page.",)
+
+
+def test_a_folder_of_fp16_files_alone_is_read(tmp_path):
+    made = make_flux_folder(tmp_path)
+    for file in list(made.path.glob("*/*.safetensors")):
+        file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
+    base, found = describe_base(made.path), family("flux")
+    assert not base_problems(base)
+    assert (
+        found.load_denoiser(base, torch.float32) is not None and found.load_vae(base) is not None and found.load_text(base, torch.float32) is not None
+    )
+    (made.path / "text_encoder_2" / "model.fp16.safetensors").unlink()
+    assert base_problems(base) == (
+        f"The base model lacks {made.path / 'text_encoder_2' / 'model.safetensors'}; copy it there from the model's page.",
+    )
+
+
+@pytest.mark.parametrize("part", ["text_encoders", "vae"])
+def test_a_cut_file_beside_the_denoiser_is_named_as_such(tmp_path, part):
+    made = make_schnell_split(tmp_path)
+    file = made.vae if part == "vae" else made.text_encoders[0]
+    file.write_bytes(file.read_bytes()[:-100])
+    (problem,) = base_problems(describe_base(made.path, text_encoders=made.text_encoders, vae=made.vae))
+    assert problem.startswith(f"{file} is not a whole safetensors file") and "the download is not complete" in problem
+
+
+def test_a_checkpoint_of_scaled_fp8_in_one_file_is_read(tmp_path):
+    made, found = make_sd35_file(tmp_path), family("sd35")
+    tensors = load_file(made.path)
+    save_file(in_scaled_fp8(tensors), made.path)
+    base = describe_base(made.path)
+    assert not base_problems(base)
+    t5 = found.load_text(base, torch.float32).encoders[2]
+    wanted = tensors["text_encoders.t5xxl.transformer.encoder.block.0.layer.1.DenseReluDense.wo.weight"]
+    assert torch.allclose(t5.encoder.block[0].layer[1].DenseReluDense.wo.weight, wanted, atol=float(wanted.abs().max()) / 16)
+    assert found.load_denoiser(base, torch.float32).proj_out.weight.isfinite().all()
+
+
+def test_a_t5_whose_table_goes_by_its_other_name_is_read(tmp_path):
+    made, found = make_schnell_split(tmp_path), family("flux")
+    held = load_file(made.text_encoders[1])
+    held["encoder.embed_tokens.weight"] = held.pop("shared.weight")
+    save_file(held, made.text_encoders[1])
+    base = describe_base(made.path, text_encoders=made.text_encoders, vae=made.vae)
+    assert torch.equal(found.load_text(base, torch.float32).encoders[1].shared.weight, held["encoder.embed_tokens.weight"])
+
+
+def test_packed_weights_are_refused_before_anything_loads(tmp_path):
+    tensors = flux_tensors(flux_models(tmp_path)["transformer"])
+    key = "model.diffusion_model.double_blocks.0.img_mlp.0.weight"
+    save_file({**tensors, key: torch.zeros(8, 1, dtype=torch.uint8), f"{key}.absmax": torch.zeros(4)}, tmp_path / "nf4.safetensors")
+    with pytest.raises(
+        AthanorError, match="keeps its weights as NF4 or FP4 of bitsandbytes, which cannot be trained upon; choose the bf16, fp16 or fp8"
+    ):
+        describe_base(tmp_path / "nf4.safetensors")
+
+
+def test_other_things_in_pickles_are_named(tmp_path):
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.zeros(2, 768)}}, tmp_path / "word.pt")
+    torch.save({"params_ema": {"conv_first.weight": torch.zeros(2)}}, tmp_path / "up.pth")
+    torch.save({768: [{"linear.0.weight": torch.zeros(2)}]}, tmp_path / "hyper.pt")
+    for name, what in (("word.pt", "an embedding"), ("up.pth", "an upscaler"), ("hyper.pt", "a file without weights")):
+        with pytest.raises(AthanorError, match=f"{name} is {what}, not a checkpoint"):
+            describe_base(tmp_path / name)
+
+
+def test_a_lora_of_another_family_is_refused_before_anything_loads(tmp_path, job):
+    save_file({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(4, 3072)}, tmp_path / "flux style.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "flux style.safetensors").read_bytes()[:-9])
+    told = "flux style.safetensors is a LoRA for FLUX.1, and tiny base is another family; choose one made for it."
+    for settings in (
+        dataclasses.replace(job.adapter, start_file=str(tmp_path / "flux style.safetensors"), rank=16, alpha=16.0),
+        dataclasses.replace(job.adapter, merge_files=f"{tmp_path / 'flux style.safetensors'}: 0.5"),
+    ):
+        with pytest.raises(AthanorError, match=re.escape(told)):
+            check_train_job(dataclasses.replace(job, adapter=settings))
+    with pytest.raises(AthanorError, match=r"cut\.safetensors is not a whole safetensors file"):
+        check_train_job(dataclasses.replace(job, adapter=dataclasses.replace(job.adapter, merge_files=str(tmp_path / "cut.safetensors"))))

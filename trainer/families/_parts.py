@@ -64,11 +64,25 @@ def find_part(kind: PartKind, paths: Iterable[str | Path]) -> tuple[Path, str] |
     return None
 
 
-def gone_files(base: BaseModel) -> tuple[str, ...]:
-    """A sentence for each of the base's files that is not there any more."""
-    gone = [Path(each) for each in base.files if not Path(each).exists()]
-    told = {True: "queue the graph again, which writes it anew", False: "choose another one in Load Base Model"}
-    return tuple(f"The base model {path} is not there any more; {told[path.parent.name == BASES]}." for path in gone)
+def broken_files(base: BaseModel) -> tuple[str, ...]:
+    """A sentence for each of the base's files that is not there any more, or is cut off."""
+    told = []
+    for path in map(Path, base.files):
+        if not path.exists():
+            advice = "queue the graph again, which writes it anew" if path.parent.name == BASES else "choose another one in Load Base Model"
+            told.append(f"The base model {path} is not there any more; {advice}.")
+        elif path.is_file():
+            told += damage(path)
+    return tuple(told)
+
+
+def damage(path: Path) -> tuple[str, ...]:
+    """What is wrong with a file of weights; empty where it is whole, as far as its header tells."""
+    try:
+        read_model_header(path)
+    except AthanorError as error:
+        return (f"{error} Get it again, or choose another.",)
+    return ()
 
 
 def text_paths(base: BaseModel) -> tuple[str, ...]:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import AthanorError
+from ..formats.header import is_safe
+from ._parts import damage
 from ._weights import folder_weights, read_json
 
 if TYPE_CHECKING:
@@ -21,14 +24,22 @@ def pipeline_class(folder: Path, part: str) -> str:
 
 
 def missing_components(folder: Path, parts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """A sentence for each file that is absent; `parts` are folders and the beginning of their weights' names."""
-    missing = []
+    """A sentence for each file that is absent or cut off; `parts` are folders and the beginning of their weights' names."""
+    told = []
     for part, stem in parts:
-        if not (folder / part / "config.json").is_file():
-            missing.append(f"The base model lacks {folder / part / 'config.json'}; copy it there from the model's page.")
-        if folder_weights(folder / part, stem) is None:
-            missing.append(f"The base model lacks {folder / part / (stem + '.safetensors')}; copy it there from the model's page.")
-    return tuple(missing)
+        wanted = [folder / part / "config.json"]
+        try:
+            weights = folder_weights(folder / part, stem)
+        except AthanorError as error:
+            told.append(f"The base model is damaged: {error}")
+            continue
+        wanted += weights.files if weights else [folder / part / f"{stem}.safetensors"]
+        for file in wanted:
+            if not file.is_file():
+                told.append(f"The base model lacks {file}; copy it there from the model's page.")
+            elif is_safe(file):
+                told += damage(file)
+    return tuple(told)
 
 
 def component(kind: type, folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -36,6 +47,6 @@ def component(kind: type, folder: Path, dtype: torch.dtype) -> nn.Module:
     stem = "diffusion_pytorch_model" if kind.__module__.startswith("diffusers.") else "model"
     found = folder_weights(folder, stem)
     module = kind.from_pretrained(  # type: ignore[attr-defined]
-        str(folder), torch_dtype=dtype, variant=found[1] if found else None, use_safetensors=True, local_files_only=True
+        str(folder), torch_dtype=dtype, variant=found.variant if found else None, use_safetensors=True, local_files_only=True
     )
     return module.eval().requires_grad_(False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..formats.header import Header, read_model_header
 from ..types import BaseModel
 from ._native import TensorFile
-from ._parts import PartKind, find_any, gone_files, missing_part, open_part, text_paths, vae_paths
+from ._parts import PartKind, broken_files, find_any, missing_part, open_part, text_paths, vae_paths
 from ._pipeline import component, missing_components
 from ._tokenizers import CLIP_TOKENIZER, missing_tokenizer
 from ._unet import UNetShape, unet_prefix, unet_shape
@@ -53,8 +53,8 @@ def unet_folder_matches(folder: Path, num_text_encoders: int) -> dict | None:
 def missing_sd_files(base: BaseModel, folder_parts: Sequence[tuple[str, str]], text_kinds: Sequence[Sequence[PartKind]]) -> tuple[str, ...]:
     """A sentence for each file, or part of a file, that is not there."""
     path = Path(base.path)
-    if gone := gone_files(base):
-        return gone
+    if broken := broken_files(base):
+        return broken
     if path.is_dir():
         missing = missing_components(path, folder_parts)
     else:

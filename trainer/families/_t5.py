@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_TABLES = ("shared.weight", "encoder.embed_tokens.weight")
+
 
 def load_t5(file: TensorFile, dtype: torch.dtype) -> nn.Module:
     """The encoder of T5 v1.1 (XXL: 24 blocks, 4096 wide)."""
     from transformers import T5Config, T5EncoderModel
 
     block = "encoder.block.0.layer"
-    vocabulary, width = file.stored("shared.weight").shape
+    # Files have it under either name, or under both.
+    table = next((name for name in _TABLES if name in file.names), _TABLES[0])
+    vocabulary, width = file.stored(table).shape
     heads = file.stored(f"{block}.0.SelfAttention.relative_attention_bias.weight").shape[1]
     config = T5Config(
         vocab_size=vocabulary,
@@ -32,7 +36,7 @@ def load_t5(file: TensorFile, dtype: torch.dtype) -> nn.Module:
     )
 
     def locate(name: str) -> tuple[tuple[str, ...], Place]:
-        return ("shared.weight" if name == "encoder.embed_tokens.weight" else name,), Place("")
+        return (table if name in _TABLES else name,), Place("")
 
     encoder = fill(empty(lambda: T5EncoderModel(config)), file, locate, dtype, "T5 text encoder")
     encoder.encoder.embed_tokens = encoder.shared

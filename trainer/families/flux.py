@@ -15,7 +15,7 @@ from ._clip import L_KINDS, chunk_ids, clip_end, clip_key, clip_states, clip_tar
 from ._flow import integrate, logit_normal, resolution_shift, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
-from ._parts import T5, find_any, gone_files, missing_part, open_any, open_part, text_paths, vae, vae_paths
+from ._parts import T5, broken_files, find_any, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
@@ -88,8 +88,8 @@ class Flux:
 
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         path = Path(base.path)
-        if gone := gone_files(base):
-            return gone
+        if broken := broken_files(base):
+            return broken
         if path.is_dir():
             missing = missing_components(path, _FOLDER)
         else:
@@ -238,8 +238,8 @@ def _prefix(header: Header) -> str | None:
     """Of a file with FLUX's blocks in it; None for any other."""
     for prefix in _PREFIXES:
         if f"{prefix}double_blocks.0.img_attn.qkv.weight" in header.shapes and f"{prefix}img_in.weight" in header.shapes:
-            # HunyuanVideo has double blocks as well, and a text refiner.
-            return None if header.any_key(f"{prefix}txt_in.individual_token_refiner.") else prefix
+            # HunyuanVideo has double blocks as well, and a text refiner; so have ControlNets.
+            return None if header.any_key(f"{prefix}txt_in.individual_token_refiner.", "controlnet_", "input_hint_block.") else prefix
     return None
 
 

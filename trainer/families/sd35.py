@@ -27,7 +27,7 @@ from ._clip import (
 from ._flow import integrate, logit_normal, schedule, shifted
 from ._latents import decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
-from ._parts import T5, find_any, find_part, gone_files, missing_part, open_any, open_part, text_paths, vae, vae_paths
+from ._parts import T5, broken_files, find_any, find_part, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
@@ -55,6 +55,8 @@ _FOLDER = (
     ("text_encoder", "model"),
     ("text_encoder_2", "model"),
 )
+
+_T5_FOLDER = ("text_encoder_3", "model")
 
 
 class SD35:
@@ -103,10 +105,10 @@ class SD35:
     def missing_files(self, base: BaseModel) -> tuple[str, ...]:
         """T5 may be absent, as in ComfyUI: pictures and training then go without it."""
         path = Path(base.path)
-        if gone := gone_files(base):
-            return gone
+        if broken := broken_files(base):
+            return broken
         if path.is_dir():
-            missing = missing_components(path, _FOLDER)
+            missing = missing_components(path, (*_FOLDER, _T5_FOLDER) if _has_t5(base) else _FOLDER)
         else:
             wanted = ((L_KINDS, text_paths(base)), (G_KINDS, text_paths(base)), ((_VAE,), vae_paths(base)))
             missing = tuple(missing_part(kinds[0], paths) for kinds, paths in wanted if find_any(kinds, paths) is None)

@@ -9,11 +9,15 @@ from .header import Header
 _PREFIX = r"^(?:model\.diffusion_model\.|diffusion_model\.)?"
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"\.lora_|lora_[AB]\b|\.hada_|\.lokr_|\.on_input$|\.oft_blocks$", "a LoRA"),
-    (r"^(?:emb_params|clip_[lg]|string_to_param|<[^>]+>)$", "an embedding"),
+    (r"^(?:emb_params|clip_[lg]|string_to_param|\*|<[^>]+>)$", "an embedding"),
     (r"^(?:control_model\.|controlnet_|input_hint_block\.)", "a ControlNet"),
+    (r"motion_modules\.", "an AnimateDiff motion module"),
+    (r"^redux_(?:up|down)\.", "a FLUX Redux adapter"),
     (r"^(?:image_proj\.|ip_adapter\.)", "an IP-Adapter"),
     (r"^vision_model\.", "a CLIP vision model"),
-    (r"^(?:model\.1\.sub\.|body\.0\.rdb1\.|RRDB_trunk\.|layers\.0\.residual_group\.)", "an upscaler"),
+    (r"^(?:model\.1\.sub\.|body\.0\.(?:rdb1\.|weight$)|RRDB_trunk\.|layers\.0\.residual_group\.|conv_first\.)", "an upscaler"),
+    (r"^(?:image_encoder|prompt_encoder|mask_decoder)\.", "a segmentation model"),
+    (r"^(?:model\.layers\.\d+\.self_attn|lm_head)\.", "a language model"),
     (_PREFIX + r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image model"),
     (_PREFIX + r"blocks\.0\.cross_attn\.", "a Wan video model"),
     (_PREFIX + r"double_blocks\.0\.img_mod\.linear\.", "a HunyuanVideo model"),
@@ -22,6 +26,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (_PREFIX + r"down_blocks\.0\.\d+\.channelwise\.", "a Stable Cascade model"),
     (_PREFIX + r"cap_embedder\.", "a model of Lumina's kind"),
     (_PREFIX + r"down_blocks\.0\.resnets\.", "a U-Net in diffusers' names without its folder"),
+    (_PREFIX + r"(?:single_)?transformer_blocks\.0\.attn\.", "a transformer in diffusers' names without its folder"),
 )
 _CHANNELS = {8: "an instruct-pix2pix model", 9: "an inpainting model"}
 
@@ -40,7 +45,7 @@ def describe_contents(header: Header) -> str:
         return "a VAE"
     if header.any_key("text_model.", "encoder.block.", "cond_stage_model.", "transformer.resblocks."):
         return "a text encoder"
-    return "a diffusion model of another family" if header.shapes else "an empty file"
+    return "a model of an unknown kind" if header.shapes else "a file without weights"
 
 
 def _describe_unet(header: Header, entry: tuple[int, ...]) -> str:
@@ -50,3 +55,30 @@ def _describe_unet(header: Header, entry: tuple[int, ...]) -> str:
         return "a Stable Video Diffusion model"
     contexts = {shape[1] for key, shape in header.shapes.items() if key.endswith(".attn2.to_k.weight")}
     return "a Stable Diffusion 2 model" if contexts == {1024} else "a checkpoint of another model family"
+
+
+def packed_as(header: Header) -> str:
+    """The name of a storage that keeps weights packed and cannot be trained upon; "" for plain ones and fp8."""
+    if any(key.endswith((".absmax", ".quant_map")) for key in header.shapes):
+        return "NF4 or FP4 of bitsandbytes"
+    if any(key.endswith((".qweight", ".wscales")) for key in header.shapes):
+        return "4 bits of Nunchaku or GPTQ"
+    return ""
+
+
+_TRANSFORMERS = (
+    ("flux", r"double_blocks[._]|single_blocks[._]\d|single_transformer_blocks[._]"),
+    ("sd35", r"joint_blocks[._]|transformer_blocks[._]\d+[._]attn2?[._](?:add_|to_add)"),
+)
+_CONTEXTS = {768: "sd15", 2048: "sdxl"}
+
+
+def lora_family(header: Header) -> str:
+    """The family that a LoRA was made for, told from names and widths; "" where they do not tell."""
+    for name, expression in _TRANSFORMERS:
+        if any(re.search(expression, key) for key in header.shapes):
+            return name
+    for key, shape in header.shapes.items():
+        if re.search(r"attn2[._]to_[kv]", key) and re.search(r"lora_down|lora_A|lora\.down", key) and len(shape) > 1:
+            return _CONTEXTS.get(shape[1], "")
+    return ""

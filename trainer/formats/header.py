@@ -23,6 +23,8 @@ SAFE_ENDINGS = (".safetensors", ".sft")
 MODEL_ENDINGS = (*SAFE_ENDINGS, ".ckpt", ".pt", ".pth", ".bin")
 """Of files with weights: the others are pickles, of which only tensors are read."""
 _MAX_HEADER_BYTES = 100_000_000
+_TABLES = ("state_dict", "params_ema", "params", "string_to_param")
+"""Under which pickles keep their weights: checkpoints, upscalers and A1111's embeddings."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,15 @@ def read_header(path: Path) -> Header:
     """Raises AthanorError if `path` is not a whole safetensors file."""
     try:
         size = path.stat().st_size
+        if size < 8:
+            raise ValueError("it is empty")
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError("its header is longer than the file")
             entries = json.loads(file.read(length))
+        if not isinstance(entries, dict):
+            raise ValueError("its header is no table of weights")
         metadata = entries.pop("__metadata__", {})
         shapes = {key: tuple(entry["shape"]) for key, entry in entries.items()}
         dtypes = {key: entry["dtype"] for key, entry in entries.items()}
@@ -89,10 +95,10 @@ def pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise AthanorError(
             f"{path} is not a whole checkpoint ({type(error).__name__}); the download is not complete, or it is another kind of file."
         ) from None
-    state = data.get("state_dict", data) if isinstance(data, dict) else data
-    if not isinstance(state, dict):
+    if not isinstance(data, dict):
         raise AthanorError(f"{path} holds no table of weights but a {type(data).__name__}; choose the checkpoint itself.")
-    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    state = next((data[key] for key in _TABLES if isinstance(data.get(key), dict)), data)
+    return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _stand_ins() -> list[Any]:

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.formats.contents import describe_contents
+from athanor.trainer.formats.contents import describe_contents, lora_family
 from athanor.trainer.formats.files import load_tensors, save_tensors, with_metadata
-from athanor.trainer.formats.header import read_header
+from athanor.trainer.formats.header import Header, read_header
 
 TENSORS = {"b.weight": torch.arange(400_000, dtype=torch.float32).reshape(400, 1000) / 3, "a.alpha": torch.tensor(4.0)}
 METADATA = {"ss_output_name": "狐", "modelspec.title": "t", **{f"ss_k{i}": str(i) for i in range(30)}}
@@ -104,7 +104,15 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path, damage):
         (["joint_blocks.0.x_block.attn.qkv.weight"], "a model of SD3's kind"),
         (["down_blocks.0.resnets.0.conv1.weight"], "a U-Net in diffusers' names without its folder"),
         (["blocks.0.cross_attn.q.weight"], "a Wan video model"),
-        ([], "an empty file"),
+        ([], "a file without weights"),
+        (["controlnet_blocks.0.weight", "double_blocks.0.img_attn.qkv.weight", "img_in.weight"], "a ControlNet"),
+        (["down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"], "an AnimateDiff motion module"),
+        (["redux_up.weight"], "a FLUX Redux adapter"),
+        (["conv_first.weight", "layers.0.blocks.0.attn.qkv.weight"], "an upscaler"),
+        (["mask_decoder.transformer.layers.0.self_attn.q_proj.weight"], "a segmentation model"),
+        (["model.layers.0.self_attn.q_proj.weight"], "a language model"),
+        (["transformer_blocks.0.attn.add_q_proj.weight"], "a transformer in diffusers' names without its folder"),
+        (["patchify_proj.weight"], "a model of an unknown kind"),
     ],
 )
 def test_other_files_are_told_for_what_they_are(tmp_path, keys, what):
@@ -120,3 +128,21 @@ def test_loaded_tensors_let_go_of_their_file(tmp_path):
     with path.open("rb+") as file:
         file.write(bytes(path.stat().st_size))
     assert torch.equal(loaded["weight"], torch.full((64,), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "expected"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", (4, 3072), "flux"),
+        ("transformer.single_transformer_blocks.3.attn.to_q.lora_A.weight", (4, 3072), "flux"),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight", (4, 1536), "sd35"),
+        ("transformer.transformer_blocks.0.attn.add_q_proj.lora_A.weight", (4, 1536), "sd35"),
+        ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight", (4, 768), "sd15"),
+        ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_v.lora_down.weight", (4, 2048), "sdxl"),
+        ("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight", (4, 2048), "sdxl"),
+        ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight", (4, 64), ""),
+        ("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", (4, 768), ""),
+    ],
+)
+def test_a_lora_tells_its_family(key, shape, expected):
+    assert lora_family(Header({key: shape}, {}, {})) == expected
