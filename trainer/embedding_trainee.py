@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .config import TrainJob
 from .errors import AthanorError
-from .families.base import Family, TextStack
+from .families.base import TEXT_PARTS, Family, TextStack
 from .seeds import generator
 from .settings import EmbeddingSettings
 from .trainee import Group, Trainee
@@ -19,31 +19,47 @@ if TYPE_CHECKING:
 
 
 def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee:
-    """New rows of each token table; every other row is frozen by construction."""
-    settings, trained, keys = job.embedding, {}, []
+    """New rows of each token table; every other row is frozen by construction.
+
+    T5's vectors are hundreds of times as long as CLIP's, so that a rate that suits CLIP would hardly move them: they are
+    trained in units of how much wider T5's table is spread.
+    """
+    settings, trained, units, spread = job.embedding, {}, {}, 0.0
+    t5 = family.t5_part(job.base)
     placeholders = tuple(f"<{settings.token}_{i}>" for i in range(settings.num_vectors))
     for index, (key, holder, attribute) in enumerate(family.token_tables(text)):
-        table, tokenizer = getattr(holder, attribute), text.tokenizers[index]
+        table, tokenizer, is_t5 = getattr(holder, attribute), text.tokenizers[index], TEXT_PARTS[index] == t5
         vectors = _initial_vectors(table.weight, tokenizer, settings, job.train.seed)
-        extended = _extended_table(table, vectors)
-        setattr(holder, attribute, extended)
+        spread = spread or float(table.weight.float().std())
+        units[key] = float(table.weight.float().std()) / spread if is_t5 else 1.0
         first = len(tokenizer)
-        tokenizer.add_tokens(list(placeholders))
-        if tokenizer.convert_tokens_to_ids(placeholders[0]) != first or first != table.weight.shape[0]:
+        extended = _extended_table(table, vectors, first, units[key])
+        setattr(holder, attribute, extended)
+        tokenizer.add_tokens(_as_tokens(placeholders) if is_t5 else list(placeholders))
+        # T5's table has some rows more than its tokenizer has tokens.
+        fits = first <= table.weight.shape[0] if is_t5 else first == table.weight.shape[0]
+        if tokenizer.convert_tokens_to_ids(placeholders[0]) != first or not fits:
             raise AthanorError(f"The tokenizer knows {first} tokens and the text encoder {table.weight.shape[0]}: they do not belong together.")
         trained[key] = extended.vectors
-        keys.append(key)
     group = Group("embedding", job.train.text_encoder_rate, trained, len(trained))
 
     def export() -> dict[str, torch.Tensor]:
-        return {key: trained[key].detach().float().cpu().clone().contiguous() for key in keys}
+        return {key: (vectors.detach().float() * units[key]).cpu().clone().contiguous() for key, vectors in trained.items()}
 
     return Trainee(
         (group,),
         export,
         caption=lambda caption, draw: embedding_prompt(settings, placeholders, caption, draw),
         prompt=lambda prompt: whole_word(settings.token).sub(" ".join(placeholders), prompt),
+        units=units,
     )
+
+
+def _as_tokens(placeholders: Sequence[str]) -> list:
+    """With the blanks around them, of which T5's tokenizer would make a piece of its own; ComfyUI's text node takes them off too."""
+    from tokenizers import AddedToken
+
+    return [AddedToken(name, lstrip=True, rstrip=True, normalized=False) for name in placeholders]
 
 
 def _initial_vectors(table: torch.Tensor, tokenizer, settings: EmbeddingSettings, seed: int) -> torch.Tensor:
@@ -57,8 +73,8 @@ def _initial_vectors(table: torch.Tensor, tokenizer, settings: EmbeddingSettings
     return drawn.to(table.device) * table.detach().float().std()
 
 
-def _extended_table(table: nn.Embedding, vectors: torch.Tensor) -> nn.Module:
-    """The frozen table followed by trained rows: ids from its length on read those."""
+def _extended_table(table: nn.Embedding, vectors: torch.Tensor, first: int, unit: float) -> nn.Module:
+    """The frozen table with trained rows, of which `unit` times is read: ids from `first` on are theirs."""
     import torch
     from torch import nn
 
@@ -66,17 +82,16 @@ def _extended_table(table: nn.Embedding, vectors: torch.Tensor) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.table = table.requires_grad_(False)
-            self.vectors = nn.Parameter(vectors.clone())
+            self.vectors = nn.Parameter(vectors / unit)
 
         @property
         def weight(self) -> torch.Tensor:
             return self.table.weight
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            num_rows = self.table.weight.shape[0]
-            known = self.table(ids.clamp(max=num_rows - 1))
-            new = self.vectors[(ids - num_rows).clamp(min=0)].to(known.dtype)
-            return torch.where((ids >= num_rows).unsqueeze(-1), new, known)
+            known = self.table(ids.clamp(max=first - 1))
+            new = (self.vectors[(ids - first).clamp(min=0)] * unit).to(known.dtype)
+            return torch.where((ids >= first).unsqueeze(-1), new, known)
 
     return ExtendedTable()
 

@@ -104,7 +104,7 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
     if not job.performance.block_offload:
         denoiser = _held(job, denoiser, device, events).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
-    if job.optimizer.t5_rate > 0 and text is not None and (t5 := family.t5_part(job.base)) is not None:
+    if (job.optimizer.t5_rate > 0 or job.kind == "embedding") and text is not None and (t5 := family.t5_part(job.base)) is not None:
         checkpoint_text(text.parts()[t5], job.performance, device)
     if job.performance.block_offload:
         offload_blocks(denoiser, device)

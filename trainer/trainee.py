@@ -50,6 +50,8 @@ class Trainee:
     """Once the optimizer has moved the parameters: keeps them within their limits."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the file tells of its own form."""
+    units: Mapping[str, float] = field(default_factory=dict)
+    """By how much an embedding's parameter is multiplied to become what the file holds."""
 
     def parameters(self) -> dict[str, torch.Tensor]:
         return {f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()}

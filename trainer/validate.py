@@ -30,11 +30,7 @@ def check_train_job(job: TrainJob) -> None:
     problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
     problems += _run_problems(job)
     problems += effect_problems(job)
-    problems += (
-        _lora_problems(job)
-        if job.kind == "lora"
-        else [*_embedding_problems(job.embedding, job.adapter, job.train), *_embedding_base_problems(job.base)]
-    )
+    problems += _lora_problems(job) if job.kind == "lora" else _embedding_problems(job.embedding, job.adapter, job.train)
     problems += _other_lora_problems(job)
     raise_problems(problems)
 
@@ -129,13 +125,6 @@ def _lora_problems(job: TrainJob) -> list[str]:
     if job.train.rate == 0 and not job.trains_text:
         problems.append("All learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems
-
-
-def _embedding_base_problems(base: BaseModel) -> list[str]:
-    if base_problems(base) or not family(base.family).large_text:
-        return []
-    title = family(base.family).title
-    return [f"Embeddings cannot be trained on {title} yet, since its T5 reads them as well; train a LoRA, or take an SD1.5 or SDXL base."]
 
 
 def _embedding_problems(embedding: EmbeddingSettings, adapter: AdapterSettings, train: TrainSettings) -> list[str]:

@@ -193,7 +193,7 @@ def _put_vectors(embedding: Trainee, tensors: Mapping[str, torch.Tensor], file: 
                 raise AthanorError(
                     f"{file} holds no vectors {key} of the shape {tuple(vectors.shape)}; it belongs to another embedding or another base."
                 )
-            vectors.copy_(tensors[key])
+            vectors.copy_(tensors[key] / embedding.units[key])
 
 
 def _float32() -> torch.dtype:

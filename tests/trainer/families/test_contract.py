@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.draws import draws_of
-from athanor.trainer.errors import AthanorError, InvalidJobError
+from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import FAMILIES, all_families, family
 from athanor.trainer.families._template import Template
 from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Prompted
@@ -258,17 +257,32 @@ def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     assert len(keys) == 3 * sum(part["modules"] for part in parts)
 
 
-def test_an_embedding_is_learned_or_refused_before_anything_loads(subject, pictures, tmp_path):
-    embedding = EmbeddingSettings(token="thing", num_vectors=2)
-    settings = TrainSettings(epochs=1, batch_size=3, rate=0.0, text_encoder_rate=1e-1, precision="fp32", save_precision="fp32")
-    run = open_run(tmp_path, TrainJob("thing", subject.base, pictures, kind="embedding", embedding=embedding, train=settings))
-    if subject.family.large_text:
-        with pytest.raises(InvalidJobError, match=f"Embeddings cannot be trained on {re.escape(subject.family.title)} yet"):
-            train(run, Control())
-        return
+def test_an_embedding_is_learned_in_every_encoder_and_goes_on_to_the_bit(subject, pictures, tmp_path):
+    embedding = EmbeddingSettings(token="thing", num_vectors=2, initial_words="red")
+    settings = TrainSettings(epochs=2, batch_size=2, rate=0.0, text_encoder_rate=1e-2, weight_decay=0.0, precision="fp32", save_precision="fp32")
+    job = TrainJob("thing", subject.base, pictures, kind="embedding", embedding=embedding, train=settings)
+    run = open_run(tmp_path, job)
     train(run, Control())
     learned = load_file(run.epochs()[-1].path)
-    assert len(learned) == len(subject.family.text_parts) and all(vectors.shape[0] == 2 for vectors in learned.values())
+    text = subject.family.load_text(subject.base, torch.float32)
+    tables = subject.family.token_tables(text)
+    assert learned.keys() == {key for key, _, _ in tables} and len(learned) == len(text.parts())
+    for i, (key, holder, attribute) in enumerate(tables):
+        table = getattr(holder, attribute).weight
+        words = text.tokenizers[i]("red", add_special_tokens=False)["input_ids"]
+        first = torch.stack([table[words[j % len(words)]] for j in range(2)])
+        moved = (learned[key] - first).abs().max() / table.std()
+        assert 0.001 < moved < 100, "each encoder's vectors learn in proportion to its own table"
+
+    class StopAfterOne(Control):
+        @property
+        def stop_requested(self) -> bool:
+            return len(stopped.losses()) >= 1
+
+    stopped = open_run(tmp_path / "stopped", job)
+    train(stopped, StopAfterOne())
+    train(stopped, Control())
+    assert sha(stopped) == sha(run)
 
 
 def sha(run: Run) -> str:
