@@ -35,7 +35,7 @@ def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee
         first = len(tokenizer)
         extended = _extended_table(table, vectors, first, units[key])
         setattr(holder, attribute, extended)
-        tokenizer.add_tokens(_as_tokens(placeholders) if is_t5 else list(placeholders))
+        tokenizer.add_tokens(list(placeholders))
         # T5's table has some rows more than its tokenizer has tokens.
         fits = first <= table.weight.shape[0] if is_t5 else first == table.weight.shape[0]
         if tokenizer.convert_tokens_to_ids(placeholders[0]) != first or not fits:
@@ -53,13 +53,6 @@ def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee
         prompt=lambda prompt: whole_word(settings.token).sub(" ".join(placeholders), prompt),
         units=units,
     )
-
-
-def _as_tokens(placeholders: Sequence[str]) -> list:
-    """With the blanks around them, of which T5's tokenizer would make a piece of its own; ComfyUI's text node takes them off too."""
-    from tokenizers import AddedToken
-
-    return [AddedToken(name, lstrip=True, rstrip=True, normalized=False) for name in placeholders]
 
 
 def _initial_vectors(table: torch.Tensor, tokenizer, settings: EmbeddingSettings, seed: int) -> torch.Tensor:

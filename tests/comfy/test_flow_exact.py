@@ -20,10 +20,13 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
+from athanor.trainer.config import TrainJob
+from athanor.trainer.embedding_trainee import embedding_trainee
 from athanor.trainer.families import family as family_named
 from athanor.trainer.formats.native import Places, flux_places, sd3_places
 from athanor.trainer.formats.spelling import spelt
-from athanor.trainer.settings import AdapterSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings
+from athanor.trainer.types import Dataset
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]
 SIDE, RANK, CLOSE = "comfyui_flow_side.py", 4, 1e-5
@@ -208,3 +211,30 @@ def test_fused_files_change_comfyuis_weights_alike(name: str, names: str, tmp_pa
 @pytest.mark.parametrize("name", WIDE)
 def test_a_shallow_model_of_the_true_widths_computes_what_comfyui_computes(name: str, tmp_path: Path):
     check(compare(WIDE[name], tmp_path))
+
+
+@pytest.mark.parametrize("name", ["flux", "sd35 medium"])
+def test_the_text_node_reads_an_embedding_in_every_encoder_as_it_was_trained(name: str, tmp_path: Path):
+    layout, layout_file, checkpoint = NARROW[name], tmp_path / "layout.json", tmp_path / "all in one.safetensors"
+    layout_file.write_text(json.dumps(layout), encoding="utf-8")
+    run_side(SIDE, "checkpoint", layout_file, checkpoint)
+    base, family = describe_base(checkpoint, (find_comfyui() / "comfy",)), family_named(layout["family"])
+    text = family.load_text(base, torch.float32)
+    settings = EmbeddingSettings(token="thing", num_vectors=3)
+    trainee = embedding_trainee(TrainJob("thing", base, Dataset(()), kind="embedding", embedding=settings), family, text)
+    prompt, generator = "a photo of embedding:thing, on the moon", torch.Generator().manual_seed(5)
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "prompt.txt").write_text(prompt, encoding="utf-8")
+    with torch.no_grad():
+        bare = family.frame(family.encode_text(text, ["a photo of, on the moon"], 1), [])
+        for vectors in trainee.parameters().values():
+            vectors.copy_(torch.randn(vectors.shape, generator=generator) * 0.3)
+        ours = family.frame(family.encode_text(text, [trainee.prompt(prompt)], 1), [])
+    exported = trainee.export()
+    assert exported.keys() == {"clip_l", "t5xxl", *(("clip_g",) if base.family == "sd35" else ())}
+    save_file(exported, tmp_path / "embeddings" / "thing.safetensors")
+    run_side(SIDE, "word", layout_file, checkpoint, tmp_path / "embeddings", tmp_path / "prompt.txt", tmp_path / "out.safetensors")
+    theirs = load_file(tmp_path / "out.safetensors")
+    checkpoint.unlink()
+    for part in ("states", "pooled"):
+        assert far(ours[part], theirs[part]) < CLOSE and far(ours[part], bare[part]) > 1e-2, part

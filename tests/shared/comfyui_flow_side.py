@@ -2,6 +2,7 @@
 
 comfyui_flow_side.py checkpoint LAYOUT OUT                      a checkpoint with everything in it, random weights, in LAYOUT's sizes
 comfyui_flow_side.py compute LAYOUT CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of fixed inputs, in fp32, bare and with the LoRA
+comfyui_flow_side.py word LAYOUT CHECKPOINT FOLDER PROMPT OUT   states and pooled of a prompt that names an embedding in FOLDER
 comfyui_flow_side.py keys NAME OUT                              LoRA names that it knows for the model of that name in full size: name to [key, rows]
 
 LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's class, "clip_l", "clip_g", "t5xxl": sizes other than the true ones,
@@ -134,6 +135,21 @@ def compute(layout_file: Path, checkpoint: Path, lora: Path, inputs: Path, out: 
     sys.stdout.write(json.dumps({"denoiser": len(patched[0].patches), "text": len(patched[1].patcher.patches)}) + "\n")
 
 
+def word(layout_file: Path, checkpoint: Path, folder: Path, prompt: Path, out: Path) -> None:
+    import comfy.sd
+    import torch
+    from safetensors.torch import save_file
+
+    layout = json.loads(layout_file.read_text(encoding="utf-8"))
+    _, clip, _, _ = comfy.sd.load_checkpoint_guess_config(
+        str(checkpoint), output_vae=False, output_model=False, embedding_directory=[str(folder)], te_model_options=sizes_of(layout)
+    )
+    with torch.inference_mode():
+        tokens = clip.tokenize(prompt.read_text(encoding="utf-8"), tokenizer_options={"t5xxl_min_length": layout["t5_tokens"]})
+        states, pooled = clip.encode_from_tokens(tokens, return_pooled=True)
+    save_file({"states": states.float().contiguous().clone(), "pooled": pooled.float().contiguous().clone()}, out)
+
+
 def keys(name: str, out: Path) -> None:
     """Of the model and its text encoders in full size, without weights."""
     import comfy.lora
@@ -165,4 +181,4 @@ if __name__ == "__main__":
     if task == "keys":
         keys(paths[0], Path(paths[1]))
     else:
-        {"checkpoint": make_checkpoint, "compute": compute}[task](*map(Path, paths))
+        {"checkpoint": make_checkpoint, "compute": compute, "word": word}[task](*map(Path, paths))
