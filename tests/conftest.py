@@ -14,6 +14,17 @@ sys.path[:0] = [str(REPOSITORY / "tools"), str(REPOSITORY / "tests" / "shared")]
 from comfyui_server import ComfyUI, find_comfyui, start_for_tests  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="run also the tests that show more of the same for many minutes")
+
+
+@pytest.fixture
+def thorough(request: pytest.FixtureRequest) -> None:
+    """For tests of which a shorter twin always runs."""
+    if not request.config.getoption("--thorough"):
+        pytest.skip("many minutes of what a shorter test shows too; `python dev.py test --thorough` runs it")
+
+
 @pytest.fixture(scope="session")
 def start_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ComfyUI]]:
     """Starts further servers, each in a base directory of its own or in the given one: start_comfyui(base=None, arguments=()).
