@@ -85,5 +85,5 @@ def test_five_kills_change_nothing(tmp_path, job):
 
 
 @pytest.mark.slow
-def test_fifty_kills_change_nothing(tmp_path, job, thorough):
+def test_fifty_kills_change_nothing(thorough, tmp_path, job):
     assert disturbed_equals_undisturbed(tmp_path, varied(job, 120), 50) >= 45
