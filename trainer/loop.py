@@ -27,9 +27,10 @@ from .families.base import Family, Framing, TextStack
 from .feed import Batch, Feed
 from .latents import missing_latents, store_latents, vae_fingerprint
 from .lora_trainee import lora_trainee
-from .memory import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, release, slowdown_message
+from .memory import PeakMemory, SlowdownWatch, best_device, free_gpu_bytes, make_room, peak_mib, release, slowdown_message
 from .milestones import Milestones
 from .noise import noise_of, trained_base
+from .offload import bring_encoders
 from .performance import checkpoint_text, offload_blocks, prepare
 from .performance import keeping as keeping_of
 from .prompts import PromptBook, text_precision
@@ -82,9 +83,9 @@ def _train(run: Run, control: Control, ending: ExitStack) -> None:
     # Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
     encoding = text_precision(family, job.train.precision)
     text = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
-    for encoder in text.parts().values():
-        encoder.to(device)
     in_text = merge_into(job.adapter, family, text.parts())
+    # Gradients that go through T5 need it whole.
+    bring_encoders(text.parts().values(), device, free_gpu_bytes(device) if job.kind == "lora" and job.optimizer.t5_rate == 0 else math.inf)
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import sys
 from collections import deque
@@ -83,6 +84,11 @@ def free_bytes(device: torch.device) -> int:
     import psutil
 
     return psutil.virtual_memory().available
+
+
+def free_gpu_bytes(device: torch.device) -> float:
+    """As `free_bytes`; without end where the device has no memory of its own that could be too small."""
+    return free_bytes(device) if device.type == "cuda" else math.inf
 
 
 def make_room(device: torch.device) -> bool:

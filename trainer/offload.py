@@ -5,12 +5,15 @@ Works on any device that can copy: the next block's weights are on their way whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_ENCODING_BYTES = 1 << 30
+"""For what text encoders compute, beside their weights."""
 
 
 class BlockOffload:
@@ -95,6 +98,22 @@ class BlockOffload:
             self._bring(number)
         if self._stream is not None:
             self._stream.synchronize()
+
+
+def bring_encoders(encoders: Iterable[nn.Module], device: torch.device, free_bytes: float) -> None:
+    """Brings text encoders to `device`; of one that is too large for what is free there only the block that computes, and the next.
+
+    A T5 of 9.5 GB in bf16 then encodes captions on a GPU of 6 GB.
+    """
+    for encoder in encoders:
+        num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in encoder.parameters())
+        blocks = repeated_blocks(getattr(encoder, "encoder", encoder))
+        if blocks and num_bytes + _ENCODING_BYTES > free_bytes:
+            encoder.requires_grad_(False)
+            BlockOffload(blocks, device)
+        else:
+            free_bytes -= num_bytes
+        encoder.to(device)
 
 
 def repeated_blocks(denoiser: nn.Module) -> list[nn.Module]:

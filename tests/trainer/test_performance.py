@@ -8,20 +8,23 @@ import shutil
 
 import pytest
 import torch
-from tiny_flow import flux_models
+from tiny_families import vae_model
+from tiny_flow import flux_models, make_flux_folder
 
 from athanor.trainer import performance
 from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, trained
 from athanor.trainer.adapters.plan import plan_layers
+from athanor.trainer.bases import describe_base
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
+from athanor.trainer.families._vae import decode_within_memory
 from athanor.trainer.loop import train
 from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.memory import SlowdownWatch, checkpointing_for, make_room, saved_bytes, slowdown_message
-from athanor.trainer.offload import BlockOffload
+from athanor.trainer.offload import BlockOffload, bring_encoders
 from athanor.trainer.performance import checkpoint_text, compile_blocks, offload_blocks, performance_problems, set_attention, set_checkpointing
 from athanor.trainer.run import job_hash, open_run
 from athanor.trainer.settings import AdapterSettings, PerformanceSettings
@@ -145,6 +148,37 @@ def test_offloaded_blocks_give_the_same_gradients_and_are_away_in_between(checkp
         assert torch.equal(plain(x), away(x))
     offload.close()
     assert all(torch.equal(one.large.weight, two.large.weight) for one, two in zip(plain.blocks, away.blocks, strict=True))
+
+
+@pytest.mark.parametrize(("free", "is_away"), [(0, True), (10**12, False)])
+def test_a_text_encoder_that_does_not_fit_encodes_the_same_block_by_block(tmp_path, free, is_away):
+    made = make_flux_folder(tmp_path)
+    flux, base = family("flux"), describe_base(made.path)
+    text, plain = flux.load_text(base, torch.float32), flux.load_text(base, torch.float32)
+    bring_encoders(text.parts().values(), torch.device("cpu"), free)
+    t5 = text.encoders[1]
+    assert all(parameter.numel() == 0 for block in t5.encoder.block for parameter in block.parameters()) == is_away
+    assert t5.shared.weight.numel() > 0
+    captions = ["a cat", "b"]
+    with torch.no_grad():
+        found, expected = (flux.encode_text(each, captions, 1) for each in (text, plain))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_picture_too_large_for_the_memory_is_decoded_in_pieces():
+    torch.manual_seed(0)
+    vae, latents = vae_model(1.0), torch.randn(1, 4, 8, 8)
+    whole, decode, tried = vae.decode(latents).sample, vae.decode, []
+
+    def small(given):
+        tried.append(vae.use_tiling)
+        if not vae.use_tiling:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return decode(given)
+
+    vae.decode = small
+    pixels = decode_within_memory(vae, latents)
+    assert tried == [False, True] and pixels.shape == whole.shape and not vae.use_tiling
 
 
 def test_a_u_net_has_no_row_of_blocks_to_offload(small):

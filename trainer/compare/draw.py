@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,11 +20,13 @@ from ..families import family as family_named
 from ..families.base import Family, Framing, Part, Prompted, TextStack
 from ..formats.header import read_header
 from ..formats.layers import layers_of, read_tensors_of
-from ..memory import best_device, peak_mib, release
+from ..memory import best_device, free_gpu_bytes, peak_mib, release
+from ..offload import bring_encoders
 from ..prompts import PromptBook, text_precision
 from ..run import EventLog, Run
 from ..sampling import save_picture
 from ..settings import AdapterSettings, EmbeddingSettings
+from ..storage import chosen_storage, hold, room_on
 from ..trainee import Trainee
 from ..types import Dataset
 from ..validate import check_compare_job
@@ -100,19 +103,22 @@ class _Painter:
         assert text is not None
         if job.token and files:
             self._embedding = _empty_embedding(job, family, text, files[0])
-        for encoder in text.parts().values():
-            encoder.to(self._device)
+        changed = {part for part in text.parts() for path in files if self._has_part(path, part)}
+        # What an epoch changes has to be whole.
+        bring_encoders(text.parts().values(), self._device, math.inf if changed or self._embedding is not None else free_gpu_bytes(self._device))
         prompts = [words for cell in cells for words in (self._prompt(cell, cell.prompt), self._prompt(cell, cell.negative_prompt))]
         chunks = min(family.num_chunks(text, prompts), family.max_chunks)
         self._book = PromptBook(family, job.base.text_identity, self._cache, chunks, self._device, text, encoding)
-        changed = {part for part in text.parts() for path in files if self._has_part(path, part)}
         self._modules.update({part: module for part, module in text.parts().items() if part in changed})
         if not changed and self._embedding is None:
             self._book.store(prompts, lambda done, total: None)
             self._book.text = text = None
             release()
         self._vae = family.load_vae(job.base).to(self._device)
-        self._modules["denoiser"] = family.load_denoiser(job.base, dtype).to(self._device)
+        denoiser = family.load_denoiser(job.base, dtype)
+        num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
+        storage = chosen_storage("auto", job.precision, num_weights, room_on(self._device))
+        self._modules["denoiser"] = hold(denoiser, storage, job.precision).to(self._device)
 
     def paint(self, cells: Sequence[SheetCell]) -> list[Image.Image]:
         """Pictures of cells that share epoch, strengths, steps and guidance."""

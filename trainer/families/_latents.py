@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..types import BaseModel
 from ._parts import PartKind, open_part, vae_paths
 from ._pipeline import component
-from ._vae import load_sd_vae
+from ._vae import decode_within_memory, load_sd_vae
 from .base import Prompted
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def encoded(vae: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.T
 def decoded(vae: nn.Module, latents: torch.Tensor) -> list[Image.Image]:
     from PIL import Image
 
-    pixels = vae.decode(latents.float() / vae.config.scaling_factor + vae.config.shift_factor).sample
+    pixels = decode_within_memory(vae, latents.float() / vae.config.scaling_factor + vae.config.shift_factor)
     arrays = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in arrays]
 

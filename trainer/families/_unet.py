@@ -14,6 +14,7 @@ from ..formats.unet_names import UNetLayout
 from ..noise import Prediction
 from ..types import BaseModel
 from ._native import TensorFile, count_blocks, empty, fill
+from ._vae import decode_within_memory
 
 if TYPE_CHECKING:
     import torch
@@ -215,7 +216,7 @@ def draw(
 def decoded(vae: nn.Module, latents: torch.Tensor) -> list[Image.Image]:
     from PIL import Image
 
-    pixels = vae.decode(latents.float() / vae.config.scaling_factor).sample
+    pixels = decode_within_memory(vae, latents.float() / vae.config.scaling_factor)
     arrays = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in arrays]
 

@@ -57,6 +57,22 @@ def load_sd_vae(file: TensorFile, scaling_factor: float, dtype: torch.dtype, shi
     return fill(module, file, locate, dtype, "VAE")
 
 
+def decode_within_memory(vae: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """Pixels [B, 3, 8H, 8W] in -1..1 of unscaled latents [B, C, H, W]; piece by piece where the GPU's memory is not enough for the whole."""
+    import torch
+
+    try:
+        return vae.decode(latents).sample
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+    vae.enable_tiling()
+    try:
+        return vae.decode(latents).sample
+    finally:
+        # Latents to train on are always encoded whole.
+        vae.disable_tiling()
+
+
 def native_vae_module(name: str, num_levels: int) -> str:
     """Stability's name of a module that diffusers calls `name`. The way up is counted from the other end."""
     middle = _MIDDLE.fullmatch(name)
