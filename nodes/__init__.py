@@ -11,10 +11,12 @@ class AthanorExtension(ComfyExtension):
     async def on_load(self) -> None:
         from .panel_routes import add_panel_routes
         from .routes import add_routes
+        from .viewer_routes import add_viewer_routes
 
         host.register_folders()
         add_routes()
         add_panel_routes()
+        add_viewer_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .adapters import AdapterSettingsNode

@@ -14,6 +14,7 @@ from aiohttp import web
 from ..tagger.hand_edits import MAX_CHARS
 
 _MAX_BODY_BYTES = 4 * MAX_CHARS
+_MAX_QUERY_CHARS = 500
 NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 ABOUT_A_DAY = {"Cache-Control": "private, max-age=86400", **NO_SNIFF}
 
@@ -46,6 +47,29 @@ def text_of(data: dict[str, object], name: str) -> str:
     if not isinstance(text, str):
         raise RefusedError(400, f"The request needs a text {name!r}.")
     return text
+
+
+def number_of(data: dict[str, object], name: str) -> int:
+    """Refuses anything but a whole number from 0 on under that name."""
+    number = data.get(name)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise RefusedError(400, f"The request needs a whole number {name!r}.")
+    return number
+
+
+def query_text(request: web.Request, name: str) -> str:
+    """Of the address, empty where it is not there; refuses what is too long for a name."""
+    text = request.query.get(name, "")
+    if len(text) > _MAX_QUERY_CHARS:
+        raise RefusedError(400, f"{name} is too long.")
+    return text
+
+
+def query_number(request: web.Request, name: str) -> int:
+    text = query_text(request, name)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise RefusedError(404, f"{name} must be a number.")
+    return int(text)
 
 
 async def json_of(request: web.Request) -> dict[str, object]:

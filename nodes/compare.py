@@ -11,13 +11,15 @@ from ..trainer.compare.axes import parse_epochs, parse_lines
 from ..trainer.compare.kinds import AXES
 from ..trainer.compare.pages import write_grids
 from ..trainer.compare.recipe import Recipe
-from ..trainer.compare.sheet import AxisText, Sheet, plan_sheet, write_sheet
+from ..trainer.compare.sheet import AxisText, Sheet, plan_sheet
+from ..trainer.compare.sheet_file import write_sheet
 from ..trainer.errors import AthanorError
 from ..trainer.run import Run
 from ..trainer.types import BaseModel
 from . import host
 from .comparing import Comparison, Samplers, draw_by_comfyui, draw_by_worker
 from .images import open_rgb, shown, to_comfy
+from .sheets import name_of, shown_while_drawn
 from .types import BaseModelWire, RunWire
 
 _PREVIEW_PX = 2048
@@ -165,21 +167,21 @@ class XYPlotCompare(io.ComfyNode):
         host.raise_if_interrupted()
         draw = draw_by_worker if base_model is not None else draw_by_comfyui
         failed: dict[str, str] = {}
-        try:
-            failed = draw(comparison, sheet, cls.hidden.unique_id)
-        finally:
-            # Also after Cancel: what is there is worth a grid, and lies in the folder for a look.
-            paths = write_grids(
-                sheet, f"{run.name} · seed {seed}" if "seed" not in (x_axis, y_axis, z_axis) else run.name, failed, comparison.size_px
-            )
-            write_sheet(sheet, failed)
+        with shown_while_drawn(sheet, cls.hidden.unique_id):
+            try:
+                failed = draw(comparison, sheet, cls.hidden.unique_id)
+            finally:
+                # Also after Cancel: what is there is worth a grid, and lies in the folder for a look.
+                paths = write_grids(
+                    sheet, f"{run.name} · seed {seed}" if "seed" not in (x_axis, y_axis, z_axis) else run.name, failed, comparison.size_px
+                )
+                write_sheet(sheet, failed)
         # The page shows a node's last preview rather than its pictures, so the last preview is the grid.
         host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
         grids = to_comfy([open_rgb(path) for path in paths])
         best = run.best_epoch()
         picked = chosen.strip() or (str(best.number) if best else "")
-        where = sheet.folder.relative_to(host.output_folder()).as_posix()
-        return io.NodeOutput(grids, to_comfy(_cells(sheet)), picked, ui={**shown(paths), "athanor_sheet": [where]})
+        return io.NodeOutput(grids, to_comfy(_cells(sheet)), picked, ui={**shown(paths), "athanor_sheet": [name_of(sheet)]})
 
 
 def _epoch(text: str, comparison: Comparison) -> int:

@@ -9,12 +9,11 @@ from aiohttp import web
 
 from ..trainer.errors import AthanorError
 from . import host, watching
-from .answers import ABOUT_A_DAY, NO_SNIFF, RefusedError, answering, in_thread, json_of, text_of
+from .answers import ABOUT_A_DAY, NO_SNIFF, RefusedError, answering, in_thread, json_of, query_number, query_text, text_of
 from .thumbnails import CONTENT_TYPE, SIZES_PX, thumbnail
 from .worker import send_command
 
 PREFIX = "/athanor/panel"
-_MAX_CHARS = 500
 
 
 def add_panel_routes() -> None:
@@ -26,13 +25,13 @@ def add_panel_routes() -> None:
 
 async def _run(request: web.Request) -> web.Response:
     """Which run a node shows: `node` (its execution id), `name` (what its widget says), `known` (what the page remembers)."""
-    run = await in_thread(watching.run_of_node, _query(request, "node"), _query(request, "name"), _query(request, "known"))
+    run = await in_thread(watching.run_of_node, query_text(request, "node"), query_text(request, "name"), query_text(request, "known"))
     return web.json_response({"run": run}, headers=NO_SNIFF)
 
 
 async def _events(request: web.Request) -> web.Response:
     """How `run` goes; with `cursor` only what is new since the answer that bore it."""
-    name, cursor = _query(request, "run"), _query(request, "cursor")
+    name, cursor = query_text(request, "run"), query_text(request, "cursor")
 
     def told() -> dict[str, object]:
         return watching.watched(name).told(cursor)
@@ -47,7 +46,7 @@ async def _events(request: web.Request) -> web.Response:
 
 async def _sample(request: web.Request) -> web.Response:
     """Sample picture `number` of `run`, `side` px large at most, newly made as WebP."""
-    name, number, side_px = _query(request, "run"), _number(request, "number"), _number(request, "side")
+    name, number, side_px = query_text(request, "run"), query_number(request, "number"), query_number(request, "side")
     if side_px not in SIZES_PX:
         raise RefusedError(404, f"Pictures have {' or '.join(map(str, SIZES_PX))} px.")
 
@@ -77,20 +76,6 @@ async def _control(request: web.Request) -> web.Response:
     except AthanorError as error:
         raise RefusedError(409, str(error)) from error
     return web.json_response({"told": command}, headers=NO_SNIFF)
-
-
-def _query(request: web.Request, name: str) -> str:
-    text = request.query.get(name, "")
-    if len(text) > _MAX_CHARS:
-        raise RefusedError(400, f"{name} is too long.")
-    return text
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = _query(request, name)
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise RefusedError(404, f"{name} must be a number.")
-    return int(text)
 
 
 def _unknown(name: str) -> RefusedError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from .choice import chosen_epoch
 from .errors import AthanorError
 from .files import file_sha256, replace_atomically, safe_name
 from .formats.files import with_metadata
@@ -16,9 +17,9 @@ from .run import Epoch, Run
 
 
 def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
-    """`last`, `best` (lowest validation loss), `all`, or numbers such as `2,4`.
+    """`last`, `best` (lowest validation loss), `chosen` (marked in the run), `all`, or numbers such as `2,4`.
 
-    Raises AthanorError if one was not saved, or if `best` cannot be told because nothing was held out.
+    Raises AthanorError if one was not saved, if `best` cannot be told because nothing was held out, or if none was `chosen`.
     """
     epochs, word = run.epochs(), which.strip().lower()
     if not epochs:
@@ -27,6 +28,11 @@ def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
         return epochs[-1:]
     if word == "all":
         return epochs
+    if word == "chosen":
+        chosen = chosen_epoch(run)
+        if chosen is None:
+            raise AthanorError(f'No epoch of {run.name} is marked as chosen; press "Use this epoch" in XY Plot Compare, or write numbers.')
+        return (chosen,)
     if word == "best":
         best = run.best_epoch()
         if best is None or best.validation_loss is None:
@@ -35,7 +41,7 @@ def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
             )
         return (best,)
     if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*,?\s*", which):
-        raise AthanorError(f"Epochs: {which!r} is not understood; write last, best, all, or numbers with commas, for example 2,4.")
+        raise AthanorError(f"Epochs: {which!r} is not understood; write last, best, chosen, all, or numbers with commas, for example 2,4.")
     by_number = {epoch.number: epoch for epoch in epochs}
     wanted = list(dict.fromkeys(int(part) for part in which.split(",") if part.strip()))
     unknown = [number for number in wanted if number not in by_number]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -47,8 +47,8 @@ def comparing(server: ComfyUI, run: str = LORA, **look: Any) -> Prompt:
 
 
 def sheet_of(server: ComfyUI, entry: dict[str, Any]) -> dict[str, Any]:
-    (where,) = entry["outputs"]["xy"]["athanor_sheet"]
-    return json.loads((server.output_folder / where / "sheet.json").read_text(encoding="utf-8"))
+    (name,) = entry["outputs"]["xy"]["athanor_sheet"]
+    return server.get(f"/athanor/viewer/sheet?{urllib.parse.urlencode({'sheet': name})}")
 
 
 def test_three_axes_make_pages_and_every_picture_is_told(server: ComfyUI):
@@ -56,7 +56,7 @@ def test_three_axes_make_pages_and_every_picture_is_told(server: ComfyUI):
     entry = server.run(comparing(server, **axes), LIMIT_SEC)
     sheet = sheet_of(server, entry)
     assert sheet["columns"] == ["seed 1", "seed 2", "seed 3"] and len(sheet["rows"]) == 3 and len(sheet["pages"]) == 2
-    assert len(sheet["pictures"]) == 3 * 3 * 2 and not any(picture["failed"] for picture in sheet["pictures"])
+    assert len(sheet["pictures"]) == 3 * 3 * 2 and not any(sheet["failed"]) and all(sheet["drawn"])
     grids = server.files(entry, "xy")
     assert len(grids) == 2
     with Image.open(grids[0]) as one, Image.open(grids[1]) as two:

@@ -11,11 +11,9 @@ from itertools import product
 from pathlib import Path
 
 from ..errors import AthanorError, raise_problems
-from ..files import replace_atomically
 from .kinds import AXES, Choices, no_adapter
 from .recipe import Point, Recipe, cooked, drawing_order, file_name
 
-SHEET_FILE = "sheet.json"
 MAX_PICTURES = 2000
 
 
@@ -123,24 +121,6 @@ def _add_baseline(points: list[list[Point]], kinds: Sequence[str], base: Recipe,
     free = next((i for i in (1, 0, 2) if kinds[i] == "none"), None)
     if free is not None:
         points[free] = [bare, Point(f"{choices.unit} {base.epoch}", (("epoch", base.epoch),))]
-
-
-def write_sheet(sheet: Sheet, failed: Mapping[str, str]) -> None:
-    """The sheet as data, for the page's viewer: labels, and each cell's file and recipe. `failed` tells by file why a picture is missing."""
-    recipes = list(sheet.files)
-    index = {recipe: i for i, recipe in enumerate(recipes)}
-    data = {
-        "columns": sheet.columns,
-        "rows": sheet.rows,
-        "pages": sheet.pages,
-        "cells": [
-            [[index.get(sheet.cells[p, r, c]) for c in range(len(sheet.columns))] for r in range(len(sheet.rows))]  # type: ignore[arg-type]
-            for p in range(len(sheet.pages))
-        ],
-        "pictures": [{"file": sheet.files[recipe], **dataclasses.asdict(recipe), "failed": failed.get(sheet.files[recipe])} for recipe in recipes],
-    }
-    text = json.dumps(data, ensure_ascii=False)
-    replace_atomically(sheet.folder / SHEET_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def sheet_folder(run_folder: Path, look: Sequence[object]) -> Path:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 
 from athanor.trainer.compare.kinds import AXES, Choices, RunEpochs
 from athanor.trainer.compare.recipe import Recipe
-from athanor.trainer.compare.sheet import AxisText, Sheet, plan_sheet, write_sheet
+from athanor.trainer.compare.sheet import AxisText, Sheet, plan_sheet
 from athanor.trainer.errors import AthanorError, InvalidJobError
 
 ONE_RUN = Choices({"r": RunEpochs((1, 2, 3), 2)}, ("other.safetensors",), ("euler", "ddim"), ("normal",), "a cat, sitting\nbad")
@@ -98,14 +97,3 @@ def test_an_embedding_has_no_strength():
 def test_too_many_pictures_are_refused():
     with pytest.raises(AthanorError, match="would have 3000 pictures; at most 2000"):
         plan(AxisText("seed", "1-1000"), AxisText("epoch", "all"))
-
-
-def test_the_sheet_as_data_tells_every_picture(tmp_path):
-    sheet = dataclasses.replace(plan(AxisText("strength", "0.5, 1"), AxisText("epoch", "all"), baseline=True), folder=tmp_path)
-    failed = {sheet.files[sheet.recipes[1]]: "out of memory"}
-    write_sheet(sheet, failed)
-    data = json.loads((tmp_path / "sheet.json").read_text(encoding="utf-8"))
-    assert data["rows"] == list(sheet.rows) and len(data["pictures"]) == 7
-    index = data["cells"][0][3][1]
-    assert data["pictures"][index]["epoch"] == 3 and data["pictures"][index]["strength_model"] == 1.0
-    assert [picture["failed"] for picture in data["pictures"]].count("out of memory") == 1
