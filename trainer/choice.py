@@ -38,6 +38,6 @@ def chosen_epoch(run: Run) -> Epoch | None:
     """The one that was marked, if it is still there."""
     try:
         choice = from_json(Choice, json.loads((run.folder / CHOICE_FILE).read_text(encoding="utf-8")), CHOICE_FILE)
-    except (OSError, ValueError, AthanorError):
+    except (OSError, ValueError, RecursionError, AthanorError):
         return None
     return next((epoch for epoch in run.epochs() if (epoch.number, epoch.sha256) == (choice.epoch, choice.sha256)), None)

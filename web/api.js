@@ -1,5 +1,5 @@
 // @ts-check
-// The routes of nodes/routes.py and nodes/panel_routes.py.
+// The routes of nodes/routes.py, nodes/panel_routes.py and nodes/viewer_routes.py.
 import { api } from '../../scripts/api.js'
 
 /** A refusal of the server, as a sentence. */
@@ -51,11 +51,57 @@ export function sampleUrl(run, sample, sidePx) {
   return api.apiURL(`/athanor/panel/sample?${query}`)
 }
 
+/** A comparison: labels, cells, parameters, and what is drawn of it. @param {string} sheet @returns {Promise<import('./viewer/model.mjs').Sheet>} */
+export function fetchSheet(sheet) {
+  return get(`/athanor/viewer/sheet?${new URLSearchParams({ sheet })}`)
+}
+
+/** What of it changes while it is drawn. @param {string} sheet @returns {Promise<import('./viewer/model.mjs').State>} */
+export function fetchSheetState(sheet) {
+  return get(`/athanor/viewer/state?${new URLSearchParams({ sheet })}`)
+}
+
+/** Picture `number` of a comparison; with side 0 as it was drawn. @param {string} sheet @param {number} number @param {number} written when, in ms @param {0 | 256 | 1536} sidePx */
+export function pictureUrl(sheet, number, written, sidePx) {
+  const query = new URLSearchParams({ sheet, number: String(number), side: String(sidePx), of: String(written) })
+  return api.apiURL(`/athanor/viewer/picture?${query}`)
+}
+
+/** Marks the epoch of that picture in its run. @param {string} sheet @param {number} number @returns {Promise<{run: string, own: boolean, epoch: number}>} */
+export function sendChoice(sheet, number) {
+  return post('/athanor/viewer/choose', { sheet, number })
+}
+
+/** Two pictures to vote about. @param {string} sheet @param {string} axis @returns {Promise<{pair: {first: number, second: number, place: [number, number, number]} | null}>} */
+export function fetchPair(sheet, axis) {
+  return get(`/athanor/viewer/pair?${new URLSearchParams({ sheet, axis })}`)
+}
+
+/** @param {string} sheet @param {string} axis @returns {Promise<import('./viewer/blind.mjs').Standing>} */
+export function fetchRanking(sheet, axis) {
+  return get(`/athanor/viewer/ranking?${new URLSearchParams({ sheet, axis })}`)
+}
+
+/** A vote, or the last one taken back. @param {string} sheet @param {string} axis @param {'first' | 'second' | 'tie' | 'back'} winner @param {number} first @param {number} second @returns {Promise<import('./viewer/blind.mjs').Standing>} */
+export function sendVote(sheet, axis, winner, first, second) {
+  return post('/athanor/viewer/vote', { sheet, axis, winner, first, second })
+}
+
 /** Calls `hear` when a train node begins, in any page. @param {(begun: {node: string, name: string, run: string}) => void} hear @returns {() => void} ends it */
 export function onRunBegun(hear) {
-  const listener = (/** @type {any} */ event) => hear(event.detail)
-  api.addEventListener('athanor.run', listener)
-  return () => api.removeEventListener('athanor.run', listener)
+  return listen('athanor.run', hear)
+}
+
+/** Calls `hear` when XY Plot Compare begins, in any page. @param {(begun: {node: string, sheet: string}) => void} hear @returns {() => void} ends it */
+export function onSheetBegun(hear) {
+  return listen('athanor.sheet', hear)
+}
+
+/** @param {string} event @param {(told: any) => void} hear */
+function listen(event, hear) {
+  const listener = (/** @type {any} */ told) => hear(told.detail)
+  api.addEventListener(event, listener)
+  return () => api.removeEventListener(event, listener)
 }
 
 /** @param {string} path */

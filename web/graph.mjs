@@ -14,3 +14,18 @@ function pathTo(graph, node) {
   }
   return undefined
 }
+
+/** On the old canvas the graph would not feel the wheel and the middle button over an element; Nodes 2.0 sees to it itself. @param {any} app @param {HTMLElement} element @param {AbortSignal} signal */
+export function passOn(app, element, signal) {
+  const isCanvas = () => !(/** @type {any} */ (window).LiteGraph?.vueNodesMode)
+  const pass = (/** @type {string} */ type, /** @type {string} */ method, /** @type {(event: any) => boolean} */ wanted) =>
+    element.addEventListener(type, (event) => {
+      if (!isCanvas() || event.defaultPrevented || !wanted(event)) return
+      event.preventDefault()
+      app.canvas[method](event)
+    }, { signal })
+  pass('wheel', 'processMouseWheel', () => true)
+  pass('pointerdown', 'processMouseDown', (event) => event.button === 1)
+  pass('pointermove', 'processMouseMove', (event) => (event.buttons & 4) === 4)
+  pass('pointerup', 'processMouseUp', (event) => event.button === 1)
+}

@@ -72,13 +72,14 @@ class ComfyPage:
         assert answer.ok, f"{answer.text()} {self.problems()}"
         return answer.json()["prompt_id"]
 
-    def screenshot(self, name: str) -> None:
-        """Kept in the folder that ATHANOR_SCREENSHOTS names, if it names one."""
+    def screenshot(self, name: str, fit: bool = True) -> None:
+        """Of the whole graph, or of the page as it is. Kept in the folder that ATHANOR_SCREENSHOTS names, if it names one."""
         folder = os.environ.get("ATHANOR_SCREENSHOTS")
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-            self.page.wait_for_timeout(1000)
+            if fit:
+                self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+                self.page.wait_for_timeout(1000)
             self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from comfyui_server import ComfyUI, ServerError
-from graphs import Prompt, node, run_of, training
+from graphs import comparing, node, run_of, training
 from PIL import Image
 from tiny import make_pictures
 
@@ -31,21 +31,6 @@ def server(start_comfyui: Callable[..., ComfyUI]) -> ComfyUI:
     return started
 
 
-def comparing(server: ComfyUI, run: str = LORA, **look: Any) -> Prompt:
-    return {
-        "base": node(server, "AthanorLoadBaseModel", model="tiny base"),
-        "run": node(server, "AthanorLoadRun", run=run),
-        "xy": node(
-            server,
-            "AthanorXYPlotCompare",
-            run=["run", 0],
-            base_model=["base", 0],
-            **{"prompts": "subject", "steps": 2, "width": 32, "height": 32, **look},
-        ),
-        "chosen": node(server, "PreviewAny", source=["xy", 2]),
-    }
-
-
 def sheet_of(server: ComfyUI, entry: dict[str, Any]) -> dict[str, Any]:
     (name,) = entry["outputs"]["xy"]["athanor_sheet"]
     return server.get(f"/athanor/viewer/sheet?{urllib.parse.urlencode({'sheet': name})}")
@@ -53,7 +38,7 @@ def sheet_of(server: ComfyUI, entry: dict[str, Any]) -> dict[str, Any]:
 
 def test_three_axes_make_pages_and_every_picture_is_told(server: ComfyUI):
     axes = {"x_axis": "seed", "x_values": "1-3", "y_axis": "epoch", "y_values": "all", "z_axis": "guidance", "z_values": "2, 5"}
-    entry = server.run(comparing(server, **axes), LIMIT_SEC)
+    entry = server.run(comparing(server, LORA, **axes), LIMIT_SEC)
     sheet = sheet_of(server, entry)
     assert sheet["columns"] == ["seed 1", "seed 2", "seed 3"] and len(sheet["rows"]) == 3 and len(sheet["pages"]) == 2
     assert len(sheet["pictures"]) == 3 * 3 * 2 and not any(sheet["failed"]) and all(sheet["drawn"])
@@ -64,34 +49,34 @@ def test_three_axes_make_pages_and_every_picture_is_told(server: ComfyUI):
 
 
 def test_two_runs_stand_side_by_side(server: ComfyUI):
-    entry = server.run(comparing(server, x_axis="run", x_values=f"{LORA}\n{OTHER}", y_axis="epoch", y_values="1, 2", baseline=False), LIMIT_SEC)
+    entry = server.run(comparing(server, LORA, x_axis="run", x_values=f"{LORA}\n{OTHER}", y_axis="epoch", y_values="1, 2", baseline=False), LIMIT_SEC)
     sheet = sheet_of(server, entry)
     assert sheet["columns"] == [LORA, OTHER] and {picture["run"] for picture in sheet["pictures"]} == {LORA, OTHER}
 
 
 def test_epochs_of_an_embedding_are_compared_by_a_prompt_with_its_name(server: ComfyUI):
     look = {"prompts": f"a red {WORD}", "x_axis": "seed", "x_values": "1"}
-    entry = server.run(comparing(server, run=WORD, **look), LIMIT_SEC)
+    entry = server.run(comparing(server, WORD, **look), LIMIT_SEC)
     sheet = sheet_of(server, entry)
     assert len(sheet["rows"]) == 3 and sheet["rows"][0] == "no embedding" and len(sheet["pictures"]) == 3
 
 
 def test_what_a_person_chose_goes_out(server: ComfyUI):
-    said = server.run(comparing(server, chosen="1"), LIMIT_SEC)["outputs"]["chosen"]["text"]
+    said = server.run(comparing(server, LORA, chosen="1"), LIMIT_SEC)["outputs"]["chosen"]["text"]
     assert said == ["1"]
 
 
 def test_all_that_is_wrong_is_told_at_once_and_before_anything_is_drawn(server: ComfyUI):
     axes = {"x_axis": "strength", "x_values": "a", "y_axis": "epoch", "y_values": "7", "z_axis": "sampler", "z_values": "euler"}
     with pytest.raises(ServerError) as raised:
-        server.run(comparing(server, **axes), LIMIT_SEC)
+        server.run(comparing(server, LORA, **axes), LIMIT_SEC)
     said = str(raised.value)
     assert "X axis: Strengths: 'a' is neither" in said and "Y axis: Epochs: 7 was not saved; saved are 1, 2" in said and "Z axis:" in said
     with pytest.raises(ServerError, match="A sampler can be chosen only where model, clip and vae are connected"):
-        server.run(comparing(server, sampler="euler"), LIMIT_SEC)
+        server.run(comparing(server, LORA, sampler="euler"), LIMIT_SEC)
     with pytest.raises(ServerError, match=r"there is no run '\.\./secret'"):
-        server.run(comparing(server, x_axis="run", x_values="../secret"), LIMIT_SEC)
-    without = comparing(server)
+        server.run(comparing(server, LORA, x_axis="run", x_values="../secret"), LIMIT_SEC)
+    without = comparing(server, LORA)
     del without["xy"]["inputs"]["base_model"]
     with pytest.raises(ServerError, match="Connect model and clip and vae as well"):
         server.run(without, LIMIT_SEC)
@@ -102,7 +87,7 @@ def test_epochs_of_another_trainer_come_back_as_a_run(server: ComfyUI):
     folder.mkdir(parents=True)
     for epoch, name in zip(run_of(server, LORA).epochs(), ("fox-000001", "fox"), strict=True):
         shutil.copy(epoch.path, folder / f"{name}.safetensors")
-    prompt = comparing(server, run="(files of another trainer)", x_values="1")
+    prompt = comparing(server, "(files of another trainer)", x_values="1")
     prompt["run"]["inputs"]["files"] = "kohya out"
     prompt["save"] = node(server, "AthanorSaveEpoch", run=["run", 0], epochs="last", filename="fox final")
     entry = server.run(prompt, LIMIT_SEC)

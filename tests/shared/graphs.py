@@ -65,6 +65,22 @@ def training(server: ComfyUI, folder: str, name: str, **settings: Any) -> Prompt
     }
 
 
+def comparing(server: ComfyUI, run: str, **look: Any) -> Prompt:
+    """The tiny base and XY Plot Compare over a run of it, in small pictures: nodes `base`, `run`, `xy`, `chosen`."""
+    return {
+        "base": node(server, "AthanorLoadBaseModel", model=BASE),
+        "run": node(server, "AthanorLoadRun", run=run),
+        "xy": node(
+            server,
+            "AthanorXYPlotCompare",
+            run=["run", 0],
+            base_model=["base", 0],
+            **{"prompts": "subject", "steps": 2, "width": 32, "height": 32, **look},
+        ),
+        "chosen": node(server, "PreviewAny", source=["xy", 2]),
+    }
+
+
 def run_of(server: ComfyUI, folder_name: str) -> Run:
     return Run(server.output_folder / "athanor" / folder_name)
 

@@ -58,7 +58,7 @@ def read_sheet(folder: Path, name: str) -> tuple[Sheet, dict[str, str]]:
         places = product(range(len(sheet.pages)), range(len(sheet.rows)), range(len(sheet.columns)))
         cells = {(p, r, c): _recipe(recipes, data["cells"][p][r][c]) for p, r, c in places}
         return dataclasses.replace(sheet, cells=cells), {str(file): str(reason) for file, reason in data["failed"].items()}
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise AthanorError(f"{path.name} cannot be read as a comparison; queue XY Plot Compare again.") from error
 
 

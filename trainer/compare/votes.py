@@ -50,7 +50,7 @@ def read_votes(folder: Path) -> tuple[Vote, ...]:
     """None yet, or not readable, is no vote."""
     try:
         return from_json(tuple[Vote, ...], json.loads((folder / VOTES_FILE).read_text(encoding="utf-8")), "votes")
-    except (OSError, ValueError, AthanorError):
+    except (OSError, ValueError, RecursionError, AthanorError):
         return ()
 
 

@@ -1,7 +1,7 @@
 // @ts-check
 // The panel on a train node: which run it shows, when it asks, and how it lies in both renderers.
 import { fetchEvents, fetchRun, onRunBegun, RefusedError, sendCommand } from '../api.js'
-import { executionId } from '../graph.mjs'
+import { executionId, passOn } from '../graph.mjs'
 import { Panel } from './panel.mjs'
 import { Story } from './story.mjs'
 import { texts } from './text.mjs'
@@ -147,19 +147,4 @@ class Watch {
     clearTimeout(this.timer)
     this.endListening()
   }
-}
-
-/** On the old canvas the graph would not feel the wheel and the middle button over an element; Nodes 2.0 sees to it itself. @param {any} app @param {HTMLElement} element @param {AbortSignal} signal */
-function passOn(app, element, signal) {
-  const isCanvas = () => !(/** @type {any} */ (window).LiteGraph?.vueNodesMode)
-  const pass = (/** @type {string} */ type, /** @type {string} */ method, /** @type {(event: any) => boolean} */ wanted) =>
-    element.addEventListener(type, (event) => {
-      if (!isCanvas() || event.defaultPrevented || !wanted(event)) return
-      event.preventDefault()
-      app.canvas[method](event)
-    }, { signal })
-  pass('wheel', 'processMouseWheel', () => true)
-  pass('pointerdown', 'processMouseDown', (event) => event.button === 1)
-  pass('pointermove', 'processMouseMove', (event) => (event.buttons & 4) === 4)
-  pass('pointerup', 'processMouseUp', (event) => event.button === 1)
 }

@@ -1,0 +1,377 @@
+"""The viewer in the real page: a finished 4 x 3 grid is opened, two pictures are compared, and an epoch is chosen, in both renderers."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from comfyui_server import ComfyUI, failure
+from graphs import BASE, comparing, run_of, training
+from PIL import Image, ImageStat
+from tiny import make_pictures
+
+pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
+FOLDER, NAME, OTHER = "seen 图片", "seen 看", "another run"
+LIMIT_SEC = 600
+LIMIT_MS = 120_000
+
+BUILD = """
+([base, run, other]) => {
+  app.graph.clear()
+  const add = (type, x, y, width) => {
+    const node = LiteGraph.createNode(type)
+    node.pos = [x, y]
+    app.graph.add(node)
+    if (width) node.setSize([width, node.size[1]])
+    return node
+  }
+  const set = (node, values) => {
+    for (const name in values) node.widgets.find(widget => widget.name === name).value = values[name]
+  }
+  const link = (from, slot, to, name) => from.connect(slot, to, to.inputs.findIndex(input => input.name === name))
+  const model = add('AthanorLoadBaseModel', 0, 60), load = add('AthanorLoadRun', 0, 420), xy = add('AthanorXYPlotCompare', 460, 60, 760)
+  const save = add('AthanorSaveEpoch', 1300, 60), behind = add('AthanorSaveEpoch', 1300, 360), wired = add('AthanorSaveEpoch', 1300, 660)
+  const foreign = add('AthanorLoadRun', 0, 760), away = add('AthanorSaveEpoch', 1300, 960), chosen = add('PreviewAny', 1760, 60)
+  set(model, { model: base })
+  set(load, { run })
+  set(foreign, { run: other })
+  set(xy, { prompts: 'subject', steps: 2, width: 32, height: 32 })
+  for (const [node, filename] of [[save, 'a'], [behind, 'b'], [wired, 'c'], [away, 'd']]) set(node, { epochs: 'last', filename })
+  link(load, 0, xy, 'run')
+  link(model, 0, xy, 'base_model')
+  link(load, 0, save, 'run')
+  link(save, 0, behind, 'run')
+  link(load, 0, wired, 'run')
+  link(foreign, 0, away, 'run')
+  link(xy, 2, wired, 'epochs')
+  link(xy, 2, chosen, 'source')
+  return [xy.id, save.id, behind.id, wired.id, away.id, chosen.id].map(String)
+}
+"""
+SHOWN_CELLS = """
+() => [...document.querySelector('.athanor-viewer').shadowRoot.querySelectorAll('.cell img')].filter(image => !image.hidden && image.naturalWidth > 0).length
+"""
+PLACES = """
+viewer => {
+  const stage = viewer.shadowRoot.querySelector('.stage')
+  const boxes = [...stage.querySelectorAll('.pane img')].map(image => [image.style.left, image.style.top, image.style.width])
+  return [boxes[0], boxes[1], stage.querySelector('.line').style.left]
+}
+"""
+
+
+class ViewerPage:
+    def __init__(self, comfy_page: Any):
+        self.comfy_page, self.page = comfy_page, comfy_page.page
+        self.viewer = self.page.locator(".athanor-viewer").first
+        self.ids: dict[str, str] = {}
+
+    def build(self) -> None:
+        ids = self.page.evaluate(BUILD, [BASE, NAME, OTHER])
+        self.ids = dict(zip(("xy", "save", "behind", "wired", "away", "chosen"), ids, strict=True))
+        self.page.wait_for_timeout(500)
+
+    def open_grid(self) -> None:
+        """Queues the graph, in which everything is drawn already, and waits for the twelve pictures."""
+        assert "once it is drawn" in self.viewer.locator(".empty").inner_text()
+        assert failure(self.comfy_page.server.wait(self.comfy_page.queue(), LIMIT_SEC)) is None
+        self.wait_for_grid()
+
+    def wait_for_grid(self) -> None:
+        self.page.wait_for_function(f"() => ({SHOWN_CELLS})() === 12", timeout=LIMIT_MS)
+
+    def fit(self) -> None:
+        """The node in the middle of the window, at its full size, as a person would bring it there."""
+        self.page.evaluate(
+            """id => {
+              const node = app.graph.getNodeById(id), { ds } = app.canvas
+              ds.scale = 1
+              ds.offset = [420 - node.pos[0], 960 - node.pos[1] - node.size[1]]
+              app.canvas.setDirty(true, true)
+            }""",
+            int(self.ids["xy"]),
+        )
+        self.page.wait_for_timeout(700)
+
+    def cell(self, row: int, column: int) -> Any:
+        return self.viewer.locator(".cell").nth(row * 3 + column)
+
+    def mode(self) -> str:
+        return self.viewer.locator(".mode[aria-pressed=true]").get_attribute("data-mode")
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(60)
+
+    def facts(self, viewer: Any = None) -> dict[str, str]:
+        facts = (viewer or self.viewer).locator(".facts dl")
+        return dict(zip(facts.locator("dt").all_inner_texts(), facts.locator("dd").all_inner_texts(), strict=True))
+
+    def tags(self) -> list[str]:
+        return [" ".join(text.split()) for text in self.viewer.locator(".tag").all_inner_texts()]
+
+    def places(self) -> Any:
+        """Where both pictures and the line stand."""
+        return self.viewer.evaluate(PLACES)
+
+    def seen(self, locator: Any) -> Image.Image:
+        self.page.wait_for_timeout(400)
+        return Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+
+    def look(self, name: str) -> None:
+        self.page.wait_for_timeout(300)
+        self.comfy_page.screenshot(name, fit=False)
+
+
+@pytest.fixture(scope="module")
+def server(comfyui: ComfyUI) -> ComfyUI:
+    make_pictures(comfyui.input_folder / FOLDER)
+    for name in (NAME, OTHER):
+        comfyui.run(training(comfyui, FOLDER, name, epochs=3, seed=31 + len(name), rate=0.1), LIMIT_SEC)
+    comfyui.run(comparing(comfyui, NAME), LIMIT_SEC)
+    return comfyui
+
+
+@pytest.fixture
+def open_viewer(open_page: Callable[..., Any], server: ComfyUI) -> Callable[..., ViewerPage]:
+    (run_of(server, NAME).folder / "choice.json").unlink(missing_ok=True)
+    for votes in run_of(server, NAME).folder.glob("compare/*/votes.json"):
+        votes.unlink()
+    return lambda **options: ViewerPage(open_page(**options))
+
+
+def brightness(picture: Image.Image) -> float:
+    """Mean of the middle, without the labels and buttons over the edges."""
+    width, height = picture.size
+    return sum(ImageStat.Stat(picture.crop((width // 3, height // 3, width * 2 // 3, height * 2 // 3))).mean) / 3
+
+
+@pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "vue"])
+def test_a_grid_is_opened_two_cells_are_compared_and_one_is_chosen(open_viewer, server, vue_nodes):
+    page = open_viewer(vue_nodes=vue_nodes)
+    page.build()
+    page.open_grid()
+    page.fit()
+    kind = "vue" if vue_nodes else "canvas"
+    page.look(f"viewer-grid-{kind}")
+    viewer = page.viewer
+    assert viewer.locator(".header-x").all_inner_texts() == ["strength 0.6", "strength 0.8", "strength 1"]
+    rows = viewer.locator(".header-y").all_inner_texts()
+    assert len(rows) == 4 and rows[0] == "no LoRA" and rows[1].startswith("epoch 1")
+
+    page.cell(2, 1).click()
+    assert page.mode() == "large"
+    facts = page.facts()
+    assert (facts["epoch"], facts["strength"], facts["run"], facts["prompt"], facts["size"]) == ("2", "0.8", NAME, "subject", "32 × 32")
+    page.press("ArrowDown", "ArrowRight")
+    facts = page.facts()
+    assert (facts["epoch"], facts["strength"]) == ("3", "1"), "the arrow keys walk the axes"
+    page.press("ArrowDown", "ArrowRight", "End", "ArrowUp", "ArrowLeft")
+    assert (page.facts()["epoch"], page.facts()["strength"]) == ("2", "0.8"), "and end where the axes do"
+    page.look(f"viewer-large-{kind}")
+
+    page.press("1", "ArrowUp", "ArrowUp", "2")
+    assert page.mode() == "compare" and page.tags() == ["A epoch 2 · strength 0.8 · subject", "B no LoRA · strength 0.8 · subject"]
+    page.press("+", "+", ".", ".", ".", ".", ".")
+    page.page.wait_for_timeout(300)
+    before = page.places()
+    assert before[2] == "60%" and before[0] == before[1]
+    page.press("ArrowDown")
+    assert page.tags()[1] == "B epoch 1 · strength 0.8 · subject" and page.places() == before, "zoom and line stay while walking"
+    page.press("Shift+ArrowRight")
+    assert page.tags() == ["A epoch 2 · strength 1 · subject", "B epoch 1 · strength 1 · subject"] and page.places() == before
+    layers = viewer.locator(".layers")
+    box = layers.bounding_box()
+    page.page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + box["height"] / 3)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + box["height"] / 3, steps=4)
+    page.page.mouse.up()
+    page.page.wait_for_timeout(200)
+    assert float(page.places()[2].rstrip("%")) == pytest.approx(25, abs=1), "the line can be dragged"
+    page.look(f"viewer-slider-{kind}")
+
+    page.press("f")
+    one = page.seen(layers)
+    page.press("Space")
+    other = page.seen(layers)
+    assert one.tobytes() != other.tobytes() and viewer.locator(".tag-a").get_attribute("class").endswith("is-away")
+    page.press("Space")
+    assert page.seen(layers).tobytes() == one.tobytes()
+    page.press("d")
+    differing = brightness(page.seen(layers))
+    page.look(f"viewer-difference-{kind}")
+    page.press("ArrowDown")
+    assert page.tags()[0][2:] == page.tags()[1][2:] and brightness(page.seen(layers)) < 0.5 < differing, "alike is black"
+
+    page.press("ArrowDown", "x", "Enter", "Enter")
+    assert page.mode() == "large"
+    page.press("ArrowUp")
+    assert page.facts()["epoch"] == "1"
+    queued = page.comfy_page.to_api()
+    assert queued[page.ids["xy"]]["inputs"]["chosen"] == "" and queued[page.ids["save"]]["inputs"]["epochs"] == "last"
+    viewer.get_by_role("button", name="Use this epoch").click()
+    viewer.locator(".note").get_by_text("Epoch 1 is chosen").wait_for()
+    said = viewer.locator(".note").inner_text()
+    assert "chosen_epoch" in said and all(f"#{page.ids[name]}" in said for name in ("save", "behind", "wired")) and f"#{page.ids['away']}" not in said
+    assert json.loads((run_of(server, NAME).folder / "choice.json").read_text(encoding="utf-8"))["epoch"] == 1
+    page.press("g")
+    page.look(f"viewer-chosen-{kind}")
+    assert viewer.locator(".cell.chosen").count() == 3 and viewer.locator(".header-y.chosen").all_inner_texts() == [rows[1]]
+
+    queued = page.comfy_page.to_api()
+    assert queued[page.ids["xy"]]["inputs"]["chosen"] == "1"
+    assert [queued[page.ids[name]]["inputs"]["epochs"] for name in ("save", "behind", "away")] == ["1", "1", "last"]
+    assert queued[page.ids["wired"]]["inputs"]["epochs"] == [page.ids["xy"], 2]
+    entry = server.wait(page.comfy_page.queue(), LIMIT_SEC)
+    assert failure(entry) is None and entry["outputs"][page.ids["chosen"]]["text"] == ["1"]
+    assert not page.comfy_page.errors
+
+
+def test_what_is_shown_survives_a_reload_a_switch_and_travels_with_the_workflow(open_viewer, server):
+    page = open_viewer()
+    page.build()
+    page.open_grid()
+    page.fit()
+    page.cell(1, 0).click(modifiers=["Shift"])
+    page.cell(3, 2).click(modifiers=["Shift"])
+    page.press("+", ".", ".", ".", ".", ".")
+    page.page.wait_for_timeout(300)
+    tags, places = page.tags(), page.places()
+    assert tags == ["A epoch 1 · strength 0.6 · subject", "B epoch 3 · strength 1 · subject"]
+    for vue_nodes in (True, False):
+        page.page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue_nodes)
+        page.page.wait_for_timeout(1500)
+        assert page.page.locator(".athanor-viewer").count() == 1 and page.mode() == "compare" and page.tags() == tags
+    page.page.mouse.click(5, 500)
+    saved = page.comfy_page.saved()
+    page.page.wait_for_timeout(1500)  # ComfyUI keeps drafts a moment after a change
+    page.page.reload()
+    page.page.wait_for_function("() => window.app?.vueAppReady && window.app.graph?.nodes.length")
+    page.page.wait_for_function(
+        "() => document.querySelector('.athanor-viewer')?.shadowRoot.querySelector('.stage img')?.naturalWidth > 0", timeout=LIMIT_MS
+    )
+    page.fit()
+    assert page.mode() == "compare" and page.tags() == tags and page.places() == places
+
+    (node,) = [node for node in saved["nodes"] if node["type"] == "AthanorXYPlotCompare"]
+    assert node["properties"]["athanor_view"]["mode"] == "compare" and "viewer" not in json.dumps(node["widgets_values"])
+    light = open_viewer(vue_nodes=True, settings={"Comfy.Locale": "zh", "Comfy.ColorPalette": "light"})
+    light.page.evaluate("workflow => app.loadGraphData(workflow)", saved)
+    light.page.wait_for_function(
+        "() => document.querySelector('.athanor-viewer')?.shadowRoot.querySelector('.stage img')?.naturalWidth > 0", timeout=LIMIT_MS
+    )
+    light.ids = page.ids
+    light.fit()
+    assert light.tags() == tags and light.viewer.locator(".mode[aria-pressed=true]").inner_text() == "对比"
+    light.look("viewer-light-zh")
+    server.post("/settings/Comfy.ColorPalette", "dark")
+
+    node["properties"] |= {
+        "athanor_sheet": "../../secret",
+        "athanor_view": {"mode": "<b>", "at": [9, "x", None], "zoom": 1e99, "a": 7, "slider": "left"},
+    }
+    page.page.evaluate("workflow => app.loadGraphData(workflow)", saved)
+    page.viewer.locator(".empty").get_by_text("not in the output folder").wait_for()
+    node["properties"]["athanor_sheet"] = _sheet_of(server)
+    page.page.evaluate("workflow => app.loadGraphData(workflow)", saved)
+    page.wait_for_grid()
+    assert page.mode() == "grid", "what is no view is left at the usual"
+    assert not page.comfy_page.errors and not light.comfy_page.errors
+
+
+def _sheet_of(server: ComfyUI) -> str:
+    (name,) = server.run(comparing(server, NAME), LIMIT_SEC)["outputs"]["xy"]["athanor_sheet"]
+    return name
+
+
+def test_full_screen_zoom_pan_and_keys(open_viewer, server):
+    page = open_viewer()
+    page.build()
+    page.open_grid()
+    page.fit()
+    page.viewer.get_by_role("button", name="Full screen").click()
+    full = page.page.locator("dialog.athanor-compare .athanor-viewer")
+    full.locator(".cell img").first.wait_for()
+    page.page.wait_for_timeout(500)
+    page.look("viewer-full-grid")
+    wide = full.locator(".cell").first.bounding_box()["width"]
+    page.press("+", "+", "+", "+", "+", "+")
+    grown = full.locator(".cell").first.bounding_box()["width"]
+    assert grown > 2 * wide
+    header, left = full.locator(".header-x").first, full.locator(".header-y").first
+    top = header.bounding_box()["y"]
+    box = full.locator(".grid").bounding_box()
+    page.page.mouse.move(box["x"] + 700, box["y"] + 500)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 300, box["y"] + 200, steps=5)
+    page.page.mouse.up()
+    page.page.wait_for_timeout(200)
+    scrolled = full.locator(".grid").evaluate("grid => [grid.scrollLeft, grid.scrollTop]")
+    assert scrolled == pytest.approx([400, 300], abs=3), "a drag pans and is no click"
+    assert header.bounding_box()["y"] == top and left.bounding_box()["x"] == pytest.approx(box["x"], abs=1), "the headers stay"
+    page.look("viewer-full-zoomed")
+    page.press("0", "Enter", "ArrowDown")
+    assert page.facts(full)["epoch"] == "1"
+    page.press("?")
+    page.look("viewer-full-help")
+    assert full.locator(".cover").is_visible()
+    page.press("Escape", "c", "d")
+    page.look("viewer-full-difference")
+    page.press("Escape", "Escape")
+    full.wait_for(state="detached")
+    assert page.page.evaluate("() => app.graph.nodes.length") == 9 and page.mode() == "grid"
+    assert not page.comfy_page.errors
+
+
+def test_blind_votes_hide_names_and_make_a_ranking(open_viewer, server):
+    page = open_viewer()
+    page.build()
+    page.open_grid()
+    page.fit()
+    page.viewer.get_by_role("button", name="Full screen").click()
+    full = page.page.locator("dialog.athanor-compare .athanor-viewer")
+    page.press("v")
+    full.locator(".votes button:enabled").first.wait_for()
+    page.page.wait_for_timeout(500)
+    page.look("viewer-blind")
+    shown = full.locator(".blind").inner_text()
+    assert "Which one is better?" in shown and "epoch" not in shown and "no LoRA" not in shown and "strength" in shown
+    (folder,) = {votes.parent for votes in run_of(server, NAME).folder.glob("compare/*/sheets")}
+
+    def vote(key: str, expected: int) -> None:
+        page.page.keyboard.press(key)
+        full.locator(".blind-head .hint").get_by_text(f"{expected} votes").wait_for()
+        page.page.wait_for_timeout(250)
+
+    for number, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowLeft", "ArrowRight"), start=1):
+        vote(key, number)
+    votes = json.loads((folder / "votes.json").read_text(encoding="utf-8"))
+    assert [vote["score"] for vote in votes] == [1.0, 0.0, 0.5, 1.0, 1.0, 0.0]
+    assert len({frozenset((vote["first"][:12], vote["second"][:12])) for vote in votes}) == 6, "each pair of rows once"
+    vote("Backspace", 5)
+    full.get_by_role("button", name="Show the ranking").click()
+    ranks = full.locator(".rank-name").all_inner_texts()
+    assert sorted(ranks) == sorted(page.viewer.locator(".header-y").all_inner_texts())
+    assert "No decisive winner yet" in full.locator(".ranking").inner_text() and full.locator(".rank-range").count() == 4
+    page.look("viewer-ranking")
+    full.locator(".rank-name").first.click()
+    assert full.locator(".facts h3").inner_text().startswith(ranks[0])
+    assert not page.comfy_page.errors
+
+
+@pytest.mark.parametrize("locale", ["en", "zh"])
+def test_both_languages_have_every_text(open_viewer, locale):
+    page = open_viewer(settings={"Comfy.Locale": locale})
+    page.build()
+    assert ("画好后" if locale == "zh" else "once it is drawn") in page.viewer.locator(".empty").inner_text()
+    tables = page.page.evaluate("async () => (await import('/extensions/athanor/viewer/text.mjs')).TEXTS")
+    assert tables["en"].keys() == tables["zh"].keys()
+
+    def places(text: str) -> list[str]:
+        return sorted(part.split("}")[0] for part in text.split("{")[1:])
+
+    assert all(places(tables["zh"][key]) == places(text) and tables["zh"][key].strip() for key, text in tables["en"].items())
