@@ -102,7 +102,7 @@ class XYPlotCompare(io.ComfyNode):
                     optional=True,
                     socketless=True,
                     advanced=True,
-                    tooltip="The epoch that you chose by a look at the grid; it goes out as chosen_epoch. Empty: the one with the lowest held-out loss.",
+                    tooltip="The epoch that you chose: Use this epoch in the viewer writes it, and it goes out as chosen_epoch. Empty: the one with the lowest held-out loss.",
                 ),
             ],
             outputs=[

@@ -77,7 +77,7 @@ export class Model extends EventTarget {
   /** What a place is called: its values on the axes. @param {Place} place */
   label([page, row, column]) {
     const { sheet } = this
-    return [sheet?.rows[row], sheet?.columns[column], sheet?.pages[page]].filter(Boolean).join(' · ')
+    return [sheet?.rows[row], sheet?.columns[column], (sheet?.pages.length ?? 0) > 1 && sheet?.pages[page]].filter(Boolean).join(' · ')
   }
 
   /** Whether the epoch there is the one that was chosen of its run. @param {Place} place */
