@@ -246,7 +246,7 @@ def test_what_is_shown_survives_a_reload_a_switch_and_travels_with_the_workflow(
         page.page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue_nodes)
         page.page.wait_for_timeout(1500)
         assert page.page.locator(".athanor-viewer").count() == 1 and page.mode() == "compare" and page.tags() == tags
-    page.page.mouse.click(5, 500)
+    page.page.evaluate("() => document.activeElement.blur()")
     saved = page.comfy_page.saved()
     page.page.wait_for_timeout(1500)  # ComfyUI keeps drafts a moment after a change
     page.page.reload()

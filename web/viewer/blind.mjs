@@ -17,6 +17,7 @@ export class Blind {
     /** @type {Standing | undefined} */
     this.standing = undefined
     this.asked = ''
+    this.ticket = this.numSeen = 0
     this.isBusy = false
     this.left = new Pane(model, t)
     this.right = new Pane(model, t)
@@ -55,24 +56,26 @@ export class Blind {
       this.showRanking(false)
       this.next()
       this._ask(() => fetchRanking(sheet.sheet, this.axis))
-    } else if (!this.pair && !this.isBusy && model.numDrawn !== this.numSeen) this.next()
+    } else if (!this.pair && model.numDrawn !== this.numSeen) this.next()
     this._lay()
+  }
+
+  /** Asks for everything anew at the next drawing: another window may have voted. */
+  forget() {
+    this.asked = ''
   }
 
   /** Asks about another pair. */
   async next() {
-    const { sheet } = this.model
-    if (!sheet || this.isBusy) return
-    this.isBusy = true
+    const { sheet } = this.model, ticket = ++this.ticket
+    if (!sheet) return
     this.numSeen = this.model.numDrawn
-    try {
-      this.pair = (await fetchPair(sheet.sheet, this.axis)).pair
-    } catch (error) {
-      this.pair = null
+    const asked = await fetchPair(sheet.sheet, this.axis).catch((error) => {
       this.model.say(error instanceof Error ? error.message : String(error))
-    } finally {
-      this.isBusy = false
-    }
+      return { pair: null }
+    })
+    if (ticket !== this.ticket) return
+    this.pair = asked.pair
     this._showPair()
   }
 
@@ -80,8 +83,10 @@ export class Blind {
   async vote(winner) {
     const { sheet } = this.model, { pair } = this
     if (!sheet || this.isBusy || !this.table.hidden || (!pair && winner !== 'back')) return
+    this.isBusy = true
     await this._ask(() => sendVote(sheet.sheet, this.axis, winner, pair?.first ?? 0, pair?.second ?? 0))
     await this.next()
+    this.isBusy = false
   }
 
   /** @param {boolean} isWanted */
@@ -116,15 +121,12 @@ export class Blind {
 
   /** @param {() => Promise<Standing>} ask */
   async _ask(ask) {
-    this.isBusy = true
     try {
       this.standing = await ask()
       this.count.textContent = this.t('votes', { count: this.standing.votes })
       this._drawRanking()
     } catch (error) {
       this.model.say(error instanceof Error ? error.message : String(error))
-    } finally {
-      this.isBusy = false
     }
   }
 

@@ -36,8 +36,19 @@ export class FactsView {
   }
 
   async _copy() {
-    const { model, t } = this
-    await navigator.clipboard?.writeText(rows(model, t).map(([name, value]) => `${name}: ${value}`).join('\n')).then(() => model.say(t('copied')), () => {})
+    const { model, t } = this, text = rows(model, t).map(([name, value]) => `${name}: ${value}`).join('\n')
+    try {
+      await navigator.clipboard.writeText(text)
+    } catch {
+      // Over plain http from another computer there is no clipboard but the old one.
+      const field = h('textarea', { class: 'copied' })
+      field.value = text
+      this.element.append(field)
+      field.select()
+      document.execCommand('copy')
+      field.remove()
+    }
+    model.say(t('copied'))
   }
 }
 

@@ -144,8 +144,8 @@ class Face {
     if (number === null || !model.facts(model.view.at)?.epoch) return model.say(t('noUse'))
     try {
       const chosen = await sendChoice(this.name, number)
-      const written = writeChoice(this.app, this.node, chosen)
       this.keep()
+      const written = writeChoice(this.app, this.node, chosen)
       const said = written.length ? t('used', { epoch: chosen.epoch, places: written.join(', ') }) : t(chosen.own ? 'usedMark' : 'usedOther', { epoch: chosen.epoch, run: chosen.run })
       await this.look()
       model.say(said)
@@ -156,10 +156,13 @@ class Face {
 
   openFull() {
     if (this.dialog || !this.model.sheet) return
+    this.viewer.pause(true)
     this.dialog = openFull(this.model, this.t, {
       use: () => this.use(),
       left: () => {
         this.dialog = undefined
+        if (this.isDisposed) return
+        this.viewer.pause(false)
         this.keep()
         this.viewer.focus()
       },

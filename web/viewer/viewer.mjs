@@ -24,7 +24,7 @@ export class Viewer {
     this.model = model
     this.t = t
     this.outside = outside
-    this.root = h('div', { class: 'viewer', tabindex: '0', 'data-full': String(outside.isFull) })
+    this.root = h('div', { class: 'viewer', tabindex: '0', role: 'region', 'aria-label': t('title'), 'data-full': String(outside.isFull) })
     const wantsWheel = () => outside.isFull || this.root.matches(':focus-within')
     this.grid = new Grid(model, t, wantsWheel)
     this.stage = new Stage(model, t, wantsWheel)
@@ -54,10 +54,20 @@ export class Viewer {
     model.addEventListener('said', () => this._say(), { signal })
     this.pageOf = ''
     this.frame = 0
+    this.isPaused = false
+    this.draw()
+  }
+
+  /** While the same is shown elsewhere. @param {boolean} isPaused */
+  pause(isPaused) {
+    this.isPaused = isPaused
+    if (isPaused) return
+    this.blind.forget()
     this.draw()
   }
 
   draw() {
+    if (this.isPaused) return
     const { model, t } = this, { sheet, view } = model
     this.empty.hidden = Boolean(sheet)
     this.bar.hidden = this.body.hidden = !sheet
