@@ -26,7 +26,11 @@ class SaveEpoch(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 RunWire.Input("run", tooltip="A run, from a training node."),
-                io.String.Input("epochs", default="best", tooltip="last, best (lowest loss on the held-out images), chosen (in XY Plot Compare), all, or numbers such as 2,4."),
+                io.String.Input(
+                    "epochs",
+                    default="best",
+                    tooltip="last, best (lowest loss on the held-out images), chosen (in XY Plot Compare), all, or numbers such as 2,4.",
+                ),
                 io.String.Input(
                     "filename",
                     default="",

@@ -10,6 +10,8 @@ import { Stage } from './stage.mjs'
 
 const STYLE = new URL('./viewer.css', import.meta.url).href
 const SAY_MS = 8000
+// Lines in a square of 16, because fonts draw such signs very differently.
+const FULL = 'M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4', FIT = 'M2.5 3.5h11v9h-11zM6 8h4', INFO = 'M8 7.2v4.3M8 4.4v.2M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0'
 
 /**
  * @typedef {object} Outside
@@ -31,7 +33,7 @@ export class Viewer {
     this.blind = new Blind(model, t, wantsWheel)
     this.facts = new FactsView(model, t, { use: outside.use })
     this.help = helpPage(t, () => { this.help.hidden = true })
-    const icon = (/** @type {string} */ label, /** @type {import('./text.mjs').TextKey} */ hint, /** @type {() => void} */ onclick) => h('button', { class: 'icon', title: t(hint), 'aria-label': t(hint), onclick }, label)
+    const icon = (/** @type {Node | string} */ label, /** @type {import('./text.mjs').TextKey} */ hint, /** @type {() => void} */ onclick) => h('button', { class: 'icon', title: t(hint), 'aria-label': t(hint), onclick }, label)
     const mode = (/** @type {'grid' | 'large' | 'compare' | 'blind'} */ name) => h('button', { class: 'mode', 'data-mode': name, title: t(`${name}Hint`), onclick: () => (name === 'compare' ? model.compare() : model.change({ mode: name })) }, t(name))
     this.pages = h('select', { title: t('page'), 'aria-label': t('page'), onchange: () => model.change({ at: [Number(this.pages.value), model.view.at[1], model.view.at[2]] }) })
     this.pager = h('div', { class: 'pager' }, icon('‹', 'previousPage', () => model.walk('z', -1, true)), this.pages, icon('›', 'nextPage', () => model.walk('z', 1, true)))
@@ -39,9 +41,9 @@ export class Viewer {
     this.note = h('div', { class: 'note', role: 'status', hidden: true })
     this.empty = h('div', { class: 'empty' }, t('empty'))
     this.bar = h('header', {}, h('div', { class: 'modes' }, mode('grid'), mode('large'), mode('compare'), mode('blind')), this.pager, h('span', { class: 'grow' }), this.status,
-      icon('−', 'zoomOut', () => this.zoom(0.8)), icon('⤢', 'zoomFit', () => this.zoom(0)), icon('+', 'zoomIn', () => this.zoom(1.25)),
-      icon('ⓘ', 'facts', () => model.change({ facts: !model.view.facts })), icon('?', 'help', () => { this.help.hidden = false }),
-      icon(outside.isFull ? '×' : '⛶', outside.isFull ? 'close' : 'full', outside.full))
+      icon('−', 'zoomOut', () => this.zoom(0.8)), icon(drawing(FIT), 'zoomFit', () => this.zoom(0)), icon('+', 'zoomIn', () => this.zoom(1.25)),
+      icon(drawing(INFO), 'facts', () => model.change({ facts: !model.view.facts })), icon('?', 'help', () => { this.help.hidden = false }),
+      icon(outside.isFull ? '×' : drawing(FULL), outside.isFull ? 'close' : 'full', outside.full))
     this.body = h('main', {}, h('section', {}, this.grid.element, this.stage.element, this.blind.element), this.facts.element)
     this.root.append(this.empty, this.bar, this.body, this.note, this.help)
     this.element = h('div', { class: 'athanor-viewer' })
@@ -164,4 +166,13 @@ export class Viewer {
     if (!target.closest('button, select, a')) setTimeout(() => this.focus())
     else if (target.closest('button')) setTimeout(() => this.root.matches(':focus-within') || this.focus())
   }
+}
+
+/** @param {string} path */
+function drawing(path) {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg'), line = document.createElementNS('http://www.w3.org/2000/svg', 'path')
+  svg.setAttribute('viewBox', '0 0 16 16')
+  line.setAttribute('d', path)
+  svg.append(line)
+  return svg
 }
