@@ -176,8 +176,9 @@ class XYPlotCompare(io.ComfyNode):
                     sheet, f"{run.name} · seed {seed}" if "seed" not in (x_axis, y_axis, z_axis) else run.name, failed, comparison.size_px
                 )
                 write_sheet(sheet, failed)
-        # The page shows a node's last preview rather than its pictures, so the last preview is the grid.
-        host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
+        if base_model is None and host.previews_sampling():
+            # The page keeps a node's last preview; rather the grid than the last picture half-way.
+            host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
         grids = to_comfy([open_rgb(path) for path in paths])
         best = run.best_epoch()
         picked = chosen.strip() or (str(best.number) if best else "")

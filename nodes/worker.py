@@ -245,7 +245,7 @@ class _Display:
                 self._value = event["step"]
             elif kind == "phase":
                 self._value, self._total = event["done"], event["total"]
-            if kind in ("sample", "cell"):
+            if kind == "sample":
                 picture = self._run.folder / event["file"]
         self._progress.show(self._value, self._total, _opened(picture))
 

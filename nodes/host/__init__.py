@@ -37,7 +37,7 @@ from .models import (
     tokenizer_folders,
 )
 from .progress import Interrupted, Progress, is_interrupted, raise_if_interrupted
-from .sampling import samplers, schedulers
+from .sampling import previews_sampling, samplers, schedulers
 from .server import add_route, say, tell_pages
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "parameter_files",
     "pictures_folder",
     "preset_files",
+    "previews_sampling",
     "prompt_files",
     "raise_if_interrupted",
     "register_epochs",

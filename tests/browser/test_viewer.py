@@ -160,6 +160,7 @@ def test_a_grid_is_opened_two_cells_are_compared_and_one_is_chosen(open_viewer, 
     kind = "vue" if vue_nodes else "canvas"
     page.look(f"viewer-grid-{kind}")
     viewer = page.viewer
+    assert page.page.locator(f"[data-node-id='{page.ids['xy']}'] img").count() == 0, "the node does not show the grid twice"
     assert viewer.locator(".header-x").all_inner_texts() == ["strength 0.6", "strength 0.8", "strength 1"]
     rows = viewer.locator(".header-y").all_inner_texts()
     assert len(rows) == 4 and rows[0] == "no LoRA" and rows[1].startswith("epoch 1")
