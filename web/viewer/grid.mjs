@@ -81,6 +81,8 @@ export class Grid {
     const width = this.cellPx
     this.table.style.setProperty('--cell', `${width}px`)
     this.table.style.setProperty('--high', `${Math.round(width * this.ratio)}px`)
+    this.table.style.setProperty('--left', `${this.rowPx}px`)
+    this.table.style.setProperty('--top', `${this.columnPx}px`)
     for (const cell of this.cells) this._source(cell)
   }
 
