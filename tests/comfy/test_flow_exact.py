@@ -81,8 +81,16 @@ WIDE = {
     "flux": {
         "family": "flux", "dtype": "bfloat16", "t5_tokens": 512, "denoiser": {**FLUX, "depth": 1, "depth_single_blocks": 1}, "t5xxl": {"num_layers": 1},
     },
+    "sd35 medium": {
+        "family": "sd35", "dtype": "bfloat16", "t5_tokens": 77,
+        "denoiser": {
+            **SD35_MEDIUM, "depth": 12, "num_patches": 4096, "pos_embed_max_size": 64, "x_block_self_attn_layers": list(range(7)),
+            "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 768}},
+        },
+        "clip_l": {"num_hidden_layers": 12}, "clip_g": {"num_hidden_layers": 8}, "t5xxl": {"num_layers": 2},
+    },
 }  # fmt: skip
-"""Small depth at the true widths. SD3's depth follows from its width."""
+"""Small depth at the true widths. SD3's depth follows from its width (64 a block), so that half of medium's is half of both."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
 from athanor.trainer.families import family
-from athanor.trainer.families.base import Framing, Part, TextStack
-from athanor.trainer.formats.unet_names import SD1_LAYOUT, SDXL_LAYOUT
+from athanor.trainer.families.base import Family, Framing, Part, TextStack
+from athanor.trainer.formats.unet_names import SD1_LAYOUT, SDXL_LAYOUT, UNetLayout
 from athanor.trainer.noise import Noise
 from athanor.trainer.settings import AdapterSettings
 
@@ -89,8 +89,20 @@ def files(tmp_path_factory: pytest.TempPathFactory):
     """A checkpoint of 3 GB, gone at the end, and a random LoRA for all of it."""
     folder = tmp_path_factory.mktemp("exact")
     checkpoint, lora = folder / "vega.safetensors", folder / "lora.safetensors"
-    run_side(SIDE, "checkpoint", checkpoint)
+    run_side(SIDE, "checkpoint", checkpoint, "vega")
     yield checkpoint, lora
+    checkpoint.unlink()
+
+
+@pytest.fixture(params=["vega", "ssd-1b"])
+def deep(request, files, tmp_path):
+    """Checkpoints of several depths: Vega's 1 and 2 blocks, and SSD-1B's 1, 2, 4 and 10 without attention in the middle."""
+    if request.param == "vega":
+        yield files[0]
+        return
+    checkpoint = tmp_path / f"{request.param}.safetensors"
+    run_side(SIDE, "checkpoint", checkpoint, request.param)
+    yield checkpoint
     checkpoint.unlink()
 
 
@@ -98,20 +110,20 @@ def far(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((first - second).norm() / second.norm())
 
 
-def dressed(part: Part, module: torch.nn.Module, lora: Path) -> dict[str, torch.Tensor]:
+def dressed(part: Part, module: torch.nn.Module, lora: Path, of: Family = SDXL) -> dict[str, torch.Tensor]:
     """Puts a random LoRA on a part, adds it to the file and returns its tensors."""
     kind, settings = adapter("lora"), AdapterSettings(rank=RANK, alpha=2.0)
-    layers = attach(kind, module, plan_layers(module, part, SDXL.adapter_targets(part), settings), settings, 1)
+    layers = attach(kind, module, plan_layers(module, part, of.adapter_targets(part), settings), settings, 1)
     generator = torch.Generator().manual_seed(2)
     for (_, suffix), parameter in trained(kind, layers).items():
         if suffix == "lora_up.weight":
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
-    tensors = export(kind, layers, lambda name: SDXL.export_key(part, name))
+    tensors = export(kind, layers, lambda name: of.export_key(part, name))
     save_file({**(load_file(lora) if lora.is_file() else {}), **tensors}, lora)
     return tensors
 
 
-def merged_probes(part: Part, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def merged_probes(part: Part, module: torch.nn.Module, layout: UNetLayout = SDXL_LAYOUT, clips: str = "lg") -> dict[str, torch.Tensor]:
     """What each adapted weight, with its LoRA merged in, makes of the probe of ComfyUI's name for it."""
     found = {}
     for name, layer in module.named_modules():
@@ -119,19 +131,18 @@ def merged_probes(part: Part, module: torch.nn.Module) -> dict[str, torch.Tensor
             continue
         inner = name.removeprefix("text_model.")
         if part == "denoiser":
-            key = f"diffusion_model.{SDXL_LAYOUT.native(name)}.weight"
+            key = f"diffusion_model.{layout.native(name)}.weight"
         else:
-            key = f"clip_{'l' if part == 'text_encoder' else 'g'}.transformer.text_model.{inner}.weight"
+            key = f"clip_{clips[0] if part == 'text_encoder' else clips[1]}.transformer.text_model.{inner}.weight"
         weight = layer.base_layer.weight + layer.get_delta_weight("default")
         found[f"merged.{key}"] = weight.flatten(1) @ probe(key, weight.flatten(1).shape[1])
     return found
 
 
 @pytest.mark.slow
-def test_the_u_net_is_comfyuis_with_and_without_a_lora(files, tmp_path):
-    checkpoint, lora = files
+def test_the_u_net_is_comfyuis_with_and_without_a_lora(deep, tmp_path):
     lora = tmp_path / "unet lora.safetensors"
-    base = describe_base(checkpoint, (find_comfyui() / "comfy",))
+    base = describe_base(deep, (find_comfyui() / "comfy",))
     assert (base.family, base.prediction, base.native_px) == ("sdxl", "epsilon", 1024)
     generator = torch.Generator().manual_seed(3)
     given = {
@@ -153,7 +164,7 @@ def test_the_u_net_is_comfyuis_with_and_without_a_lora(files, tmp_path):
         ours |= {f"{name}.denoised": (given["latents"] - share * ours[f"{name}.noise"]) / picture for name in ("bare", "lora")}
         ours |= merged_probes("denoiser", denoiser)
     del denoiser
-    said = json.loads(run_side(SIDE, "unet", checkpoint, lora, tmp_path / "inputs.safetensors", tmp_path / "out.safetensors"))
+    said = json.loads(run_side(SIDE, "unet", deep, lora, tmp_path / "inputs.safetensors", tmp_path / "out.safetensors"))
     assert said == {"denoiser": len(tensors) // 3, "type": "ModelType.EPS"}
     theirs = load_file(tmp_path / "out.safetensors")
     assert theirs.keys() == ours.keys()
@@ -197,3 +208,38 @@ def test_the_text_encoders_are_comfyuis_with_and_without_a_lora(files, tmp_path)
     worst = {name: far(ours[name], theirs[name]) for name in ours}
     assert max(worst.values()) < CLOSE, sorted(worst.items(), key=lambda each: -each[1])[:5]
     assert far(theirs["lora.states"], theirs["bare.states"]) > 1e-2
+
+
+@pytest.mark.slow
+def test_sd2_is_comfyuis_with_and_without_a_lora(tmp_path):
+    """At the true widths, with the whole CLIP-H."""
+    checkpoint, lora, two, layout = tmp_path / "two.safetensors", tmp_path / "lora.safetensors", family("sd2"), UNetLayout(1, frozenset({0}))
+    run_side(SIDE, "two", checkpoint)
+    base, generator = describe_base(checkpoint, (find_comfyui() / "comfy",)), torch.Generator().manual_seed(3)
+    assert (base.family, base.prediction) == ("sd2", "epsilon")
+    given = {
+        "latents": torch.randn(2, 4, 24, 16, generator=generator),
+        "context": torch.randn(2, 77, 1024, generator=generator),
+        "times": torch.tensor([500.0, 40.0]),
+    }
+    save_file(given, tmp_path / "inputs.safetensors")
+    times, ours = (given["times"] + 0.5) / 1000, {}
+    with torch.no_grad():
+        denoiser, text = two.load_denoiser(base, torch.float32), two.load_text(base, torch.float32)
+        parts = {"denoiser": denoiser, **text.parts()}
+        for name in ("bare", "lora"):
+            if name == "lora":
+                counts = {part: len(dressed(part, module, lora, two)) // 3 for part, module in parts.items()}
+            ours[f"{name}.noise"] = two.predict(denoiser, given["latents"], times, {"states": given["context"]})
+            for label, prompt in {"": PROMPT, "long ": LONG_PROMPT}.items():
+                ours[f"{name}.{label}states"] = two.encode_text(text, [prompt], two.num_chunks(text, [prompt]))["states"]
+        for part, module in parts.items():
+            ours |= merged_probes(part, module, layout, "h")
+    said = json.loads(run_side(SIDE, "two-run", checkpoint, lora, tmp_path / "inputs.safetensors", tmp_path / "out.safetensors"))
+    checkpoint.unlink()
+    assert said == {"denoiser": counts["denoiser"], "text": counts["text_encoder"], "type": "ModelType.EPS"} and counts["text_encoder"] == 144
+    theirs = load_file(tmp_path / "out.safetensors")
+    assert theirs.keys() == ours.keys()
+    worst = {name: far(ours[name], theirs[name]) for name in ours}
+    assert max(worst.values()) < CLOSE, sorted(worst.items(), key=lambda each: -each[1])[:5]
+    assert far(theirs["lora.noise"], theirs["bare.noise"]) > 1e-2 and far(theirs["lora.states"], theirs["bare.states"]) > 1e-2

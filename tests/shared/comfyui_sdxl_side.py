@@ -1,10 +1,12 @@
 """What only ComfyUI's own modules can tell of SDXL. Run as a script inside a checkout, since its modules need its command line.
 
-comfyui_sdxl_side.py checkpoint OUT                  a checkpoint at SDXL's widths and Segmind Vega's depths, random weights, fp16
+comfyui_sdxl_side.py checkpoint OUT DEPTHS           a checkpoint at SDXL's widths and the depths of "vega", "ssd-1b" or "full", random weights, fp16
 comfyui_sdxl_side.py unet CHECKPOINT LORA INPUTS OUT what ComfyUI's U-Net makes of fixed inputs, in fp32, bare and with the LoRA
 comfyui_sdxl_side.py text CHECKPOINT LORA OUT        the same of its text encoders
 comfyui_sdxl_side.py schedule OUT                    its sigmas and how it takes the two kinds of prediction
 comfyui_sdxl_side.py small OUT SEED                  a checkpoint that ComfyUI takes for SD1.5, with one level of the U-Net, fp16
+comfyui_sdxl_side.py two OUT                         a checkpoint that ComfyUI takes for SD2: the full CLIP-H and VAE, one level of the U-Net, fp16
+comfyui_sdxl_side.py two-run CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of it, in fp32, bare and with the LoRA
 comfyui_sdxl_side.py keys OUT                        every name that its LoRA loader knows of full SD1.5 and SDXL, and of which weight
 """
 
@@ -22,6 +24,8 @@ UNET = {
 }  # fmt: skip
 VEGA = {"transformer_depth": [0, 0, 1, 1, 2, 2], "transformer_depth_middle": 2, "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2]}
 FULL = {"transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10, "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10]}
+SSD_1B = {"transformer_depth": [0, 0, 2, 2, 4, 4], "transformer_depth_middle": -1, "transformer_depth_output": [0, 0, 0, 1, 1, 2, 10, 4, 4]}
+DEPTHS = {"vega": VEGA, "ssd-1b": SSD_1B, "full": FULL}
 SD15_UNET = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4],
     "num_heads": 8, "use_spatial_transformer": True, "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
@@ -64,7 +68,7 @@ def _shapes(module, prefix: str = "") -> dict[str, tuple[int, ...]]:
     return {prefix + key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def make_checkpoint(out: Path) -> None:
+def make_checkpoint(out: Path, depths: Path) -> None:
     import comfy.ops
     import torch
     from comfy.ldm.models.autoencoder import AutoencoderKL
@@ -74,7 +78,7 @@ def make_checkpoint(out: Path) -> None:
     from safetensors.torch import save_file
 
     with torch.device("meta"):
-        unet = UNetModel(**UNET, **VEGA, device="meta", operations=comfy.ops.disable_weight_init)
+        unet = UNetModel(**UNET, **DEPTHS[depths.name], device="meta", operations=comfy.ops.disable_weight_init)
         vae = AutoencoderKL(ddconfig=VAE, embed_dim=4)
         text = SDXLClipModel(device="meta", dtype=torch.float32)
     tensors = _random({**_shapes(unet, "model.diffusion_model."), **_shapes(vae, "first_stage_model.")})
@@ -105,6 +109,50 @@ def make_small(out: Path, seed: Path) -> None:
         **SD15.process_clip_state_dict_for_saving(None, _shapes(text)),
     }
     save_file(_random(shapes, int(str(seed))), out)
+
+
+def make_two(out: Path) -> None:
+    import comfy.ops
+    import torch
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfy.supported_models import SD20
+    from comfy.text_encoders.sd2_clip import SD2ClipModel
+    from safetensors.torch import save_file
+
+    sizes = {"context_dim": 1024, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 64}
+    depths = {"num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1], "transformer_depth_output": [1, 1]}
+    with torch.device("meta"):
+        unet = UNetModel(**{**SD15_UNET, **sizes, **depths}, device="meta", operations=comfy.ops.disable_weight_init)
+        vae = AutoencoderKL(ddconfig=VAE, embed_dim=4)
+        text = SD2ClipModel(device="meta", dtype=torch.float32)
+    tensors = _random({**_shapes(unet, "model.diffusion_model."), **_shapes(vae, "first_stage_model.")})
+    tensors |= SD20.process_clip_state_dict_for_saving(None, _random(_shapes(text)))
+    save_file({key: value.half().contiguous() for key, value in tensors.items() if not key.endswith("logit_scale")}, out)
+
+
+def run_two(checkpoint: Path, lora: Path, inputs: Path, out: Path) -> None:
+    import comfy.model_management
+    import comfy.sd
+    import comfy.utils
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    given, results = load_file(inputs), {}
+    model, clip, *_ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_vae=False)
+    patched = comfy.sd.load_lora_for_models(model, clip, comfy.utils.load_torch_file(str(lora)), 1.0, 1.0)
+    for name, (unet, text) in {"bare": (model, clip), "lora": patched}.items():
+        comfy.model_management.load_models_gpu([unet])
+        with torch.inference_mode():
+            results[f"{name}.noise"] = unet.model.diffusion_model(given["latents"], given["times"], context=given["context"])
+            for label, prompt in {"": PROMPT, "long ": LONG_PROMPT}.items():
+                results[f"{name}.{label}states"] = text.encode_from_tokens(text.tokenize(prompt))
+    with torch.inference_mode():
+        results |= _merged(patched[0], ("diffusion_model.",)) | _merged(patched[1].patcher, ("clip_h.",))
+    save_file({key: value.float().contiguous().clone() for key, value in results.items()}, out)
+    sys.stdout.write(
+        json.dumps({"denoiser": len(patched[0].patches), "text": len(patched[1].patcher.patches), "type": str(model.model.model_type)}) + "\n"
+    )
 
 
 def _merged(patcher, prefixes: tuple[str, ...]) -> dict:
@@ -230,6 +278,14 @@ if __name__ == "__main__":
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    {"checkpoint": make_checkpoint, "small": make_small, "unet": run_unet, "text": run_text, "schedule": schedule, "keys": keys}[task](
-        *map(Path, paths)
-    )
+    tasks = {
+        "checkpoint": make_checkpoint,
+        "small": make_small,
+        "two": make_two,
+        "two-run": run_two,
+        "unet": run_unet,
+        "text": run_text,
+        "schedule": schedule,
+        "keys": keys,
+    }
+    tasks[task](*map(Path, paths))

@@ -91,6 +91,14 @@ def _sd15_components(vocab_size: int) -> dict[str, object]:
     return {"unet": _unet(), "vae": vae_model(0.18215), "text_encoder": clip_model(vocab_size, "quick_gelu", projected=False)}
 
 
+def _sd2_components(vocab_size: int, whole: bool = False) -> dict[str, object]:
+    """`whole` has all four levels of the full U-Net, by whose last one both kinds of SD2 are told apart."""
+    down, up = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",), ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    levels = {"block_out_channels": (32,) * 4, "down_block_types": down, "up_block_types": up} if whole else {}
+    unet = _unet(**levels, attention_head_dim=(1,) * (4 if whole else 2), use_linear_projection=True)
+    return {"unet": unet, "vae": vae_model(0.18215), "text_encoder": clip_model(vocab_size, "gelu", projected=False)}
+
+
 def _sdxl_components(vocab_size: int) -> dict[str, object]:
     unet = _unet(
         block_out_channels=(32, 64, 64),
@@ -129,6 +137,16 @@ def make_template_folder(folder: Path) -> TinyBase:
 def make_sd15_file(folder: Path) -> TinyBase:
     components = random_models(_sd15_components, write_letter_tokenizer(folder / "tokenizer"))
     return write_file(folder / "tiny sd15.safetensors", {**_unet_tensors(components), **vae_tensors(components), **_l_tensors(components)})
+
+
+def make_sd2_folder(folder: Path) -> TinyBase:
+    return save_folder(folder, random_models(_sd2_components, write_letter_tokenizer(folder / "tokenizer")), "v_prediction")
+
+
+def make_sd2_file(folder: Path, whole: bool = False) -> TinyBase:
+    components = random_models(_sd2_components, write_letter_tokenizer(folder / "tokenizer"), whole)
+    text = {f"cond_stage_model.model.{name}": value for name, value in open_clip_tensors(components["text_encoder"]).items()}
+    return write_file(folder / "tiny sd2.safetensors", {**_unet_tensors(components), **vae_tensors(components), **text})
 
 
 def make_sdxl_file(folder: Path, dtype: str = "float32", marks: tuple[str, ...] = ()) -> TinyBase:
@@ -224,6 +242,8 @@ def open_clip_tensors(clip) -> dict:
 MAKERS: dict[tuple[str, str], Maker] = {
     ("sd15", "folder"): make_sd15_folder,
     ("sd15", "file"): make_sd15_file,
+    ("sd2", "folder"): make_sd2_folder,
+    ("sd2", "file"): make_sd2_file,
     ("sdxl", "folder"): make_sdxl_folder,
     ("sdxl", "file"): make_sdxl_file,
     ("sdxl", "split"): make_sdxl_split,

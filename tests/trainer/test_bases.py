@@ -13,7 +13,7 @@ import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_families import TinyBase, make_sd15_file, make_sdxl_file, make_sdxl_folder
+from tiny_families import TinyBase, make_sd2_file, make_sd15_file, make_sdxl_file, make_sdxl_folder
 from tiny_flow import flux_models, flux_tensors, in_scaled_fp8, make_flux_folder, make_schnell_split, make_sd35_file, make_sd35_folder
 
 from athanor.trainer.bases import describe_base
@@ -162,13 +162,23 @@ def test_near_relations_are_refused_by_name(sdxl, tmp_path, tensors, words):
         describe_base(changed(sdxl.path, tmp_path / "relative.safetensors", **tensors))
 
 
-def test_stable_diffusion_2_is_named(tmp_path):
-    made = make_sd15_file(tmp_path)
-    wide = {
-        key.replace(".", "__"): torch.zeros(value.shape[0], 1024) for key, value in load_file(made.path).items() if key.endswith("attn2.to_k.weight")
-    }
-    with pytest.raises(AthanorError, match="is a Stable Diffusion 2 model, not a checkpoint that can be trained upon"):
-        describe_base(changed(made.path, tmp_path / "two.safetensors", **wide))
+@pytest.mark.parametrize(("spread", "expected", "native_px"), [(0.02, "epsilon", 512), (0.2, "v", 768)])
+def test_stable_diffusion_2_tells_its_prediction_by_one_tensor_as_in_comfyui(tmp_path, spread, expected, native_px):
+    made = make_sd2_file(tmp_path, whole=True)
+    key = "model__diffusion_model__output_blocks__11__1__transformer_blocks__0__norm1__bias"
+    path = changed(made.path, tmp_path / "two.safetensors", **{key: torch.tensor([-spread, spread] * 16)})
+    base = describe_base(path, (tmp_path / "tokenizer",))
+    assert (base.family, base.prediction, base.native_px, base.zero_terminal_snr) == ("sd2", expected, native_px, False)
+    assert not base_problems(base)
+
+
+def test_relations_of_stable_diffusion_2_are_named(tmp_path):
+    made = make_sd2_file(tmp_path)
+    held = load_file(made.path)
+    wide = {key: torch.zeros(value.shape[0], 1024) for key, value in held.items() if key.endswith("attn2.to_k.weight")}
+    save_file({**held, **wide, IN: torch.zeros(32, 5, 3, 3)}, tmp_path / "depth.safetensors")
+    with pytest.raises(AthanorError, match=r"is a relation of Stable Diffusion 2 \(depth or unCLIP\), not a checkpoint that can be trained upon"):
+        describe_base(tmp_path / "depth.safetensors")
 
 
 def test_a_truncated_file_is_told_before_anything_loads(sdxl, tmp_path):

@@ -54,7 +54,7 @@ def _describe_unet(header: Header, entry: tuple[int, ...]) -> str:
     if any(key.endswith("time_stack.0.norm1.weight") or ".time_stack." in key for key in header.shapes):
         return "a Stable Video Diffusion model"
     contexts = {shape[1] for key, shape in header.shapes.items() if key.endswith(".attn2.to_k.weight")}
-    return "a Stable Diffusion 2 model" if contexts == {1024} else "a checkpoint of another model family"
+    return "a relation of Stable Diffusion 2 (depth or unCLIP)" if contexts == {1024} else "a checkpoint of another model family"
 
 
 def packed_as(header: Header) -> str:
@@ -70,7 +70,7 @@ _TRANSFORMERS = (
     ("flux", r"double_blocks[._]|single_blocks[._]\d|single_transformer_blocks[._]"),
     ("sd35", r"joint_blocks[._]|transformer_blocks[._]\d+[._]attn2?[._](?:add_|to_add)"),
 )
-_CONTEXTS = {768: "sd15", 2048: "sdxl"}
+_CONTEXTS = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
 
 
 def lora_family(header: Header) -> str:

@@ -52,7 +52,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_max_grad_norm": train.max_grad_norm,
         "ss_mixed_precision": _MIXED_PRECISION[train.precision],
         "ss_full_fp16": False,
-        "ss_v2": False,
+        "ss_v2": family.kohya_version(job.base).startswith("sd_v2"),
         "ss_base_model_version": family.kohya_version(job.base),
         "ss_clip_skip": job.base.clip_skip or None,
         "ss_max_token_length": min(int(job.captions.max_tokens), 75 * family.max_chunks),

@@ -15,6 +15,7 @@ from ...steps import steps_of
 _MODULES = {"flux": "networks.lora_flux", "sd35": "networks.lora_sd3"}
 _SCRIPTS = {
     "sd15": "train_network.py",
+    "sd2": "train_network.py",
     "sdxl": "sdxl_train_network.py",
     "flux": "flux_train_network.py",
     "sd35": "sd3_train_network.py",
@@ -69,6 +70,8 @@ def _model(job: TrainJob) -> dict[str, Any]:
     found: dict[str, Any] = {"pretrained_model_name_or_path": job.base.path}
     if job.base.vae_path:
         found["ae" if job.base.family == "flux" else "vae"] = job.base.vae_path
+    if job.base.family == "sd2":
+        found["v2"] = True
     if job.base.prediction == "v":
         found["v_parameterization"] = True
     return found
@@ -215,7 +218,7 @@ def _captions(job: TrainJob) -> dict[str, Any]:
         ("caption_prefix", captions.prefix),
         ("caption_suffix", captions.suffix),
         ("token_warmup_step", captions.tag_warmup),
-        ("max_token_length", int(captions.max_tokens) if job.base.family in ("sd15", "sdxl") else 0),
+        ("max_token_length", int(captions.max_tokens) if job.base.family in ("sd15", "sd2", "sdxl") else 0),
         ("clip_l_dropout_rate", captions.clip_l_dropout),
         ("clip_g_dropout_rate", captions.clip_g_dropout),
         ("t5_dropout_rate", captions.t5_dropout),
