@@ -175,7 +175,7 @@ class Milestones:
 
     @cached_property
     def _base_hashes(self) -> dict[str, str]:
-        return base_hashes(Path(self.job.base.path))
+        return base_hashes(self.job.base)
 
     @cached_property
     def _picture_px(self) -> tuple[int, int]:

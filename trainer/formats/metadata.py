@@ -6,6 +6,7 @@ epoch is saved under its final name.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from datetime import datetime, timezone
@@ -18,10 +19,11 @@ from ..noise import trained_base
 from ..run import job_hash
 from ..settings.optimizer import chosen_options
 from ..steps import steps_of
-from ..types import Sample
+from ..types import BaseModel, Sample
+from .parameters import flow_arguments
 
-_MAX_TAGS = 2000
-"""Keeps the header well under the megabyte that ComfyUI and A1111 read."""
+_MAX_TAGS, _MAX_TAG_BYTES = 2000, 300_000
+"""Keeps the header well under the megabyte that ComfyUI and A1111 read: a LoRA of FLUX needs a quarter of it for its names."""
 _MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
 
 
@@ -52,6 +54,8 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_max_grad_norm": train.max_grad_norm,
         "ss_mixed_precision": _MIXED_PRECISION[train.precision],
         "ss_full_fp16": False,
+        "ss_fp8_base": train.base_precision == "fp8",
+        "ss_lowram": False,
         "ss_v2": family.kohya_version(job.base).startswith("sd_v2"),
         "ss_base_model_version": family.kohya_version(job.base),
         "ss_clip_skip": job.base.clip_skip or None,
@@ -59,18 +63,22 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_cache_latents": True,
         "ss_seed": train.seed,
         **_objective_metadata(job),
+        **_flow_metadata(job),
         "ss_enable_bucket": True,
         "ss_resolution": _resolution(samples),
         "ss_bucket_info": json.dumps(_bucket_info(samples)),
         "ss_dataset_dirs": json.dumps(_dataset_folders(samples), ensure_ascii=False),
         "ss_tag_frequency": json.dumps(_tag_frequency(samples), ensure_ascii=False),
         "ss_sd_model_name": Path(job.base.path).name,
+        "ss_vae_name": Path(job.base.vae_path).name if job.base.vae_path else None,
         "ss_training_comment": "trained with Athanor",
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": family.modelspec_implementation,
         "modelspec.title": job.name,
         "modelspec.resolution": _resolution(samples).replace(",", "x"),
         "modelspec.prediction_type": None if job.base.prediction == "flow" else job.base.prediction,
+        "modelspec.encoder_layer": job.base.clip_skip or None,
+        "modelspec.timestep_range": _timestep_range(job),
         "modelspec.trigger_phrase": job.embedding.token if job.kind == "embedding" else job.dataset.trigger or None,
     }
     if job.kind == "lora":
@@ -128,17 +136,46 @@ def _objective_metadata(job: TrainJob) -> dict[str, object]:
     }
 
 
-def base_hashes(base_path: Path) -> dict[str, str]:
-    """The hashes by which other programs recognise the base: of a checkpoint file, or of a diffusers folder's U-Net."""
-    weights = base_path if base_path.is_file() else next(iter(sorted((base_path / "unet").glob("*.safetensors"))), None)
-    if weights is None:
+def _flow_metadata(job: TrainJob) -> dict[str, object]:
+    """What sd-scripts writes for FLUX and SD3 besides; nothing for the others."""
+    if job.base.prediction != "flow":
         return {}
-    with weights.open("rb") as file:
-        import hashlib
+    told: dict[str, object] = {
+        "ss_apply_t5_attn_mask": False,
+        "ss_weighting_scheme": "none",
+        "ss_logit_mean": None,
+        "ss_logit_std": None,
+        "ss_mode_scale": None,
+    }
+    if job.base.family == "flux":
+        told |= {"ss_model_type": "flux", "ss_sigmoid_scale": None, "ss_discrete_flow_shift": None}
+    else:
+        told |= {"ss_apply_lg_attn_mask": False}
+    return told | {f"ss_{key}": value for key, value in flow_arguments(job).items()}
 
+
+def _timestep_range(job: TrainJob) -> str | None:
+    """Where not all times are trained."""
+    low, high = job.objective.min_timestep, job.objective.max_timestep
+    return f"{low},{high}" if (low, high) != (0, 1000) else None
+
+
+def base_hashes(base: BaseModel) -> dict[str, str]:
+    """By which other programs recognise the base: of a file, or the first of a folder's denoiser; and of a VAE of its own."""
+    path = Path(base.path)
+    folders = () if path.is_file() else (path / "unet", path / "transformer")
+    weights = path if path.is_file() else next((file for folder in folders for file in sorted(folder.glob("*.safetensors"))), None)
+    found: dict[str, str] = {}
+    for file, short, whole in ((weights, "ss_sd_model_hash", "ss_new_sd_model_hash"), (base.vae_path, "ss_vae_hash", "ss_new_vae_hash")):
+        if file:
+            found |= {short: _legacy_hash(Path(file)), whole: file_sha256(Path(file))}
+    return found
+
+
+def _legacy_hash(path: Path) -> str:
+    with path.open("rb") as file:
         file.seek(0x100000)
-        legacy = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
-    return {"ss_sd_model_hash": legacy, "ss_new_sd_model_hash": file_sha256(weights)}
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
 
 
 def time_metadata(started: float, finished: float) -> dict[str, str]:
@@ -188,7 +225,13 @@ def _dataset_folders(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
 
 
 def _tag_frequency(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
+    """The commonest tags of each folder; of many folders as few a folder as keep the header small."""
     counts: dict[str, Counter[str]] = {}
     for sample in samples:
         counts.setdefault(_folder_name(sample), Counter()).update(sample.tags)
-    return {folder: dict(counter.most_common(_MAX_TAGS)) for folder, counter in counts.items()}
+    most = _MAX_TAGS
+    while True:
+        found = {folder: dict(counter.most_common(most)) for folder, counter in counts.items()}
+        if most <= 1 or len(json.dumps(found, ensure_ascii=False).encode("utf-8")) <= _MAX_TAG_BYTES:
+            return found
+        most //= 2

@@ -255,7 +255,7 @@ def _objective(job: TrainJob, notes: list[str]) -> dict[str, Any]:
     if objective.loss in ("huber", "smooth_l1"):
         schedule = ("exponential" if job.base.prediction == "flow" else "snr") if objective.huber_schedule == "auto" else objective.huber_schedule
         found |= {"huber_schedule": schedule, "huber_c": objective.huber_c, "huber_scale": objective.huber_scale}
-    found |= _flow(job) if job.base.prediction == "flow" else {}
+    found |= flow_arguments(job) if job.base.prediction == "flow" else {}
     if objective.masked_loss == "normalized":
         notes.append("The masked loss counts as plain there.")
     for name in ("unmasked_weight", "concept_weights"):
@@ -264,7 +264,8 @@ def _objective(job: TrainJob, notes: list[str]) -> dict[str, Any]:
     return found
 
 
-def _flow(job: TrainJob) -> dict[str, Any]:
+def flow_arguments(job: TrainJob) -> dict[str, Any]:
+    """How sd-scripts calls the times of a job on a rectified flow."""
     objective, kind = job.objective, job.objective.timestep_sampling
     if job.base.family == "flux":
         found: dict[str, Any] = {
