@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NUM_HEADS = 8
+_H_WIDTH = 1024
+"""Of CLIP-H, which SD2 reads."""
 _FOLDER = (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model"))
 
 
@@ -45,11 +47,17 @@ class SD15:
 
     def matches(self, header: Header) -> bool:
         shape = shape_of_header(header)
-        return shape is not None and shape.in_channels == self.latent_channels and not shape.label_width and not shape.linear
+        return (
+            shape is not None
+            and shape.in_channels == self.latent_channels
+            and not shape.label_width
+            and not shape.linear
+            and shape.context_width != _H_WIDTH
+        )
 
     def matches_folder(self, folder: Path) -> bool:
         unet = unet_folder_matches(folder, 1)
-        return unet is not None and not unet.get("use_linear_projection")
+        return unet is not None and unet.get("cross_attention_dim") != _H_WIDTH and not unet.get("use_linear_projection")
 
     def facts_of_file(self, header: Header) -> BaseFacts:
         return BaseFacts(self.native_px, self.bucket_step_px, *prediction_of(header))
