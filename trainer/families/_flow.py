@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from .base import Conditioning
+
 _SMALLEST = 2.0**-24
 """`torch.rand` can give 0, whose normal quantile is infinite."""
 
@@ -47,6 +49,23 @@ def schedule(steps: int, shift: float) -> list[float]:
     """The times of a picture's sampling, from 1 down to 0, `steps` + 1 of them."""
     even = [1 - i / steps for i in range(steps + 1)]
     return [shift * t / (1 + (shift - 1) * t) for t in even]
+
+
+def guided(
+    predict: Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor], positive: Conditioning, negative: Conditioning, guidance: float
+) -> Callable[[torch.Tensor, float], torch.Tensor]:
+    """For `integrate`: the velocity by classifier-free guidance (Ho and Salimans 2022, equation 6) of a denoiser that `predict` asks."""
+    import torch
+
+    def velocity_at(state: torch.Tensor, time: float) -> torch.Tensor:
+        times = torch.full((len(state),), time, device=state.device)
+        wanted = predict(state, times, positive).float()
+        if guidance == 1.0:
+            return wanted
+        without = predict(state, times, negative).float()
+        return without + guidance * (wanted - without)
+
+    return velocity_at
 
 
 def integrate(noise: torch.Tensor, times: list[float], velocity_at: Callable[[torch.Tensor, float], torch.Tensor]) -> torch.Tensor:

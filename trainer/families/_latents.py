@@ -42,6 +42,14 @@ def decoded(vae: nn.Module, latents: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(array) for array in arrays]
 
 
+def conditioning_of(prompts: Sequence[Prompted], negative: bool, device: torch.device) -> dict[str, torch.Tensor]:
+    """The conditionings of a batch of prompts, or their negative ones, row by row."""
+    import torch
+
+    sides = [prompt.negative if negative else prompt.positive for prompt in prompts]
+    return {name: torch.cat([side[name] for side in sides]).to(device) for name in sides[0]}
+
+
 def start_noise(prompts: Sequence[Prompted], shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
     """[B, C, H, W], each from its own seed, the same on every device."""
     import torch

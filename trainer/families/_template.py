@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from ..formats.header import Header
 from ..types import BaseModel
 from ._clip import chunk_ids, clip_key, clip_states, clip_targets, count_chunks, other_clip_names
-from ._flow import integrate, schedule
-from ._latents import decoded, encoded, start_noise
+from ._flow import guided, integrate, schedule
+from ._latents import conditioning_of, decoded, encoded, start_noise
 from ._pipeline import component, missing_components, pipeline_class
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._unet import num_unet_targets, unet_targets
@@ -138,22 +138,9 @@ class Template:
         guidance: float,
         size_px: tuple[int, int],
     ) -> list[Image.Image]:
-        import torch
-
-        shape = (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px)
-        noise = start_noise(prompts, shape, denoiser.device)
-        positive, negative = (
-            {"states": torch.cat([getattr(prompt, side)["states"] for prompt in prompts]).to(denoiser.device)} for side in ("positive", "negative")
-        )
-
-        def velocity_at(state: torch.Tensor, time: float) -> torch.Tensor:
-            times = torch.full((len(prompts),), time, device=state.device)
-            wanted = self.predict(denoiser, state, times, positive).float()
-            if guidance == 1.0:
-                return wanted
-            without = self.predict(denoiser, state, times, negative).float()
-            return without + guidance * (wanted - without)
-
+        noise = start_noise(prompts, (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px), denoiser.device)
+        positive, negative = (conditioning_of(prompts, side, denoiser.device) for side in (False, True))
+        velocity_at = guided(lambda state, times, words: self.predict(denoiser, state, times, words), positive, negative, guidance)
         return decoded(vae, integrate(noise, schedule(steps, 1.0), velocity_at))
 
     # Adapters: which layers, how many that must be, and the names of their tensors in files.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 _SCHEDULER = Path(__file__).parent / "configs" / "sd15" / "scheduler"
+_LATENT_CHANNELS, _STRIDE_PX = 4, 8
 _TIME_WIDTH = 256
 """Of each of SDXL's size and crop numbers."""
 Shapes = Mapping[str, tuple[int, ...]]
@@ -211,6 +212,21 @@ def draw(
             predicted = without + guidance * (predicted - without)
         latents = scheduler.step(predicted, time, latents).prev_sample
     return latents
+
+
+def pictures(
+    base: BaseModel,
+    denoiser: nn.Module,
+    vae: nn.Module,
+    predict: Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor],
+    prompts: Sequence[Prompted],
+    steps: int,
+    guidance: float,
+    size_px: tuple[int, int],
+) -> list[Image.Image]:
+    """Of Stability's latents, four channels at an eighth of the size; `predict` as in `draw`."""
+    shape = (_LATENT_CHANNELS, size_px[1] // _STRIDE_PX, size_px[0] // _STRIDE_PX)
+    return decoded(vae, draw(base, predict, prompts, steps, guidance, shape, denoiser.device))
 
 
 def decoded(vae: nn.Module, latents: torch.Tensor) -> list[Image.Image]:

@@ -13,7 +13,7 @@ from ..types import BaseModel
 from . import FAMILIES
 from ._clip import L_KINDS, chunk_ids, clip_end, clip_key, clip_states, clip_targets, load_clip_model, other_clip_names
 from ._flow import integrate, logit_normal, resolution_shift, schedule, shifted
-from ._latents import decoded, encoded, load_vae, start_noise
+from ._latents import conditioning_of, decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
 from ._parts import T5, broken_files, find_any, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
@@ -189,7 +189,7 @@ class Flux:
         import torch
 
         noise = start_noise(prompts, (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px), denoiser.device)
-        conditioning = {name: torch.cat([prompt.positive[name] for prompt in prompts]).to(denoiser.device) for name in prompts[0].positive}
+        conditioning = conditioning_of(prompts, False, denoiser.device)
         shift = resolution_shift(_num_patches(noise.shape[-2:])) if base.variant == "dev" else 1.0
 
         def velocity_at(state: torch.Tensor, time: float) -> torch.Tensor:

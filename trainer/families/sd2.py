@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from ._parts import open_any, text_paths
 from ._pipeline import component
 from ._sd_base import facts_of_folder, load_unet_of, load_vae_of, missing_sd_files, shape_of_header, unet_folder_matches
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer
-from ._unet import decoded, draw, encoded, num_unet_targets, prediction_of, unet_prefix, unet_targets
+from ._unet import decoded, encoded, num_unet_targets, pictures, prediction_of, unet_prefix, unet_targets
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
@@ -129,17 +129,10 @@ class SD2:
         guidance: float,
         size_px: tuple[int, int],
     ) -> list[Image.Image]:
-        shape = (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px)
-        latents = draw(
-            base,
-            lambda noisy, time, conditioning: denoiser(noisy, time, conditioning["states"]).sample,
-            prompts,
-            steps,
-            guidance,
-            shape,
-            denoiser.device,
-        )
-        return decoded(vae, latents)
+        def answer(noisy: torch.Tensor, time: torch.Tensor, told: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return denoiser(noisy, time, told["states"]).sample
+
+        return pictures(base, denoiser, vae, answer, prompts, steps, guidance, size_px)
 
     def adapter_targets(self, part: Part) -> str:
         """192 modules in the full U-Net, 144 in the text encoder, of which a diffusers folder has 138."""

@@ -24,8 +24,8 @@ from ._clip import (
     load_clip_model,
     other_clip_names,
 )
-from ._flow import integrate, logit_normal, schedule, shifted
-from ._latents import decoded, encoded, load_vae, start_noise
+from ._flow import guided, integrate, logit_normal, schedule, shifted
+from ._latents import conditioning_of, decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
 from ._parts import T5, broken_files, find_any, find_part, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
@@ -235,20 +235,9 @@ class SD35:
         size_px: tuple[int, int],
     ) -> list[Image.Image]:
         """Euler's method with classifier-free guidance (Ho and Salimans 2022, equation 6)."""
-        import torch
-
         noise = start_noise(prompts, (self.latent_channels, size_px[1] // self.vae_stride_px, size_px[0] // self.vae_stride_px), denoiser.device)
-        positive = {name: torch.cat([prompt.positive[name] for prompt in prompts]).to(denoiser.device) for name in prompts[0].positive}
-        negative = {name: torch.cat([prompt.negative[name] for prompt in prompts]).to(denoiser.device) for name in prompts[0].negative}
-
-        def velocity_at(state: torch.Tensor, time: float) -> torch.Tensor:
-            times = torch.full((len(prompts),), time, device=state.device)
-            wanted = self.predict(denoiser, state, times, positive).float()
-            if guidance == 1.0:
-                return wanted
-            without = self.predict(denoiser, state, times, negative).float()
-            return without + guidance * (wanted - without)
-
+        positive, negative = (conditioning_of(prompts, side, denoiser.device) for side in (False, True))
+        velocity_at = guided(lambda state, times, words: self.predict(denoiser, state, times, words), positive, negative, guidance)
         return decoded(vae, integrate(noise, schedule(steps, _SHIFT), velocity_at))
 
     def adapter_targets(self, part: Part) -> str:

@@ -10,14 +10,16 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 from safetensors.torch import save_file
+from tiny_flow import make_flux_file
 
+from athanor.trainer.bases import describe_base
 from athanor.trainer.compare.draw import draw_cells
 from athanor.trainer.config import CompareJob, SheetCell, TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run, write_job_file
-from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, TrainSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, OptimizerSettings, SampleSettings, TrainSettings
 
 PROMPTS = ("subject 1", "subject 2")
 
@@ -200,3 +202,36 @@ def test_epochs_of_an_embedding_are_drawn_where_its_name_stands(tmp_path, base, 
         assert difference(folder / f"{i}.png", picture.path) <= 1, "as the training drew it"
     assert difference(folder / "0.png", folder / "1.png") > 1
     assert difference(folder / "2.png", folder / "bare.png") == 0
+
+
+@pytest.mark.parametrize("kind", ["lora", "embedding"])
+def test_what_t5_has_learned_is_drawn_as_in_the_training(kind, tmp_path, dataset):
+    base = describe_base(make_flux_file(tmp_path / "model").path)
+    rate = 0.5 if kind == "embedding" else 1e-9
+    settings = TrainSettings(
+        epochs=2, batch_size=2, rate=0.0 if kind == "embedding" else 1e-9, text_encoder_rate=rate, precision="fp32", save_precision="fp32"
+    )
+    job = TrainJob(
+        "thing",
+        base,
+        dataset,
+        kind=kind,
+        adapter=AdapterSettings() if kind == "embedding" else AdapterSettings(rank=2),
+        embedding=EmbeddingSettings(token="thing", num_vectors=2),
+        train=settings,
+        optimizer=OptimizerSettings(t5_rate=0.0 if kind == "embedding" else 0.3),
+        samples=SampleSettings(prompts="a red thing", negative_prompt="no", steps=2, guidance=3.5, seed=9),
+    )
+    run = open_run(tmp_path, job)
+    train(run, Control())
+    pictures = run.samples()
+    with Image.open(pictures[0].path) as picture:
+        width, height = picture.size
+    folder = run.folder / "compare" / "small"
+    cells = [SheetCell(f"{i}.png", str(epoch.path), 1.0, 1.0, "a red thing", "no", 9, 2, 3.5) for i, epoch in enumerate(run.epochs())]
+    cells.append(SheetCell("bare.png", "", 1.0, 1.0, "a red thing", "no", 9, 2, 3.5))
+    write_job_file(folder, CompareJob(base, tuple(cells), width, height, "fp32", token="thing" if kind == "embedding" else ""))
+    draw_cells(Run(folder), Control())
+    for i, picture in enumerate(pictures):
+        assert difference(folder / f"{i}.png", picture.path) <= 1, "as the training drew it"
+    assert difference(folder / "1.png", folder / "bare.png") > 1, "T5 changes the picture"
