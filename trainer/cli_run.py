@@ -41,7 +41,7 @@ def add_run_commands(commands: Any) -> None:
     for parser in (validate, sample, export):
         parser.add_argument("run", type=Path)
     for parser in (sample, export):
-        parser.add_argument("--epochs", default="last", help="last, best, all, or numbers such as 2,4")
+        parser.add_argument("--epochs", default="last", help="last, best, chosen, all, or numbers such as 2,4")
 
 
 def run_run_command(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ LIMIT_SEC = 600
 LIMIT_MS = 120_000
 
 BUILD = """
-([base, run, other]) => {
+([base, run, other, look, width]) => {
   app.graph.clear()
   const add = (type, x, y, width) => {
     const node = LiteGraph.createNode(type)
@@ -32,13 +32,13 @@ BUILD = """
     for (const name in values) node.widgets.find(widget => widget.name === name).value = values[name]
   }
   const link = (from, slot, to, name) => from.connect(slot, to, to.inputs.findIndex(input => input.name === name))
-  const model = add('AthanorLoadBaseModel', 0, 60), load = add('AthanorLoadRun', 0, 420), xy = add('AthanorXYPlotCompare', 460, 60, 760)
+  const model = add('AthanorLoadBaseModel', 0, 60), load = add('AthanorLoadRun', 0, 420), xy = add('AthanorXYPlotCompare', 460, 60, width)
   const save = add('AthanorSaveEpoch', 1300, 60), behind = add('AthanorSaveEpoch', 1300, 360), wired = add('AthanorSaveEpoch', 1300, 660)
   const foreign = add('AthanorLoadRun', 0, 760), away = add('AthanorSaveEpoch', 1300, 960), chosen = add('PreviewAny', 1760, 60)
   set(model, { model: base })
   set(load, { run })
   set(foreign, { run: other })
-  set(xy, { prompts: 'subject', steps: 2, width: 32, height: 32 })
+  set(xy, { prompts: 'subject', steps: 2, width: 32, height: 32, ...look })
   for (const [node, filename] of [[save, 'a'], [behind, 'b'], [wired, 'c'], [away, 'd']]) set(node, { epochs: 'last', filename })
   link(load, 0, xy, 'run')
   link(model, 0, xy, 'base_model')
@@ -69,8 +69,8 @@ class ViewerPage:
         self.viewer = self.page.locator(".athanor-viewer").first
         self.ids: dict[str, str] = {}
 
-    def build(self) -> None:
-        ids = self.page.evaluate(BUILD, [BASE, NAME, OTHER])
+    def build(self, width_px: int = 760, **look: Any) -> None:
+        ids = self.page.evaluate(BUILD, [BASE, NAME, OTHER, look, width_px])
         self.ids = dict(zip(("xy", "save", "behind", "wired", "away", "chosen"), ids, strict=True))
         self.page.wait_for_timeout(500)
 
@@ -160,7 +160,8 @@ def test_a_grid_is_opened_two_cells_are_compared_and_one_is_chosen(open_viewer, 
     kind = "vue" if vue_nodes else "canvas"
     page.look(f"viewer-grid-{kind}")
     viewer = page.viewer
-    assert page.page.locator(f"[data-node-id='{page.ids['xy']}'] img").count() == 0, "the node does not show the grid twice"
+    shown_beside = page.page.evaluate("id => document.querySelectorAll(`[data-node-id='${id}'] img`).length", page.ids["xy"])
+    assert shown_beside == 0, "the node does not show the grid twice"
     assert viewer.locator(".header-x").all_inner_texts() == ["strength 0.6", "strength 0.8", "strength 1"]
     rows = viewer.locator(".header-y").all_inner_texts()
     assert len(rows) == 4 and rows[0] == "no LoRA" and rows[1].startswith("epoch 1")
@@ -327,6 +328,47 @@ def test_full_screen_zoom_pan_and_keys(open_viewer, server):
     page.press("Escape", "Escape")
     full.wait_for(state="detached")
     assert page.page.evaluate("() => app.graph.nodes.length") == 9 and page.mode() == "grid"
+    assert not page.comfy_page.errors
+
+
+def test_pictures_appear_while_they_are_drawn(open_viewer, server):
+    page = open_viewer()
+    page.build(width_px=0, x_axis="seed", x_values="101-112", y_axis="none", y_values="", steps=40, baseline=False, epoch="last")
+    prompt_id = page.comfy_page.queue()
+    drawn = page.viewer.locator(".cell img:not([hidden])")
+    page.viewer.locator(".cell").first.wait_for(state="attached")
+    assert page.viewer.locator(".cell").count() == 12
+    page.fit()
+    seen = set()
+    while server.history(prompt_id) is None:
+        seen.add(drawn.count())
+        page.page.wait_for_timeout(200)
+    assert any(0 < num < 12 for num in seen), seen
+    page.page.wait_for_function(f"() => ({SHOWN_CELLS})() === 12", timeout=LIMIT_MS)
+    page.look("viewer-narrow-canvas")
+    page.cell(0, 2).click()
+    page.look("viewer-narrow-large-canvas")
+    assert page.facts()["seed"] == "103"
+    assert not page.comfy_page.errors
+
+
+def test_an_epoch_of_another_run_goes_to_the_nodes_of_that_run(open_viewer, server):
+    page = open_viewer(vue_nodes=True)
+    page.build(x_axis="run", x_values=f"{NAME}\n{OTHER}", y_axis="epoch", y_values="1, 2", baseline=False)
+    assert failure(server.wait(page.comfy_page.queue(), LIMIT_SEC)) is None
+    page.viewer.locator(".cell").first.wait_for(state="attached")
+    page.fit()
+    page.viewer.locator(".cell").nth(3).click()
+    assert (page.facts()["run"], page.facts()["epoch"]) == (OTHER, "2")
+    page.press("u")
+    page.viewer.locator(".note").get_by_text("Epoch 2 is chosen").wait_for()
+    queued = page.comfy_page.to_api()
+    assert [queued[page.ids[name]]["inputs"]["epochs"] for name in ("save", "behind", "away")] == ["last", "last", "2"]
+    assert queued[page.ids["xy"]]["inputs"]["chosen"] == "", "the node's own run has chosen nothing"
+    choice = run_of(server, OTHER).folder / "choice.json"
+    assert json.loads(choice.read_text(encoding="utf-8"))["epoch"] == 2
+    assert not (run_of(server, NAME).folder / "choice.json").exists()
+    choice.unlink()
     assert not page.comfy_page.errors
 
 
