@@ -94,7 +94,7 @@ class TrainEmbedding(io.ComfyNode):
                     step=1e-6,
                     round=1e-6,
                     display_name="embedding rate",
-                    tooltip="Learning rate of the new vectors.",
+                    tooltip="Learning rate of the new vectors. Usual: 0.001 to 0.01.",
                 ),
                 *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate", *_LATER)),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),

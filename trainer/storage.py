@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _ROOM_BYTES = 3 << 30
 """For activations, adapters and their optimizer, beside the base."""
-_FP8_LARGEST = 448.0
-_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nf4": 0.53}
+_LARGEST = {"fp8": 448.0, "int8": 127.0}
+_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4": 0.53}
 """A weight. NF4's scales are numbers too (Dettmers et al. 2023, section 3)."""
 
 
@@ -83,21 +83,23 @@ def hold(module: nn.Module, storage: str, precision: str) -> nn.Module:
         return module
     if storage == "nf4":
         return _as_nf4(module, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision])
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}[storage]
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn, "int8": torch.int8}[storage]
     linear, conv = _held_classes()
     for layer in module.modules():
         if type(layer) not in (nn.Linear, nn.Conv2d):
             continue
         weight = layer.weight.data
         scale = None
-        if storage == "fp8":
-            # A scale for each output, since eight bits hold three of mantissa and few exponents.
-            scale = weight.float().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / _FP8_LARGEST
+        if storage in _LARGEST:
+            # A scale for each output, since eight bits hold few exponents or none.
+            scale = weight.float().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / _LARGEST[storage]
             weight = weight.float() / scale.view(-1, *[1] * (weight.dim() - 1))
+            weight = weight.round() if storage == "int8" else weight
         stored = weight.to(kind)
         # As bytes, so that no library takes the storage for the precision of what it puts beside the layer.
-        layer.weight = nn.Parameter(stored.view(torch.uint8) if storage == "fp8" else stored, requires_grad=False)
+        layer.weight = nn.Parameter(stored if scale is None else stored.view(torch.uint8), requires_grad=False)
         layer.register_buffer("weight_scale", scale, persistent=False)
+        layer.weight_kind = kind  # type: ignore[assignment]
         layer.__class__ = linear if type(layer) is nn.Linear else conv
     return module
 
@@ -166,6 +168,4 @@ def plain_weight(layer: nn.Module) -> torch.Tensor:
     scale = getattr(layer, "weight_scale", None)
     if scale is None:
         return layer.weight
-    import torch
-
-    return layer.weight.view(torch.float8_e4m3fn).float() * scale.view(-1, *[1] * (layer.weight.dim() - 1))
+    return layer.weight.view(layer.weight_kind).float() * scale.view(-1, *[1] * (layer.weight.dim() - 1))

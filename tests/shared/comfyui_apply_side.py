@@ -77,7 +77,7 @@ def embedding(layout: Path, folder: Path, out: Path) -> None:
     from athanor.nodes import host
     from athanor.nodes.patching import with_embedding
 
-    assert host.temporary_folder()
+    assert host.temp_folder()
     _, clip = models(json.loads(layout.read_text(encoding="utf-8")), {}, folder)
     patched = with_embedding(clip, load_file(folder / "epoch.safetensors"), "my-thing", 0.5, "test")
 

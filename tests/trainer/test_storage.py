@@ -42,7 +42,7 @@ def given() -> torch.Tensor:
     return torch.randn((2, 3, 4, 4), generator=torch.Generator().manual_seed(1), requires_grad=True)
 
 
-@pytest.mark.parametrize(("kind", "far"), [("bf16", 2e-2), ("fp16", 2e-3), ("fp8", 8e-2)])
+@pytest.mark.parametrize(("kind", "far"), [("bf16", 2e-2), ("fp16", 2e-3), ("fp8", 8e-2), ("int8", 2e-2)])
 def test_a_held_net_answers_nearly_as_the_plain_one(kind, far):
     plain, held = net()(given()), hold(net(), kind, "fp32")(given())
     assert held.dtype == torch.float32
@@ -50,7 +50,7 @@ def test_a_held_net_answers_nearly_as_the_plain_one(kind, far):
     assert 0 < distance < far
 
 
-@pytest.mark.parametrize("kind", ["bf16", "fp8"])
+@pytest.mark.parametrize("kind", ["bf16", "fp8", "int8"])
 def test_gradients_are_those_of_a_net_with_the_same_weights(kind):
     held, twin = hold(net(), kind, "fp32"), net()
     for one, other in zip(held, twin, strict=True):
@@ -62,8 +62,9 @@ def test_gradients_are_those_of_a_net_with_the_same_weights(kind):
     assert torch.allclose(first.grad, second.grad, atol=1e-6) and first.grad.abs().max() > 0
 
 
-def test_the_backward_pass_keeps_no_unfolded_weight():
-    layer = hold(nn.Sequential(nn.Linear(256, 256)), "fp8", "fp32")[0]
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+def test_the_backward_pass_keeps_no_unfolded_weight(kind):
+    layer = hold(nn.Sequential(nn.Linear(256, 256)), kind, "fp32")[0]
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel() * tensor.element_size()) or tensor, lambda saved: saved):
         layer(torch.randn(1, 256, requires_grad=True))
@@ -105,6 +106,7 @@ def test_what_fits_is_chosen(wanted, free_gib, has_nf4, chosen):
 def test_where_memory_is_not_counted_the_wish_counts():
     assert chosen_storage("auto", "bf16", 10**12, Room(None, False)) == "bf16"
     assert chosen_storage("fp8", "bf16", 10**12, Room(None, False)) == "fp8"
+    assert chosen_storage("int8", "bf16", 12_000_000_000, Room(16 * GIB, False)) == "int8"
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,15 @@ class AdapterSettings:
         "dora learns close to a full training and is slower; ia3 makes tiny files.",
         choices=("lora", "locon", "loha", "lokr", "dora", "ia3"),
     )
-    rank: int = setting(16, "Inner dimension of the two small matrices. Larger holds more detail and makes a larger file.", 1, 1024)
-    alpha: float = setting(16.0, "Scale of the change: alpha / rank multiplies it. Equal to rank is a scale of 1.", 0.001, 4096.0)
+    rank: int = setting(16, "Inner dimension of the two small matrices. Larger holds more detail and makes a larger file. Usual: 8 to 32.", 1, 1024)
+    alpha: float = setting(
+        16.0, "Scale of the change: alpha / rank multiplies it. Usual: the rank, which is a scale of 1, or half of it.", 0.001, 4096.0
+    )
     conv_rank: int = setting(
         0, "Rank of the 3 x 3 convolutions. 0 takes the rank for locon, and leaves them out for the other kinds. Usual: half the rank.", 0, 1024
     )
-    conv_alpha: float = setting(0.0, "Alpha of the 3 x 3 convolutions. 0 takes their rank, which is a scale of 1.", 0.0, 4096.0)
-    factor: int = setting(8, "Size of LoKr's first factor. Smaller makes a larger file that holds more; 0 splits evenly.", 0, 1024)
+    conv_alpha: float = setting(0.0, "Alpha of the 3 x 3 convolutions. Usual: 0, which takes their rank: a scale of 1.", 0.0, 4096.0)
+    factor: int = setting(8, "Size of LoKr's first factor. Smaller makes a larger file that holds more; 0 splits evenly. Usual: 4 to 16.", 0, 1024)
     decompose_both: bool = setting(False, "Splits LoKr's first factor into two of low rank as well.")
     full_matrix: bool = setting(False, "Keeps LoKr's second factor whole, whatever the rank.")
     targets: str = setting(

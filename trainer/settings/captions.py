@@ -11,7 +11,7 @@ from .field import setting
 @dataclass(frozen=True)
 class CaptionSettings:
     shuffle: bool = setting(False, "Put the tags of a caption in another order each time.")
-    keep_tokens: int = setting(0, "This many tags at the start stay where they are and are never left out: 1 for a trigger word.", 0, 255)
+    keep_tokens: int = setting(0, "This many tags at the start stay where they are and are never left out. Usual: 1, for a trigger word.", 0, 255)
     dropout: float = setting(
         0.0, "Share of the times at which an image is trained without its caption. 0.05 to 0.1 makes the result obey less of the prompt.", 0.0, 1.0
     )
@@ -28,16 +28,20 @@ class CaptionSettings:
     )
     secondary_separator: str = setting(";;;", "Tags joined by this are moved and left out together; it becomes a comma in the end.", advanced=True)
     separator: str = setting(",", "What stands between two tags.", advanced=True)
-    dropout_every_epochs: int = setting(0, "In every n-th epoch all images are trained without caption. 0: never.", 0, 100_000, advanced=True)
+    dropout_every_epochs: int = setting(0, "In every n-th epoch all images are trained without caption. Usual: 0, never.", 0, 100_000, advanced=True)
     tag_warmup: float = setting(
-        0.0, "Over this many steps captions grow from a few tags to all. Under 1: a share of the run. 0 is off.", 0.0, 1_000_000.0, advanced=True
+        0.0,
+        "Over this many steps captions grow from a few tags to all. Under 1: a share of the run. Usual: 0.1 to 0.3; 0 is off.",
+        0.0,
+        1_000_000.0,
+        advanced=True,
     )
     tag_warmup_start: int = setting(
-        1, "How many tags captions have at the start of the tag warm-up, beside those that are kept.", 0, 255, advanced=True
+        1, "How many tags captions have at the start of the tag warm-up, beside those that are kept. Usual: 1.", 0, 255, advanced=True
     )
     variants: int = setting(
         0,
-        "Where the text encoders are not trained: how many variants of each caption are encoded beforehand. 0: from the number of images.",
+        "Where the text encoders are not trained: how many variants of each caption are encoded beforehand. Usual: 0, from the number of images.",
         0,
         1024,
         advanced=True,
@@ -56,10 +60,12 @@ class CaptionSettings:
         step=0.001,
         advanced=True,
     )
-    clip_g_dropout: float = setting(0.0, "SD3.5: share of the times at which CLIP-G says nothing of an image.", 0.0, 1.0, step=0.001, advanced=True)
+    clip_g_dropout: float = setting(
+        0.0, "SD3.5: share of the times at which CLIP-G says nothing of an image. Usual: 0.", 0.0, 1.0, step=0.001, advanced=True
+    )
     t5_dropout: float = setting(
         0.0,
-        "SD3.5: share of the times at which T5 says nothing of an image; the LoRA then works without T5 too.",
+        "SD3.5: share of the times at which T5 says nothing of an image; the LoRA then works without T5 too. Usual: 0.",
         0.0,
         1.0,
         step=0.001,

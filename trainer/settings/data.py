@@ -18,7 +18,7 @@ class DataSettings:
     colors: bool = setting(False, "Change hue and brightness a little now and then. Not for styles that live by their colours.")
     variants: int = setting(
         8,
-        "With random crop or colors: how many variants of each image are encoded beforehand and then drawn from. More take more space and time at the start.",
+        "With random crop or colors: how many variants of each image are encoded beforehand and then drawn from. More take more space and time at the start. Usual: 4 to 16.",
         1,
         1000,
         advanced=True,

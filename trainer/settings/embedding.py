@@ -12,7 +12,9 @@ class EmbeddingSettings:
     """Textual inversion (Gal et al. 2022): new vectors in the text encoder's token table."""
 
     token: str = setting("my-concept", "The word for the prompt; in ComfyUI it is written embedding:name.")
-    num_vectors: int = setting(4, "How many tokens the embedding takes. More hold more detail and leave less room in the prompt.", 1, 75)
+    num_vectors: int = setting(
+        4, "How many tokens the embedding takes. More hold more detail and leave less room in the prompt. Usual: 2 to 8.", 1, 75
+    )
     initial_words: str = setting("", "Words whose vectors the training starts from, for example: red heart. Empty starts from small random vectors.")
     templates: str = setting(
         "captions",

@@ -32,7 +32,7 @@ class ObjectiveSettings:
         choices=("plain", "normalized", "off"),
     )
     regularization_weight: float = setting(
-        1.0, "How much regularization images count beside the others. 1: the same; lower where they hold the training back.", 0.0, 100.0
+        1.0, "How much regularization images count beside the others. Usual: 1, the same; lower where they hold the training back.", 0.0, 100.0
     )
     loss: str = setting(
         "mse",
@@ -52,15 +52,20 @@ class ObjectiveSettings:
     huber_scale: float = setting(
         1.0, "Of huber and smooth_l1: multiplies the threshold of constant and exponential. 1 is usual.", 0.001, 100.0, advanced=True
     )
-    logit_mean: float = setting(0.0, "Of logit_normal: above 0 favours strong noise, below 0 weak noise.", -5.0, 5.0, advanced=True)
+    logit_mean: float = setting(0.0, "Of logit_normal: above 0 favours strong noise, below 0 weak noise. Usual: 0.", -5.0, 5.0, advanced=True)
     logit_std: float = setting(
         1.0, "Of logit_normal, sigmoid and the shifted ones: lower keeps closer to the middle. 1 is usual.", 0.01, 5.0, advanced=True
     )
     mode_scale: float = setting(1.29, "Of mode: higher favours the middle more. 1.29 is the paper's.", -1.0, 1.75, advanced=True)
-    min_timestep: int = setting(0, "Noise levels below this of 1000 are not trained. 0: all.", 0, 999, advanced=True)
-    max_timestep: int = setting(1000, "Noise levels from this of 1000 on are not trained. 1000: all.", 1, 1000, advanced=True)
+    min_timestep: int = setting(0, "Noise levels below this of 1000 are not trained. Usual: 0, so that all are.", 0, 999, advanced=True)
+    max_timestep: int = setting(1000, "Noise levels from this of 1000 on are not trained. Usual: 1000, so that all are.", 1, 1000, advanced=True)
     adaptive_noise_scale: float = setting(
-        0.0, "Adds to the noise offset by how bright or dark the image itself is, times this. 0 is off.", -1.0, 1.0, step=0.001, advanced=True
+        0.0,
+        "Adds to the noise offset by how bright or dark the image itself is, times this. Usual: a tenth of the offset; 0 is off.",
+        -1.0,
+        1.0,
+        step=0.001,
+        advanced=True,
     )
     noise_offset_random: bool = setting(False, "Draw the noise offset anew for each step, from 0 to the value set.", advanced=True)
     multires_iterations: int = setting(
@@ -72,7 +77,11 @@ class ObjectiveSettings:
     )
     input_perturbation_random: bool = setting(False, "Draw the extra noise's strength anew for each step, from 0 to the value set.", advanced=True)
     unmasked_weight: float = setting(
-        0.0, "For images with a mask: how much the part outside counts. 0 is not at all, 1 as much as inside.", 0.0, 1.0, advanced=True
+        0.0,
+        "For images with a mask: how much the part outside counts. 0 is not at all, 1 as much as inside. Usual: 0 to 0.1.",
+        0.0,
+        1.0,
+        advanced=True,
     )
     concept_weights: str = setting(
         "", "How much the images of a concept count, one a line: name = 0.5. Concepts that are not named count 1.", multiline=True, advanced=True
