@@ -31,6 +31,7 @@ class AthanorExtension(ComfyExtension):
         from .epochs import PlotLoss, SaveEpoch
         from .exchange import DatasetToImages, ImagesToDataset
         from .load_run import LoadRun
+        from .merging import MergeEpochs
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .parameters import ExportSettings, ImportSettings
         from .run_settings import RunSettingsNode, SampleSettingsNode
@@ -49,5 +50,5 @@ class AthanorExtension(ComfyExtension):
             DataSettingsNode,
         ]
         settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings]
-        results = [LoadRun, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
+        results = [LoadRun, MergeEpochs, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
         return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

@@ -55,10 +55,9 @@ class ApplyEpoch(io.ComfyNode):
 
         path = _file(run, epoch, lora)
         tensors = read_tensors_of(path)
-        if run is not None and (job := run.train_job()).kind == "embedding":
+        if run is not None and (token := run.token()):
             if clip is None:
                 raise AthanorError(f"{run.name} is an embedding, which lives in the text encoder; connect clip.")
-            token = job.embedding.token
             fingerprint = f"{file_sha256(path)[:16]}-{strength_clip:g}"
             return io.NodeOutput(model, with_embedding(clip, tensors, token, strength_clip, fingerprint))
         patched = apply_adapter(model, clip, tensors, strength_model, strength_clip, path.name)

@@ -56,10 +56,9 @@ class RunFacts:
         job = run.job()
         if isinstance(job, LoadedJob):
             side_px = base.native_px if base else 512
-            return cls("", run.name if job.content == "embedding" else "", "", (side_px, side_px), "bf16", job.unit)
+            return cls("", run.token(), "", (side_px, side_px), "bf16", job.unit)
         job = run.train_job()
-        token = job.embedding.token if job.kind == "embedding" else ""
-        return cls(job.base.family, token, job.dataset.trigger, commonest_bucket(job.dataset.with_role("train")), job.train.precision)
+        return cls(job.base.family, run.token(), job.dataset.trigger, commonest_bucket(job.dataset.with_role("train")), job.train.precision)
 
 
 @dataclass(frozen=True)

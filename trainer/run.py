@@ -140,6 +140,12 @@ class Run:
         job = self.job()
         return job.content if isinstance(job, LoadedJob) else self.train_job().kind
 
+    def token(self) -> str:
+        """The word that stands for the embedding in prompts; empty for LoRAs."""
+        if self.content() != "embedding":
+            return ""
+        return self.job().name if self.is_loaded else self.train_job().embedding.token
+
     def events(self) -> list[dict[str, Any]]:
         try:
             text = (self.folder / EVENTS_FILE).read_text(encoding="utf-8")

@@ -1,0 +1,198 @@
+"""The weighted sum of several files' changes, layer by layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..adapters.attached import kind_of
+from ..adapters.base import scale_of
+from ..errors import AthanorError
+from ..formats.layers import grouped
+from .blocks import BlockWeights
+from .resize import Factors, Limit, factors_of, resized
+
+if TYPE_CHECKING:
+    import torch
+
+Held = Mapping[str, "torch.Tensor"]
+"""A layer's tensors by suffix."""
+_LORA = frozenset({"lora_up.weight", "lora_down.weight", "alpha"})
+_WHOLE = frozenset({"diff", "diff_b"})
+_DEPENDS_ON_BASE = frozenset({"dora_scale", "lora_magnitude_vector"})
+_CORES = frozenset({"lora_mid.weight", "hada_t1", "lokr_t2"})
+_PREFIXES = re.compile(r"^(base_model\.model\.|unet\.|transformer\.|diffusion_model\.|lora_unet_|lora_transformer_|lycoris_)+")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the sum."""
+
+    name: str
+    """For messages."""
+    tensors: Mapping[str, torch.Tensor]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Merged:
+    tensors: dict[str, torch.Tensor]
+    """In fp32, under the names of the first file that has the layer."""
+    ranks: tuple[int, ...]
+    """Of the layers that are products."""
+    kept: float
+    """The least share of the squared singular values that a layer kept; 1 is an exact sum."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    part: Part
+    base: str
+    held: Held
+    weight: float
+
+
+def merge_layers(parts: Sequence[Part], blocks: BlockWeights, limit: Limit) -> Merged:
+    """The file whose change of each weight is the weighted sum of the parts'.
+
+    LoRA and LoCon are summed exactly; LoHa and LoKr are brought into LoRA's form by a singular value decomposition; IA³
+    stays IA³. Raises AthanorError where they cannot be summed, naming the file and the layer.
+    """
+    layers: dict[str, list[_Entry]] = {}
+    for part in parts:
+        found = grouped(part.tensors)
+        if not found:
+            raise AthanorError(f"{part.name} holds no layer of an adapter that is known here; merge files of LoRAs.")
+        for base, held in found.items():
+            plain = plain_name(base)
+            layers.setdefault(plain, []).append(_Entry(part, base, held, part.weight * blocks.factor(plain)))
+    if unused := blocks.unused(frozenset(layers)):
+        raise AthanorError(f"Block weights: {unused[0].strip('*')!r} is part of no layer's name; the names are like {next(iter(layers))}.")
+    tensors: dict[str, torch.Tensor] = {}
+    ranks, kept = [], 1.0
+    for plain, entries in layers.items():
+        counted = [entry for entry in entries if entry.weight != 0]
+        if not counted:
+            continue
+        layer, share = _merge_layer(plain, counted, limit)
+        ranks += [layer["lora_down.weight"].shape[0]] if "lora_down.weight" in layer else []
+        kept = min(kept, share)
+        tensors |= {f"{entries[0].base}.{suffix}": tensor for suffix, tensor in layer.items()}
+    if not tensors:
+        raise AthanorError("Nothing is left to merge: every layer has the weight 0.")
+    return Merged(tensors, tuple(ranks), kept)
+
+
+def plain_name(base: str) -> str:
+    """A layer's name without what spellings differ by."""
+    return _PREFIXES.sub("", base.replace("text_encoder_2.", "lora_te2_").replace("text_encoder.", "lora_te_")).replace(".", "_")
+
+
+def _merge_layer(name: str, entries: Sequence[_Entry], limit: Limit) -> tuple[dict[str, torch.Tensor], float]:
+    """The layer's tensors by suffix, and the share of the squared singular values that is in them."""
+    _refuse_what_has_no_sum(name, entries)
+    if "on_input" in entries[0].held:
+        return _merge_scales(name, entries), 1.0
+    if _WHOLE & entries[0].held.keys():
+        suffixes = dict.fromkeys(suffix for entry in entries for suffix in entry.held if suffix in _WHOLE)
+        return {suffix: _sum(name, [(entry, entry.held[suffix].float()) for entry in entries if suffix in entry.held]) for suffix in suffixes}, 1.0
+    if all(entry.held.keys() <= _LORA for entry in entries):
+        factors = resized(_side_by_side(name, entries), limit)
+    else:
+        factors = factors_of(_sum(name, [(entry, _change(name, entry)) for entry in entries]), limit)
+    return _as_lora(factors, _kernel(entries)), factors.kept
+
+
+def _refuse_what_has_no_sum(name: str, entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        if _DEPENDS_ON_BASE & entry.held.keys():
+            raise AthanorError(
+                f"{entry.part.name} is a DoRA or an IA³ in the stock loader's form, whose change depends on the base's weights; put each into the model with Apply Epoch instead."
+            )
+        if _CORES & entry.held.keys():
+            raise AthanorError(f"{entry.part.name} has a convolution in Tucker's form ({name}), which cannot be merged yet.")
+    for mark, told in (
+        ("on_input", "an IA³, which scales what the base does"),
+        ("diff", "a whole change of the weight"),
+        ("diff_b", "a change of the bias alone"),
+    ):
+        having = [entry for entry in entries if mark in entry.held]
+        if having and len(having) < len(entries) and not all(_WHOLE & entry.held.keys() for entry in entries):
+            other = next(entry for entry in entries if mark not in entry.held)
+            raise AthanorError(
+                f"The layer {name} is {told} in {having[0].part.name} and something else in {other.part.name}; merge files of one kind."
+            )
+
+
+def _merge_scales(name: str, entries: Sequence[_Entry]) -> dict[str, torch.Tensor]:
+    """IA³: W (1 + Σ wᵢ lᵢ) is the sum of the changes W lᵢ."""
+    sides = {bool(entry.held["on_input"].item()) for entry in entries}
+    if len(sides) > 1:
+        raise AthanorError(f"The layer {name} is scaled at its input in one file and at its output in another; they cannot be merged.")
+    return {"weight": _sum(name, [(entry, entry.held["weight"].float()) for entry in entries]), "on_input": entries[0].held["on_input"].float()}
+
+
+def _side_by_side(name: str, entries: Sequence[_Entry]) -> Factors:
+    """Σ wᵢ upᵢ downᵢ = [w₁up₁ w₂up₂ …] [down₁; down₂; …], exact; the rank is the sum of the ranks."""
+    import torch
+
+    downs = [entry.held["lora_down.weight"].float().flatten(1) for entry in entries]
+    ups = [
+        entry.weight * scale_of(entry.held, len(down)) * entry.held["lora_up.weight"].float().flatten(1)
+        for entry, down in zip(entries, downs, strict=True)
+    ]
+    _same_sizes(name, entries, [(up.shape[0], down.shape[1]) for up, down in zip(ups, downs, strict=True)])
+    return Factors(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
+
+
+def _change(name: str, entry: _Entry) -> torch.Tensor:
+    """Of a linear layer's weight (out, in), at strength 1."""
+    import torch
+
+    _, kind = kind_of({name: entry.held}, entry.part.name)
+    return kind.change(entry.held, torch.zeros(_shape(name, entry)))
+
+
+def _shape(name: str, entry: _Entry) -> tuple[int, int]:
+    held = entry.held
+    if "lora_up.weight" in held:
+        return held["lora_up.weight"].shape[0], held["lora_down.weight"].flatten(1).shape[1]
+    if "hada_w1_a" in held:
+        return held["hada_w1_a"].shape[0], held["hada_w1_b"].shape[1]
+    first, second = (held[one].shape if one in held else (held[f"{one}_a"].shape[0], *held[f"{one}_b"].shape[1:]) for one in ("lokr_w1", "lokr_w2"))
+    if len(second) > 2:
+        raise AthanorError(f"{entry.part.name} has a LoKr of a convolution ({name}), which cannot be merged yet.")
+    return first[0] * second[0], first[1] * second[1]
+
+
+def _sum(name: str, changes: Sequence[tuple[_Entry, torch.Tensor]]) -> torch.Tensor:
+    import torch
+
+    _same_sizes(name, [entry for entry, _ in changes], [tuple(change.shape) for _, change in changes])
+    return torch.stack([entry.weight * change for entry, change in changes]).sum(0)
+
+
+def _same_sizes(name: str, entries: Sequence[_Entry], shapes: Sequence[tuple[int, ...]]) -> None:
+    for entry, shape in zip(entries, shapes, strict=True):
+        if shape != shapes[0]:
+            first = entries[0].part.name
+            raise AthanorError(
+                f"The layer {name} is {shapes[0]} in {first} and {shape} in {entry.part.name}; merge files that were trained on one family of models."
+            )
+
+
+def _kernel(entries: Sequence[_Entry]) -> tuple[int, ...] | None:
+    """Channels, height and width of the convolution that the factors belong to; None of a linear layer."""
+    downs = [entry.held["lora_down.weight"] for entry in entries if "lora_down.weight" in entry.held]
+    return tuple(downs[0].shape[1:]) if downs and downs[0].dim() == 4 else None
+
+
+def _as_lora(factors: Factors, kernel: tuple[int, ...] | None) -> dict[str, torch.Tensor]:
+    import torch
+
+    up, down = factors.up, factors.down
+    if kernel is not None:
+        up, down = up[:, :, None, None], down.reshape(factors.rank, *kernel)
+    return {"lora_up.weight": up.contiguous(), "lora_down.weight": down.contiguous(), "alpha": torch.tensor(float(factors.rank))}
