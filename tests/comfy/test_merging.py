@@ -17,7 +17,7 @@ FOLDER, LIMIT_SEC = "6_merged", 300
 
 def graph(server: ComfyUI, **options) -> dict:
     return {
-        **training(server, FOLDER, "merged", epochs=2),
+        **training(server, FOLDER, "merged", epochs=2, save_precision="fp32"),
         "merge": node(server, "AthanorMergeEpochs", run=["train", 0], epochs="1, 2", precision="fp32", **options),
         "save": node(server, "AthanorSaveEpoch", run=["merge", 0], epochs="last", filename="both"),
         "xy": node(
