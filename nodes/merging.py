@@ -32,7 +32,7 @@ class MergeEpochs(io.ComfyNode):
                     options=list(METHODS),
                     tooltip="average: the weights count as shares, so that the strength stays the same. sum: the weights count as they are. difference: the other run's epochs are taken away from this one's.",
                 ),
-                RunWire.Input("other_run", optional=True, tooltip="A second run, if epochs of two trainings are merged."),
+                RunWire.Input("other_run", optional=True, display_name="other run", tooltip="A second run, if epochs of two trainings are merged."),
                 io.String.Input("other_epochs", default="last", display_name="other epochs", tooltip="Of the other run, written as above."),
                 io.Int.Input(
                     "rank", default=0, min=0, max=1024, tooltip="The most rank that a layer may have. 0 keeps the sum exact: its rank is the sum of the ranks. 16 to 64 make it as small as a LoRA usually is."
