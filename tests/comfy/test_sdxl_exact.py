@@ -100,6 +100,7 @@ def deep(request, files, tmp_path):
     if request.param == "vega":
         yield files[0]
         return
+    request.getfixturevalue("thorough")  # minutes, and 15 GiB of memory in two processes
     checkpoint = tmp_path / f"{request.param}.safetensors"
     run_side(SIDE, "checkpoint", checkpoint, request.param)
     yield checkpoint
