@@ -35,6 +35,7 @@ class AthanorExtension(ComfyExtension):
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .parameters import ExportSettings, ImportSettings
         from .run_settings import RunSettingsNode, SampleSettingsNode
+        from .scoring import ScoreEpochs
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
         from .training_settings import OptimizerSettingsNode, PerformanceSettingsNode, ScheduleSettingsNode
@@ -50,5 +51,5 @@ class AthanorExtension(ComfyExtension):
             DataSettingsNode,
         ]
         settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings]
-        results = [LoadRun, MergeEpochs, SaveEpoch, ApplyEpoch, PlotLoss, XYPlotCompare]
+        results = [LoadRun, MergeEpochs, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]
         return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

@@ -104,6 +104,31 @@ class XYPlotCompare(io.ComfyNode):
                     advanced=True,
                     tooltip="The epoch that you chose: Use this epoch in the viewer writes it, and it goes out as chosen_epoch. Empty: the one with the lowest held-out loss.",
                 ),
+                io.Float.Input(
+                    "flux_guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    display_name="FLUX guidance",
+                    tooltip="What FLUX.1 dev is told, as by the node FluxGuidance; guidance (CFG) is then 1. 0: its usual one; with base_model the guidance above.",
+                ),
+                io.Boolean.Input(
+                    "plan_only",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    display_name="plan only",
+                    tooltip="Draws no pictures: checks everything, tells how many pictures it would be, how large and how long, and shows the empty grid.",
+                ),
+                RunWire.Input(
+                    "run_2",
+                    optional=True,
+                    display_name="run 2",
+                    tooltip="A second run beside the first. An axis about runs takes both where nothing is written for it.",
+                ),
             ],
             outputs=[
                 io.Image.Output("grid", display_name="grid", tooltip="One picture a page."),
@@ -144,10 +169,13 @@ class XYPlotCompare(io.ComfyNode):
         clip: Any = None,
         vae: Any = None,
         chosen: str = "",
+        flux_guidance: float = 0.0,
+        plan_only: bool = False,
+        run_2: Run | None = None,
     ) -> io.NodeOutput:
         axes = (AxisText(x_axis, x_values), AxisText(y_axis, y_values), AxisText(z_axis, z_values))
         samplers = Samplers(base_model, model, clip, vae, _upstream(cls.hidden.prompt, cls.hidden.unique_id))
-        comparison = Comparison.of(run, axes, samplers, (width, height))
+        comparison = Comparison.of(run, run_2, axes, samplers, (width, height))
         lines = parse_lines(prompts) or comparison.usual_prompts()
         recipe = Recipe(
             run=run.name,
@@ -161,28 +189,33 @@ class XYPlotCompare(io.ComfyNode):
             guidance=guidance,
             sampler="" if sampler == _OWN else sampler,
             scheduler="" if scheduler == _OWN else scheduler,
+            flux_guidance=flux_guidance,
         )
         sheet = plan_sheet(comparison.folder, recipe, axes, lines, baseline, comparison.choices(lines, negative_prompt), comparison.hashes())
         comparison.check(sheet)
+        title = f"{run.name} · seed {seed}" if "seed" not in (x_axis, y_axis, z_axis) else run.name
+        forecast = comparison.forecast(sheet, title)
+        host.say(cls.hidden.unique_id, forecast)
         host.raise_if_interrupted()
         draw = draw_by_worker if base_model is not None else draw_by_comfyui
         failed: dict[str, str] = {}
         with shown_while_drawn(sheet, cls.hidden.unique_id):
             try:
-                failed = draw(comparison, sheet, cls.hidden.unique_id)
+                if not plan_only:
+                    failed = draw(comparison, sheet, cls.hidden.unique_id)
             finally:
                 # Also after Cancel: what is there is worth a grid, and lies in the folder for a look.
-                paths = write_grids(
-                    sheet, f"{run.name} · seed {seed}" if "seed" not in (x_axis, y_axis, z_axis) else run.name, failed, comparison.size_px
-                )
+                paths = write_grids(sheet, title, failed, comparison.size_px)
                 write_sheet(sheet, failed)
         if base_model is None and host.previews_sampling():
             # The page keeps a node's last preview; rather the grid than the last picture half-way.
             host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
-        grids = to_comfy([open_rgb(path) for path in paths])
+        grids, cells = to_comfy([open_rgb(path) for path in paths]), _cells(sheet)
         best = run.best_epoch()
         picked = chosen.strip() or (str(best.number) if best else "")
-        return io.NodeOutput(grids, to_comfy(_cells(sheet)), picked, ui={**shown(paths), "athanor_sheet": [name_of(sheet)]})
+        told = {**shown(paths), "athanor_sheet": [name_of(sheet)], "athanor_forecast": [forecast]}
+        # Where only a plan is wanted there may be no picture yet.
+        return io.NodeOutput(grids, to_comfy(cells) if cells else grids, picked, ui=told)
 
 
 def _epoch(text: str, comparison: Comparison) -> int:

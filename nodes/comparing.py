@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ from typing import Any
 from ..trainer.bases import describe_base
 from ..trainer.compare.axes import parse_texts
 from ..trainer.compare.kinds import Choices, RunEpochs
+from ..trainer.compare.pace import known_pace, pace_of_training, progress_text, remember_cells, remember_pace
+from ..trainer.compare.pages import grid_sizes_px
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.compare.sheet import AxisText, Sheet, sheet_folder
-from ..trainer.config import CompareJob, LoadedJob, SheetCell
+from ..trainer.config import CompareJob, SheetCell
 from ..trainer.errors import AthanorError, raise_problems
-from ..trainer.milestones import commonest_bucket
 from ..trainer.run import Run, write_job_file
 from ..trainer.sampling import save_picture
 from ..trainer.types import BaseModel
 from ..trainer.validate import check_compare_job
 from . import host
+from .run_facts import RunFacts
 from .worker import run_worker
 
 
@@ -38,30 +41,6 @@ class Samplers:
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """What a comparison needs to know of a training."""
-
-    family: str
-    """Empty where another program trained it."""
-    token: str
-    """The embedding's word in the prompts; empty for LoRAs."""
-    trigger: str
-    size_px: tuple[int, int]
-    precision: str
-    unit: str = "epoch"
-    """What the epochs are numbered by."""
-
-    @classmethod
-    def of(cls, run: Run, base: BaseModel | None) -> RunFacts:
-        job = run.job()
-        if isinstance(job, LoadedJob):
-            side_px = base.native_px if base else 512
-            return cls("", run.token(), "", (side_px, side_px), "bf16", job.unit)
-        job = run.train_job()
-        return cls(job.base.family, run.token(), job.dataset.trigger, commonest_bucket(job.dataset.with_role("train")), job.train.precision)
-
-
-@dataclass(frozen=True)
 class Comparison:
     run: Run
     facts: RunFacts
@@ -73,7 +52,7 @@ class Comparison:
     folder: Path
 
     @classmethod
-    def of(cls, run: Run, axes: Sequence[AxisText], samplers: Samplers, size_px: tuple[int, int]) -> Comparison:
+    def of(cls, run: Run, other: Run | None, axes: Sequence[AxisText], samplers: Samplers, size_px: tuple[int, int]) -> Comparison:
         """Raises AthanorError for wires that cannot draw the run, and for runs of an axis that are not there."""
         base = samplers.base_model
         facts = RunFacts.of(run, base)
@@ -87,10 +66,15 @@ class Comparison:
             raise AthanorError(
                 f"{run.name} was trained on {facts.family}, but {base.name} is {base.family}; connect a base model of the same family."
             )
-        runs = _runs(run, axes)
+        runs = _runs(run, other, axes)
         epochs = {name: _epochs(each) for name, each in runs.items()}
         size_px = (size_px[0] or facts.size_px[0], size_px[1] or facts.size_px[1])
         look = [base.fingerprint, facts.precision] if base else [samplers.upstream]
+        if base is not None:
+            look += facts.look(base)
+            drawn = facts.drawn(base)
+            look += ["zero terminal SNR"] if drawn != base else []
+            samplers = replace(samplers, base_model=drawn)
         return cls(run, facts, runs, epochs, samplers, size_px, sheet_folder(run.folder, [*look, *size_px]))
 
     @property
@@ -105,6 +89,38 @@ class Comparison:
             raise AthanorError("Prompts: nothing is written there, and the dataset has no trigger; write one prompt a line.")
         return (words,)
 
+    @property
+    def is_told_guidance(self) -> bool:
+        """Whether the model takes its guidance as an input, as FLUX.1 dev does."""
+        base = self.samplers.base_model
+        if base is not None:
+            return (base.family, base.variant) == ("flux", "dev")
+        from .stock_sampling import is_told_guidance
+
+        return is_told_guidance(self.samplers.model)
+
+    def forecast(self, sheet: Sheet, title: str) -> str:
+        """Before anything is drawn: how many pictures, of which size, in which grids, and how long."""
+        missing, total = sheet.missing(), len(sheet.recipes)
+        sizes = grid_sizes_px(sheet, title, self.size_px)
+        largest = max(sizes, key=lambda size: size[0] * size[1])
+        grids = "1 grid" if len(sizes) == 1 else f"{len(sizes)} grids"
+        head = f"{total} pictures of {self.size_px[0]} x {self.size_px[1]} px in {grids} of {largest[0]} x {largest[1]} px"
+        if not missing:
+            return f"{head}; all are drawn already"
+        drawn = f", {total - len(missing)} are drawn already" if len(missing) < total else ""
+        pace = known_pace(host.cache_folder(), self.pace_key, self.size_px) or pace_of_training(self.run, self.size_px, not self.is_told_guidance)
+        told = pace.told(sum(recipe.steps for recipe in missing)) if pace else "how long it takes is told after the first picture"
+        return f"{head}{drawn}; {told}"
+
+    @property
+    def pace_key(self) -> str:
+        """Of the model, by which is known how long pictures take."""
+        base = self.samplers.base_model
+        if base is not None:
+            return self.facts.pace_key(base)
+        return hashlib.sha256(f"comfyui\n{self.samplers.upstream}".encode()).hexdigest()[:16]
+
     def choices(self, prompts: Sequence[str], negative_prompt: str) -> Choices:
         by_comfyui = self.samplers.base_model is None
         return Choices(
@@ -115,6 +131,7 @@ class Comparison:
             prompt="\n".join((*prompts, negative_prompt)),
             is_embedding=bool(self.token),
             unit=self.facts.unit,
+            is_told_guidance=self.is_told_guidance,
         )
 
     def files(self) -> dict[tuple[str, int], Path]:
@@ -142,29 +159,35 @@ class Comparison:
         if self.samplers.base_model is not None:
             named = [name for name in ("sampler", "scheduler") if any(getattr(recipe, name) for recipe in sheet.recipes)]
             problems += [f"A {name} can be chosen only where model, clip and vae are connected instead of base_model." for name in named]
+        if any(recipe.flux_guidance for recipe in sheet.recipes) and not self.is_told_guidance:
+            problems.append("A FLUX guidance is set, but only FLUX.1 dev is told one; set FLUX guidance to 0 and use guidance for this model.")
         raise_problems(problems)
 
 
 def draw_by_worker(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:
     """Draws what is missing in a process of its own, with one load of each base. Returns the reason of each failure by file."""
-    jobs = []
-    for checkpoint, group in groupby(sheet.missing(), key=lambda recipe: recipe.checkpoint):
+    jobs, merged = [], {name: RunFacts.of(run, None).merge_files for name, run in comparison.runs.items()}
+    for (checkpoint, merge_files), group in groupby(
+        sheet.missing(), key=lambda recipe: (recipe.checkpoint, merged.get(recipe.run, comparison.facts.merge_files))
+    ):
         base = comparison.samplers.base_model
         assert base is not None
         if checkpoint:
-            base = describe_base(host.base_model_path(checkpoint), host.tokenizer_folders())
-        job = _worker_job(comparison, sheet, base, tuple(group))
+            base = comparison.facts.drawn(describe_base(host.base_model_path(checkpoint), host.tokenizer_folders()))
+        job = _worker_job(comparison, sheet, base, tuple(group), merge_files)
         check_compare_job(job)
         jobs.append(job)
     run = Run(sheet.folder)
     for job in jobs:
         write_job_file(sheet.folder, job)
+        first_event = len(run.events())
         run_worker(run, node_id)
+        remember_cells(host.cache_folder(), comparison.pace_key, job, run.events()[first_event:])
     events = run.events() if jobs else []
     return {event["file"]: event["message"] for event in events if event["event"] == "cell_failed" and not (sheet.folder / event["file"]).is_file()}
 
 
-def _worker_job(comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: Sequence[Recipe]) -> CompareJob:
+def _worker_job(comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: Sequence[Recipe], merge_files: str) -> CompareJob:
     files = comparison.files()
     cells = [
         SheetCell(
@@ -176,13 +199,14 @@ def _worker_job(comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: 
             negative_prompt=recipe.negative_prompt,
             seed=recipe.seed,
             steps=recipe.steps,
-            guidance=recipe.guidance,
+            guidance=recipe.flux_guidance or recipe.guidance,
             label=comparison.label(recipe),
         )
         for recipe in recipes
     ]
     width_px, height_px = comparison.size_px
-    return CompareJob(base, tuple(cells), width_px, height_px, comparison.facts.precision, comparison.token)
+    facts = comparison.facts
+    return CompareJob(base, tuple(cells), width_px, height_px, facts.precision, comparison.token, merge_files, facts.base_precision)
 
 
 def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:
@@ -193,10 +217,12 @@ def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -
     painter = StockPainter(wires.model, wires.clip, wires.vae, comparison.files(), comparison.size_px, comparison.token)
     missing, total = sheet.missing(), len(sheet.recipes)
     failed: dict[str, str] = {}
-    started_sec = time.monotonic()
+    started_sec, drawn_sec, drawn_steps = time.monotonic(), 0.0, 0
     for number, recipe in enumerate(missing):
         host.raise_if_interrupted()
-        host.say(node_id, _progress(total - len(missing) + number, total, number, time.monotonic() - started_sec))
+        if number:
+            host.say(node_id, progress_text(total - len(missing) + number, total, number, time.monotonic() - started_sec))
+        begun_sec = time.monotonic()
         try:
             picture = painter.paint(recipe)
         except host.Interrupted:
@@ -205,6 +231,9 @@ def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -
             # One picture that fails must not lose an evening's others; it is marked in the grid, and told when all fail.
             failed[sheet.files[recipe]] = str(error).splitlines()[0] if str(error) else type(error).__name__
             continue
+        if number or len(missing) == 1:
+            # The first one also loads the model.
+            drawn_sec, drawn_steps = drawn_sec + time.monotonic() - begun_sec, drawn_steps + recipe.steps
         sampler = f"{recipe.sampler or DEFAULT_SAMPLER}, Schedule type: {recipe.scheduler or DEFAULT_SCHEDULER}"
         save_picture(
             sheet.path(recipe),
@@ -217,28 +246,28 @@ def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -
             comparison.label(recipe),
             sampler,
         )
+    if drawn_steps:
+        remember_pace(host.cache_folder(), comparison.pace_key, comparison.size_px, drawn_sec / drawn_steps)
     if missing and len(failed) == len(missing):
         raise AthanorError(f"No picture could be drawn: {next(iter(failed.values()))}")
     return failed
 
 
-def _progress(done: int, total: int, num_drawn: int, passed_sec: float) -> str:
-    if not num_drawn:
-        return f"{done} of {total} pictures"
-    left_sec = passed_sec / num_drawn * (total - done)
-    return (
-        f"{done} of {total} pictures, about {left_sec / 60:.0f} min left" if left_sec >= 90 else f"{done} of {total} pictures, {left_sec:.0f} s left"
-    )
-
-
-def _runs(run: Run, axes: Sequence[AxisText]) -> dict[str, Run]:
-    """The wired run, and those that an axis names."""
-    names = [name for axis in axes if axis.kind == "run" for name in parse_texts(axis.values)]
-    known = host.run_names()
-    unknown = [name for name in names if name not in (*known, run.name)]
+def _runs(run: Run, other: Run | None, axes: Sequence[AxisText]) -> dict[str, Run]:
+    """The wired run, and those that an axis is about: the other wired one, and those that it names."""
+    about_runs = [axis for axis in axes if axis.kind == "run"]
+    if not about_runs:
+        return {run.name: run}
+    wired = {run.name: run}
+    if other is not None:
+        if other.name == run.name and other != run:
+            raise AthanorError(f"Runs: both connected runs are called {run.name}, so that they cannot be told apart; rename the folder of one.")
+        wired[other.name] = other
+    names, known = [name for axis in about_runs for name in parse_texts(axis.values) if name not in wired], host.run_names()
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise AthanorError(f"Runs: there is no run {unknown[0]!r} in {host.runs_root()}; there are {', '.join(known) or 'none'}.")
-    return {run.name: run, **{name: Run(host.runs_root() / name) for name in names if name != run.name}}
+    return {**wired, **{name: Run(host.runs_root() / name) for name in names}}
 
 
 def _epochs(run: Run) -> RunEpochs:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..trainer.formats.files import load_tensors
+from ..trainer.palette import THEMES
 from ..trainer.promote import kind_folder, pick_epochs, promote
-from ..trainer.rate_plot import rate_plot
 from ..trainer.run import Run
 from . import host
-from .images import shown, to_comfy
-from .plots import draw_loss_plot, save_loss_plot
+from .images import open_rgb, shown, to_comfy
+from .plots import draw_rates, save_loss_plot, save_runs_plot
 from .types import RunWire
+
+_MAX_RUNS = 4
 
 
 class SaveEpoch(io.ComfyNode):
@@ -29,7 +31,7 @@ class SaveEpoch(io.ComfyNode):
                 io.String.Input(
                     "epochs",
                     default="best",
-                    tooltip="last, best (lowest loss on the held-out images), chosen (in XY Plot Compare), all, or numbers such as 2,4.",
+                    tooltip="last, best (lowest loss on the held-out images), best by likeness or another score of Score Epochs, chosen (in XY Plot Compare), all, or numbers such as 2,4.",
                 ),
                 io.String.Input(
                     "filename",
@@ -55,16 +57,22 @@ class SaveEpoch(io.ComfyNode):
 class PlotLoss(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        others = [
+            RunWire.Input(f"run_{number}", optional=True, display_name=f"run {number}", tooltip="A further run, drawn in a colour of its own.")
+            for number in range(2, _MAX_RUNS + 1)
+        ]
         return io.Schema(
             node_id="AthanorPlotLoss",
             display_name="Plot Loss",
             category="Athanor/training",
-            description="Draws the loss of a run: each step, its running mean, the loss on the held-out images, and where epochs were saved.",
-            search_aliases=["loss", "graph", "curve"],
+            description="Draws the loss of a run: each step, its running mean, the loss on the held-out images, and where epochs were saved. Several runs are drawn into one picture, with their learning rates.",
+            search_aliases=["loss", "graph", "curve", "compare runs"],
             is_output_node=True,
             inputs=[
                 RunWire.Input("run", tooltip="A run, from a training node."),
                 io.Boolean.Input("log_scale", default=False, display_name="log scale", tooltip="Makes small differences at a low loss visible."),
+                *others,
+                io.Combo.Input("theme", options=list(THEMES), default="dark", optional=True, tooltip="Light suits documents and print."),
             ],
             outputs=[
                 io.Image.Output("plot", display_name="plot"),
@@ -73,6 +81,15 @@ class PlotLoss(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, run: Run, log_scale: bool) -> io.NodeOutput:
-        path = save_loss_plot(run, log_scale)
-        return io.NodeOutput(to_comfy([draw_loss_plot(run, log_scale)]), to_comfy([rate_plot(run.rates(), run.name)]), ui=shown([path]))
+    def execute(
+        cls,
+        run: Run,
+        log_scale: bool,
+        run_2: Run | None = None,
+        run_3: Run | None = None,
+        run_4: Run | None = None,
+        theme: str = "dark",
+    ) -> io.NodeOutput:
+        runs, colours = [each for each in (run, run_2, run_3, run_4) if each is not None], THEMES[theme]
+        path = save_loss_plot(run, log_scale, colours) if len(runs) == 1 else save_runs_plot(runs, log_scale, colours)
+        return io.NodeOutput(to_comfy([open_rgb(path)]), to_comfy([draw_rates(runs, colours)]), ui=shown([path]))

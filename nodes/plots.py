@@ -1,22 +1,43 @@
-"""The loss of a run as a picture in its directory."""
+"""The loss of runs as a picture in the directory of the first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ..trainer.files import replace_atomically
+from ..trainer.palette import DARK, Theme
 from ..trainer.plots import loss_plot
+from ..trainer.rate_plot import rate_plot
 from ..trainer.run import Run
+from ..trainer.runs_plot import RunCurves, runs_plot
 
 
-def draw_loss_plot(run: Run, log_scale: bool = False) -> Image.Image:
-    return loss_plot(run.losses(), run.validation_by_step(), [epoch.step for epoch in run.epochs()], run.name, log_scale=log_scale)
+def draw_loss_plot(run: Run, log_scale: bool = False, theme: Theme = DARK) -> Image.Image:
+    saved = [epoch.step for epoch in run.epochs()]
+    return loss_plot(run.losses(), run.validation_by_step(), saved, run.name, log_scale=log_scale, theme=theme)
 
 
-def save_loss_plot(run: Run, log_scale: bool = False) -> Path:
+def save_loss_plot(run: Run, log_scale: bool = False, theme: Theme = DARK) -> Path:
     """Draws the loss and keeps it as loss.png."""
-    path, image = run.folder / "loss.png", draw_loss_plot(run, log_scale)
+    return _kept(run.folder / "loss.png", draw_loss_plot(run, log_scale, theme))
+
+
+def save_runs_plot(runs: Sequence[Run], log_scale: bool, theme: Theme) -> Path:
+    """Draws the losses and rates of several runs and keeps them as loss-compared.png of the first."""
+    return _kept(runs[0].folder / "loss-compared.png", runs_plot([RunCurves.of(run) for run in runs], log_scale, theme))
+
+
+def draw_rates(runs: Sequence[Run], theme: Theme) -> Image.Image:
+    """One line for each part of each run."""
+    if len(runs) == 1:
+        return rate_plot(runs[0].rates(), runs[0].name, theme=theme)
+    rates = {f"{run.name} {part}": values for run in runs for part, values in run.rates().items()}
+    return rate_plot(rates, "", (1024, 420), theme)
+
+
+def _kept(path: Path, image: Image.Image) -> Path:
     replace_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
     return path

@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.sd
 import comfy.utils
+import node_helpers
 from PIL import Image
 
 import nodes as stock
@@ -43,6 +44,9 @@ class StockPainter:
         self._load(recipe.checkpoint)
         model, clip = self._wear(recipe)
         positive, negative = (self._encode(clip, self._text(recipe, text)) for text in (recipe.prompt, recipe.negative_prompt))
+        if recipe.flux_guidance:
+            # As the stock node FluxGuidance.
+            positive = node_helpers.conditioning_set_values(positive, {"guidance": recipe.flux_guidance})
         width_px, height_px = self._size_px
         (empty,) = stock.EmptyLatentImage().generate(width_px, height_px, 1)
         sampler, scheduler = recipe.sampler or DEFAULT_SAMPLER, recipe.scheduler or DEFAULT_SCHEDULER
@@ -96,6 +100,12 @@ class StockPainter:
         if text not in self._encoded:
             (self._encoded[text],) = stock.CLIPTextEncode().encode(clip, text)
         return self._encoded[text]
+
+
+def is_told_guidance(model: Any) -> bool:
+    """Whether the wired model takes its guidance as an input, as FLUX.1 dev does."""
+    config = getattr(getattr(model, "model", None), "model_config", None)
+    return bool(getattr(config, "unet_config", {}).get("guidance_embed"))
 
 
 def check_wires(model: Any, clip: Any, vae: Any) -> None:

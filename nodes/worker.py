@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..tagger.session import forget_kept
+from ..trainer.compare.pace import SAME_BATCH_SEC, progress_text
 from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
 from ..trainer.errors import AthanorError
 from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
@@ -44,7 +45,7 @@ def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBR
     progress = host.Progress(node_id)
     events = EventTail(run.folder / EVENTS_FILE, from_end=True)
     process = _start(run)
-    display = _Display(run, progress)
+    display = _Display(run, progress, node_id)
     try:
         with _listed(run, process) as running:
             while process.poll() is None:
@@ -225,8 +226,10 @@ class EventTail:
 class _Display:
     """Events as progress and previews on the node."""
 
-    def __init__(self, run: Run, progress: host.Progress):
-        self._run, self._progress = run, progress
+    def __init__(self, run: Run, progress: host.Progress, node_id: str | None):
+        self._run, self._progress, self._node_id = run, progress, node_id
+        self._cells: list[float] = []
+        """When each picture of a comparison was there."""
         self._value, self._total = 0, 1
         self.error: str | None = None
         self.was_stopped = False
@@ -241,12 +244,17 @@ class _Display:
                 self.was_stopped = bool(event["stopped"])
             elif kind == "start":
                 self._value, self._total = event["step"], event["total_steps"]
-            elif kind in ("step", "cell", "caption"):
+            elif kind in ("step", "cell", "score", "caption"):
                 self._value = event["step"]
             elif kind == "phase":
                 self._value, self._total = event["done"], event["total"]
             if kind == "sample":
                 picture = self._run.folder / event["file"]
+            if kind == "cell":
+                self._cells.append(event["time"])
+                passed_sec = self._cells[-1] - self._cells[0]
+                num_timed = sum(time_sec > self._cells[0] + SAME_BATCH_SEC for time_sec in self._cells)
+                host.say(self._node_id, progress_text(self._value, self._total, num_timed, passed_sec))
         self._progress.show(self._value, self._total, _opened(picture))
 
 

@@ -98,6 +98,82 @@ QUICKSTART = {
     ),
 }
 
+_BELOW = 1120
+"""Where the row of results begins, below the training."""
+
+
+COMPARE_EPOCHS = {
+    **{key: node for key, node in QUICKSTART.items() if key not in ("note", "loss", "save", "xy")},
+    "note": Node(
+        "MarkdownNote",
+        (20, 20),
+        (420, 350),
+        text="## Compare the epochs of a run\n\n"
+        "Which epoch is the good one? **XY Plot Compare** shows each at three strengths beside the bare model, **Score Epochs** measures them on pictures that were held out, "
+        "**Plot Loss** tells how the training went, and **Save Epoch** keeps the one that scores best.\n\n"
+        "It runs as it is. For a run that is there already, also one of another trainer, put **Load Run** in the place of everything to the left of the results.\n\n"
+        "Few pictures are held out here, so the scores may well say *no decisive winner*: then your eyes decide. Write the number of your choice into **Save Epoch**.",
+    ),
+    "scores": Node(
+        "AthanorScoreEpochs",
+        (20, _BELOW),
+        (620, 900),
+        {"tagger": MINIATURE, "guidance": 3.0},
+        {"run": ("train", 0), "base_model": ("base", 0)},
+    ),
+    "table": Node("PreviewAny", (680, _BELOW), (660, 400), {}, {"source": ("scores", 2)}),
+    "save": Node("AthanorSaveEpoch", (680, _BELOW + 460), (420, 170), {"epochs": "best by likeness", "filename": "starlet"}, {"run": ("scores", 0)}),
+    "loss": Node("AthanorPlotLoss", (1380, _BELOW), (560, 440), {}, {"run": ("train", 0)}),
+    "xy": Node(
+        "AthanorXYPlotCompare",
+        (1980, _BELOW),
+        (720, 1100),
+        {
+            "prompts": "starlet, teal, striped background, large, centered, smile",
+            "x_values": "0.5, 0.75, 1.0",
+            "guidance": 3.0,
+        },
+        {"run": ("train", 0), "base_model": ("base", 0)},
+    ),
+}
+
+
+def _rank(node: Node, name: str, rank: int, at: tuple[int, int]) -> Node:
+    values = {**node.values, "name": name, "adapter.rank": rank, "adapter.alpha": float(rank), "epochs": 90}
+    return Node(node.type, at, node.size, values, node.links)
+
+
+TWO_RUNS = {
+    **{key: node for key, node in QUICKSTART.items() if key not in ("note", "train", "loss", "save", "xy")},
+    "note": Node(
+        "MarkdownNote",
+        (20, 20),
+        (420, 330),
+        text="## A/B: two runs side by side\n\n"
+        "Two trainings that differ in one thing, here the rank, are drawn with the same prompt and seed: columns are runs, rows are epochs. **Plot Loss** draws both into one picture.\n\n"
+        "Change **one** thing between the two trainings, and leave the held-out pictures the same: then the losses can be compared too.\n\n"
+        "For runs that are there already, or those of another trainer, put two **Load Run** in the place of the trainings. More than two: write their names into the X values, one a line.",
+    ),
+    "train a": _rank(QUICKSTART["train"], "starlet rank 4", 4, (1780, 20)),
+    "train b": _rank(QUICKSTART["train"], "starlet rank 16", 16, (2240, 20)),
+    "loss": Node("AthanorPlotLoss", (1780, _BELOW), (880, 900), {}, {"run": ("train a", 0), "run_2": ("train b", 0)}),
+    "xy": Node(
+        "AthanorXYPlotCompare",
+        (2720, 20),
+        (720, 1100),
+        {
+            "prompts": "starlet, teal, striped background, large, centered, smile",
+            "x_axis": "run",
+            "x_values": "",
+            "y_axis": "epoch",
+            "y_values": "all",
+            "baseline": False,
+            "guidance": 3.0,
+        },
+        {"run": ("train a", 0), "run_2": ("train b", 0), "base_model": ("base", 0)},
+    ),
+}
+
 EMBEDDING = {
     "note": Node(
         "MarkdownNote",
@@ -381,6 +457,8 @@ def main() -> None:
         info = json.load(answer)
     for name, nodes in (
         ("quickstart", QUICKSTART),
+        ("compare_the_epochs_of_a_run", COMPARE_EPOCHS),
+        ("a_b_two_runs", TWO_RUNS),
         ("embedding", EMBEDDING),
         ("prepare_a_character_dataset", CHARACTER_DATASET),
         ("train_a_flux_lora_on_16_gb", FLUX_LORA),

@@ -25,7 +25,7 @@ from .settings import (
     ScheduleSettings,
     TrainSettings,
 )
-from .types import BaseModel, Dataset
+from .types import BaseModel, Dataset, Sample
 
 Value = TypeVar("Value")
 FORMAT_VERSION = 1
@@ -94,7 +94,46 @@ class CompareJob:
     precision: str = "fp32"
     token: str = ""
     """The word in the prompts that stands for the embedding, where the epochs are embeddings."""
+    merge_files: str = ""
+    """LoRAs that the base was given before it was trained upon, as in AdapterSettings."""
+    base_precision: str = "auto"
+    """How the denoiser's weights are kept, as in TrainSettings."""
     kind: Literal["compare"] = "compare"
+
+
+@dataclass(frozen=True)
+class ScoredEpoch:
+    number: int
+    """0 is the base alone."""
+    path: str
+    """Of its file; empty for the base alone."""
+    name: str
+    """Of the file in which its numbers are kept, unlike that of any epoch with another content."""
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Numbers about epochs, measured by the worker with one load of the base: each epoch's kept as soon as they are there."""
+
+    pictures: CompareJob
+    """What is drawn: for each epoch, each held-out image and each seed one cell, in this order."""
+    epochs: tuple[ScoredEpoch, ...]
+    held_out: tuple[Sample, ...]
+    """In their buckets."""
+    captions: tuple[str, ...]
+    """Of the held-out images, as the losses are measured with; the prompts of the pictures."""
+    num_seeds: int
+    training: tuple[Sample, ...] = ()
+    """What may have been copied."""
+    embedder: str = ""
+    """Path of the model that judges likeness; empty for shapes and colours."""
+    judges_captions: bool = False
+    """Whether pictures and captions are compared as well, by a model that reads both."""
+    masked_loss: bool = False
+    """Whether the loss counts where the masks of the held-out images are."""
+    data: DataSettings = DataSettings()
+    """Of the training: how its images are resized."""
+    kind: Literal["scores"] = "scores"
 
 
 @dataclass(frozen=True)
@@ -131,9 +170,10 @@ class LoadedJob:
     kind: Literal["loaded"] = "loaded"
 
 
-Job = TrainJob | CompareJob | CaptionJob | LoadedJob
-_KINDS: dict[str, type[TrainJob] | type[CompareJob] | type[CaptionJob] | type[LoadedJob]] = {
+Job = TrainJob | CompareJob | ScoreJob | CaptionJob | LoadedJob
+_KINDS: dict[str, type[TrainJob] | type[CompareJob] | type[ScoreJob] | type[CaptionJob] | type[LoadedJob]] = {
     "compare": CompareJob,
+    "scores": ScoreJob,
     "captions": CaptionJob,
     "loaded": LoadedJob,
 }

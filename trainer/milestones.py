@@ -6,27 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cache import TensorCache
 from .captions import Captioner
 from .config import TrainJob
-from .draws import validation_draws
 from .families.base import Family
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata
+from .held_out import HeldOut
 from .keeping import keep_last
-from .latents import load_latents, load_masks
-from .noise import noise_of
-from .objectives import validation_times
 from .prompts import PromptBook
 from .run import EventLog, Run
 from .sample_prompts import sample_prompts
 from .sampling import draw_samples, save_picture
-from .settings import ObjectiveSettings
 from .state import Position, drop_states_after, load_state, save_state
-from .step import batch_losses
 from .steps import steps_of
 from .trainee import Trainee
 from .types import Sample
@@ -36,10 +30,6 @@ from .views import plain_view
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-_NUM_VALIDATION_TIMES = 8
-_PLAIN = ObjectiveSettings(masked_loss="normalized")
-"""Held-out images are measured alike whatever the training minimises, so that runs can be compared."""
 
 
 @dataclass
@@ -140,21 +130,14 @@ class Milestones:
         self.events.write("validation", {"epoch": epoch, "step": step, "loss": sum(losses) / len(losses)})
 
     def _validation_losses(self, sample: Sample) -> list[float]:
-        import torch
-
-        view, process = plain_view(sample, self.job.data), noise_of(self.job.base)
-        mean, std = load_latents(self.vae_id, [view], self.cache, self.device)
-        masks = load_masks([view], self.family.vae_stride_px, 0.0, self.cache) if self.job.objective.masked_loss != "off" else None
-        draws = validation_draws(Path(sample.path).name, validation_times(_NUM_VALIDATION_TIMES), tuple(mean.shape[1:]))
         prompt = self.trainee.caption(self.captioner.plain(sample), 0)
-        losses: list[float] = []
-        for piece in draws.pieces(self.job.train.batch_size):
-            rows = len(piece.uniform)
-            means, stds = mean.expand(rows, -1, -1, -1), std.expand(rows, -1, -1, -1)
-            with torch.no_grad(), self.autocast:
-                conditioning = self.book.conditioning([prompt] * rows, [view.framing] * rows)
-                losses += batch_losses(self.family, process, self.denoiser, means, stds, masks, piece, piece.uniform, conditioning, _PLAIN).tolist()
-        return losses
+        view = plain_view(sample, self.job.data)
+        return self._held_out.losses(self.denoiser, view, lambda rows, framing: self.book.conditioning([prompt] * rows, [framing] * rows))
+
+    @cached_property
+    def _held_out(self) -> HeldOut:
+        is_masked = self.job.objective.masked_loss != "off"
+        return HeldOut(self.family, self.job.base, self.vae_id, self.cache, self.device, self.autocast, self.job.train.batch_size, is_masked)
 
     def _draw_samples(self, epoch: int | None, step: int) -> None:
         """`epoch` is None in the middle of one."""

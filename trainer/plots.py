@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from .fonts import Font, label_font, shortened
-from .palette import ACCENT, BACKGROUND, HELD_OUT, LINE, PANEL, SAVED, TEXT, TEXT_DIM, WARNING, Colour, mixed
+from .palette import DARK, Colour, Theme, mixed
+from .ticks import even_ticks, limits, log_ticks
 
 _FINE = 3
 """Lines are drawn this much larger and scaled down, which smooths them."""
@@ -45,6 +46,7 @@ def loss_plot(
     title: str,
     size_px: tuple[int, int] = (1024, 640),
     log_scale: bool = False,
+    theme: Theme = DARK,
 ) -> Image.Image:
     """A run's loss: `losses[i]` is that of step i + 1, `validation` the held-out loss by step (0 is the untrained base).
 
@@ -62,25 +64,25 @@ def loss_plot(
     smooth = smoothed(losses)
     smooth_line = [(i + 1, loss) for i, loss in enumerate(smooth) if _is_drawable(loss, log_scale)]
     bad_steps = [i + 1 for i, loss in enumerate(losses) if not math.isfinite(loss)]
-    low, high = _limits([loss for _, loss in raw], [loss for _, loss in (*held_out, *smooth_line)], log_scale)
-    y_ticks = _log_ticks(low, high) if log_scale else _ticks(low, high, max(3, size_px[1] // 90))
+    low, high = limits([loss for _, loss in raw], [loss for _, loss in (*held_out, *smooth_line)], log_scale)
+    y_ticks = log_ticks(low, high) if log_scale else even_ticks(low, high, max(3, size_px[1] // 90))
     label_width = max([small.getlength(text) for _, text in y_ticks], default=0)
     left, top = round(label_width + unit * 2), round(unit * 5.2)
     axes = _Axes(left, top, size_px[0] - unit * 2, size_px[1] - round(unit * 3.6), last_step, low, high, log_scale, unit)
 
-    picture = Image.new("RGB", size_px, BACKGROUND)
+    picture = Image.new("RGB", size_px, theme.background)
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((axes.left, axes.top, axes.right, axes.bottom), fill=PANEL)
-    draw.text((axes.left, round(unit * 1.1)), shortened(title, large, axes.right - axes.left), TEXT, large)
-    _draw_grid(draw, axes, y_ticks, small, unit)
-    picture = _draw_lines(picture, axes, raw, smooth_line, held_out, saved_steps, bad_steps)
+    draw.rectangle((axes.left, axes.top, axes.right, axes.bottom), fill=theme.panel)
+    draw.text((axes.left, round(unit * 1.1)), shortened(title, large, axes.right - axes.left), theme.text, large)
+    _draw_grid(draw, axes, y_ticks, small, unit, theme)
+    picture = _draw_lines(picture, axes, raw, smooth_line, held_out, saved_steps, bad_steps, theme)
     draw = ImageDraw.Draw(picture)
-    _draw_legend(draw, axes, small, unit, raw, held_out, saved_steps)
+    _draw_legend(draw, axes, small, unit, raw, held_out, saved_steps, theme)
     if bad_steps:
         told = f"no number at step {bad_steps[0]}" if len(bad_steps) == 1 else f"no number at {len(bad_steps)} steps, first at {bad_steps[0]}"
-        draw.text((axes.right - unit // 2, axes.top + unit // 2), told, WARNING, small, anchor="ra")
+        draw.text((axes.right - unit // 2, axes.top + unit // 2), told, theme.warning, small, anchor="ra")
     if not raw and not held_out:
-        draw.text(((axes.left + axes.right) // 2, (axes.top + axes.bottom) // 2), "no loss yet", TEXT_DIM, large, anchor="mm")
+        draw.text(((axes.left + axes.right) // 2, (axes.top + axes.bottom) // 2), "no loss yet", theme.text_dim, large, anchor="mm")
     return picture
 
 
@@ -104,55 +106,18 @@ def _is_drawable(loss: float, log_scale: bool) -> bool:
     return math.isfinite(loss) and (loss > 0 or not log_scale)
 
 
-def _limits(raw: list[float], certain: list[float], log_scale: bool) -> tuple[float, float]:
-    """Room for all `certain` values and for the middle 98 % of the `raw` ones."""
-    ordered = sorted(raw)
-    middle = [ordered[int(0.01 * (len(ordered) - 1))], ordered[math.ceil(0.99 * (len(ordered) - 1))]] if ordered else []
-    values = [*middle, *certain] or [0.1, 1.0]
-    low, high = min(values), max(values)
-    if log_scale:
-        low, high = math.log10(low), math.log10(high)
-    spread = high - low if high - low > 1e-12 * max(abs(low), abs(high), 1e-30) else max(abs(high) * 0.2, 1e-3)
-    if high - low < spread:
-        low, high = low - spread / 2, high + spread / 2
-    floor = low - 0.06 * spread
-    return (floor if log_scale or low < 0 else max(0.0, floor)), high + 0.06 * spread
-
-
-def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
-    """Round numbers from `low` to `high`, about `count` of them: 1, 2 or 5 times a power of ten apart."""
-    rough = (high - low) / max(1, count)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    values = [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
-    return [(value, f"{value:.{digits}f}" if 1e-5 <= step < 1e6 else f"{value:.3g}") for value in values]
-
-
-def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    inside: list[float] = []
-    for factors in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(1 + i / 10 for i in range(90)), tuple(1 + i / 100 for i in range(900))):
-        values = [factor * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for factor in factors]
-        inside = [value for value in values if low <= math.log10(value) <= high]
-        if len(inside) >= 4:
-            break
-    inside = inside[:: math.ceil(len(inside) / 10)] if inside else [10**low, 10**high]
-    return [(value, f"{value:.3g}") for value in inside]
-
-
-def _draw_grid(draw: ImageDraw.ImageDraw, axes: _Axes, y_ticks: list[tuple[float, str]], font: Font, unit: int) -> None:
+def _draw_grid(draw: ImageDraw.ImageDraw, axes: _Axes, y_ticks: list[tuple[float, str]], font: Font, unit: int, theme: Theme) -> None:
     for value, text in y_ticks:
         y = round(axes.y(value))
-        draw.line((axes.left, y, axes.right, y), LINE)
-        draw.text((axes.left - unit // 2, y), text, TEXT_DIM, font, anchor="rm")
+        draw.line((axes.left, y, axes.right, y), theme.line)
+        draw.text((axes.left - unit // 2, y), text, theme.text_dim, font, anchor="rm")
     num_ticks = max(2, (axes.right - axes.left) // (unit * 7))
-    for value, text in _ticks(0, axes.last_step, min(num_ticks, axes.last_step)):
+    for value, text in even_ticks(0, axes.last_step, min(num_ticks, axes.last_step)):
         if value == round(value):
             x = round(axes.x(value))
-            draw.line((x, axes.bottom, x, axes.bottom + unit // 3), LINE)
-            draw.text((x, axes.bottom + round(unit * 0.6)), text, TEXT_DIM, font, anchor="ma")
-    draw.text((axes.right, axes.bottom + round(unit * 2.0)), "step", TEXT_DIM, font, anchor="ra")
+            draw.line((x, axes.bottom, x, axes.bottom + unit // 3), theme.line)
+            draw.text((x, axes.bottom + round(unit * 0.6)), text, theme.text_dim, font, anchor="ma")
+    draw.text((axes.right, axes.bottom + round(unit * 2.0)), "step", theme.text_dim, font, anchor="ra")
 
 
 def _draw_lines(
@@ -163,6 +128,7 @@ def _draw_lines(
     held_out: list[tuple[int, float]],
     saved_steps: Sequence[int],
     bad_steps: list[int],
+    theme: Theme,
 ) -> Image.Image:
     box = (axes.left, axes.top, axes.right + 1, axes.bottom + 1)
     plate = picture.crop(box).resize(((box[2] - box[0]) * _FINE, (box[3] - box[1]) * _FINE), Image.Resampling.NEAREST)
@@ -174,22 +140,22 @@ def _draw_lines(
     bottom, width = plate.height - 1, max(2, plate.height // 500)
     for step in saved_steps:
         x = at(step, 10**axes.low if axes.is_log else axes.low)[0]
-        draw.line((x, 0, x, bottom), mixed(PANEL, SAVED, 0.3), width)
-        draw.line((x, bottom - plate.height // 30, x, bottom), SAVED, width * 2)
+        draw.line((x, 0, x, bottom), mixed(theme.panel, theme.series[2], 0.3), width)
+        draw.line((x, bottom - plate.height // 30, x, bottom), theme.series[2], width * 2)
     for step in bad_steps:
         x = at(step, 10**axes.low if axes.is_log else axes.low)[0]
-        draw.line((x, 0, x, bottom), mixed(PANEL, WARNING, 0.6), width)
-    faint = mixed(PANEL, ACCENT, 0.45)
+        draw.line((x, 0, x, bottom), mixed(theme.panel, theme.warning, 0.6), width)
+    faint = mixed(theme.panel, theme.series[0], 0.45)
     for run in _runs(raw):
         _draw_line(draw, [at(*point) for point in _thinned(run, plate.width)], faint, width)
     for run in _runs(smooth):
-        _draw_line(draw, [at(*point) for point in _thinned(run, plate.width // _FINE)], ACCENT, width * 3)
+        _draw_line(draw, [at(*point) for point in _thinned(run, plate.width // _FINE)], theme.series[0], width * 3)
     dots = [at(*point) for point in held_out]
     if len(dots) > 1:
-        draw.line(dots, HELD_OUT, width * 2, joint="curve")
+        draw.line(dots, theme.series[1], width * 2, joint="curve")
     radius = min(plate.height / 90, max(width * 2.0, plate.width / max(1, len(dots)) / 4))
     for x, y in dots:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), HELD_OUT, PANEL, max(1, width // 2))
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), theme.series[1], theme.panel, max(1, width // 2))
     picture.paste(plate.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.LANCZOS), box[:2])
     return picture
 
@@ -233,20 +199,21 @@ def _draw_legend(
     raw: list[tuple[int, float]],
     held_out: list[tuple[int, float]],
     saved_steps: Sequence[int],
+    theme: Theme,
 ) -> None:
     entries: list[tuple[Colour, str]] = []
     if raw:
-        entries += [(mixed(PANEL, ACCENT, 0.5), "each step"), (ACCENT, "smoothed")]
+        entries += [(mixed(theme.panel, theme.series[0], 0.5), "each step"), (theme.series[0], "smoothed")]
     if held_out:
         entries.append(
-            (HELD_OUT, "held out" + (f", {held_out[0][1]:.3g} to {held_out[-1][1]:.3g}" if len(held_out) > 1 else f", {held_out[0][1]:.3g}"))
+            (theme.series[1], "held out" + (f", {held_out[0][1]:.3g} to {held_out[-1][1]:.3g}" if len(held_out) > 1 else f", {held_out[0][1]:.3g}"))
         )
     if saved_steps:
-        entries.append((SAVED, "saved"))
+        entries.append((theme.series[2], "saved"))
     x, y = float(axes.left), axes.top - round(unit * 1.1)
     for colour, text in entries:
         if x + unit * 1.6 + font.getlength(text) > axes.right:
             break
         draw.rounded_rectangle((x, y - unit * 0.25, x + unit * 1.2, y + unit * 0.25), unit * 0.2, colour)
-        draw.text((x + unit * 1.6, y), text, TEXT_DIM, font, anchor="lm")
+        draw.text((x + unit * 1.6, y), text, theme.text_dim, font, anchor="lm")
         x += unit * 3.4 + font.getlength(text)

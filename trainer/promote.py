@@ -14,10 +14,11 @@ from .files import file_sha256, replace_atomically, safe_name
 from .formats.files import with_metadata
 from .formats.metadata import time_metadata
 from .run import Epoch, Run
+from .scoring.files import best_by
 
 
 def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
-    """`last`, `best` (lowest validation loss), `chosen` (marked in the run), `all`, or numbers such as `2,4`.
+    """`last`, `best` (lowest validation loss), `best by likeness` or another score, `chosen` (marked in the run), `all`, or numbers such as `2,4`.
 
     Raises AthanorError if one was not saved, if `best` cannot be told because nothing was held out, or if none was `chosen`.
     """
@@ -40,8 +41,12 @@ def pick_epochs(run: Run, which: str) -> tuple[Epoch, ...]:
                 f"The best epoch of {run.name} cannot be told, since no image was held out; set held out % in Load Dataset, or save last, all or numbers."
             )
         return (best,)
+    if by := re.fullmatch(r"best\s+by\s+(.+)", word):
+        return (best_by(run, by[1]),)
     if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*,?\s*", which):
-        raise AthanorError(f"Epochs: {which!r} is not understood; write last, best, chosen, all, or numbers with commas, for example 2,4.")
+        raise AthanorError(
+            f"Epochs: {which!r} is not understood; write last, best, best by likeness (or another score), chosen, all, or numbers with commas, for example 2,4."
+        )
     by_number = {epoch.number: epoch for epoch in epochs}
     wanted = list(dict.fromkeys(int(part) for part in which.split(",") if part.strip()))
     unknown = [number for number in wanted if number not in by_number]

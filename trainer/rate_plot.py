@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw
 
 from .fonts import label_font, shortened
-from .palette import ACCENT, BACKGROUND, HELD_OUT, LINE, NEUTRAL, PANEL, SAVED, TEXT, TEXT_DIM, Colour
+from .palette import DARK, Theme
 
-_COLOURS: tuple[Colour, ...] = (ACCENT, HELD_OUT, SAVED, NEUTRAL)
 _FINE = 3
 """Lines are drawn this much larger and scaled down, which smooths them."""
 
 
-def rate_plot(rates: Mapping[str, Sequence[float]], title: str, size_px: tuple[int, int] = (640, 360)) -> Image.Image:
+def rate_plot(rates: Mapping[str, Sequence[float]], title: str, size_px: tuple[int, int] = (640, 360), theme: Theme = DARK) -> Image.Image:
     """One line for each name in `rates`, whose values are those of the steps 1, 2 and so on; from 0 to the largest of all.
 
     Gives an RGB image of `size_px`, at least 320 x 200.
@@ -34,21 +33,21 @@ def rate_plot(rates: Mapping[str, Sequence[float]], title: str, size_px: tuple[i
     def y(rate: float) -> float:
         return bottom - (bottom - top - unit // 2) * rate / top_rate
 
-    picture = Image.new("RGB", (width, height), BACKGROUND)
+    picture = Image.new("RGB", (width, height), theme.background)
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((left, top, right, bottom), fill=PANEL)
+    draw.rectangle((left, top, right, bottom), fill=theme.panel)
     names = [name for name in rates if len(rates) > 1]
     legend_width = sum(small.getlength(name) + unit * 2.2 for name in names)
-    draw.text((left, round(unit * 0.9)), shortened(title, large, right - left - legend_width), TEXT, large)
+    draw.text((left, round(unit * 0.9)), shortened(title, large, right - left - legend_width), theme.text, large)
     for value, text in ticks:
-        draw.line((left, y(value), right, y(value)), LINE)
-        draw.text((left - unit // 2, y(value)), text, TEXT_DIM, small, anchor="rm")
+        draw.line((left, y(value), right, y(value)), theme.line)
+        draw.text((left - unit // 2, y(value)), text, theme.text_dim, small, anchor="rm")
     for step in (1, (num_steps + 1) // 2, num_steps):
         anchor = "la" if step == 1 else "ra" if step == num_steps else "ma"
-        draw.text((x(step), bottom + round(unit * 0.6)), str(step) if step < num_steps else f"step {step}", TEXT_DIM, small, anchor=anchor)
+        draw.text((x(step), bottom + round(unit * 0.6)), str(step) if step < num_steps else f"step {step}", theme.text_dim, small, anchor=anchor)
     lines = Image.new("L", (width * _FINE, height * _FINE))
     for number, (name, values) in enumerate(rates.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = theme.series[number % len(theme.series)]
         lines.paste(0, (0, 0, *lines.size))
         points = [(x(i + 1) * _FINE, y(rate) * _FINE) for i, rate in _thinned(values, (right - left) * 2)]
         if len(points) > 1:
@@ -57,7 +56,7 @@ def rate_plot(rates: Mapping[str, Sequence[float]], title: str, size_px: tuple[i
         if name in names:
             at = right - sum(small.getlength(later) + unit * 2.2 for later in names[number:])
             draw.line((at, unit * 1.8, at + unit, unit * 1.8), fill=colour, width=max(2, unit // 5))
-            draw.text((at + unit * 1.4, unit * 1.8), name, TEXT_DIM, small, anchor="lm")
+            draw.text((at + unit * 1.4, unit * 1.8), name, theme.text_dim, small, anchor="lm")
     return picture
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .config import CaptionJob, CompareJob, Job, LoadedEpoch, LoadedJob, TrainJob, read_job, to_json, write_job
+from .config import CaptionJob, CompareJob, Job, LoadedEpoch, LoadedJob, ScoreJob, TrainJob, read_job, to_json, write_job
 from .errors import AthanorError
 from .files import file_sha256, replace_atomically, safe_name
 
@@ -56,7 +56,7 @@ class EventLog:
     kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid), phase(name, done, total),
     step(step, epoch, loss, rates, seconds), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
     base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256), state(step), memory(step,
-    ram_mib, gpu_mib or null; when it has grown), cell(step, file), caption(step, name),
+    ram_mib, gpu_mib or null; when it has grown), cell(step, file), score(step, epoch), caption(step, name),
     warning(message), error(message), done(step, stopped, peak_mib). Files are relative to the run.
     """
 
@@ -131,7 +131,7 @@ class Run:
     def train_job(self) -> TrainJob:
         job = self.job()
         if not isinstance(job, TrainJob):
-            held = {CompareJob: "a comparison", CaptionJob: "captions", LoadedJob: "the epochs of another program"}[type(job)]
+            held = {CompareJob: "a comparison", ScoreJob: "scores", CaptionJob: "captions", LoadedJob: "the epochs of another program"}[type(job)]
             raise AthanorError(f"{self.folder} holds {held}, not a training.")
         return job
 

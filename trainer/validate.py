@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from .adapters.check import adapter_problems, merges
-from .config import CompareJob, TrainJob
+from .config import CompareJob, ScoreJob, TrainJob
 from .effects import effect_problems
-from .errors import AthanorError, raise_problems
+from .errors import AthanorError, InvalidJobError, raise_problems
 from .families import family
 from .files import safe_name
 from .formats.contents import lora_family
@@ -72,9 +72,35 @@ def check_compare_job(job: CompareJob) -> None:
     problems = list(base_problems(job.base))
     files = dict.fromkeys(cell.epoch_file for cell in job.cells if cell.epoch_file)
     problems += [f"The file {path} is not there any more; queue the training again." for path in files if not Path(path).is_file()]
+    merged = [path for path, _ in merges(AdapterSettings(merge_files=job.merge_files))]
+    problems += [
+        f"The LoRA {path}, which the run merged into its base first, is not there any more; put it back."
+        for path in merged
+        if not Path(path).is_file()
+    ]
+    if job.base_precision == "nf4" and (problem := nf4_problem()) is not None:
+        problems.append(problem)
     stride = family(job.base.family).side_step_px if not base_problems(job.base) else 8
     if job.width_px % stride or job.height_px % stride or min(job.width_px, job.height_px) < stride:
         problems.append(f"Pictures of {job.width_px} x {job.height_px} px cannot be drawn; both sides must be multiples of {stride}.")
+    raise_problems(problems)
+
+
+def check_score_job(job: ScoreJob) -> None:
+    """Raises InvalidJobError with every problem of `job`."""
+    problems = []
+    try:
+        check_compare_job(job.pictures)
+    except InvalidJobError as error:
+        problems += error.problems
+    if not job.held_out:
+        problems.append(
+            "No image is held out, so that nothing can be measured; set held out % in Load Dataset, or connect a dataset of other images."
+        )
+    unplaced = [sample for sample in (*job.held_out, *job.training) if sample.placement is None]
+    problems += [f"{sample.path} has no bucket yet; put a Bucket node behind the dataset." for sample in unplaced[:1]]
+    gone = [sample for sample in (*job.held_out, *job.training) if not Path(sample.path).is_file()]
+    problems += [f"The image {sample.path} is not there any more; load the dataset again." for sample in gone[:3]]
     raise_problems(problems)
 
 

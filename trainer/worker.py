@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import CaptionJob, CompareJob
+from .config import CaptionJob, CompareJob, ScoreJob
 from .control import Control
 from .errors import AthanorError
 from .run import EventLog, Run
@@ -66,6 +66,10 @@ def _locked(run: Run, control: Control) -> None:
                 from .compare.draw import draw_cells
 
                 draw_cells(run, control)
+            elif isinstance(job, ScoreJob):
+                from .scoring.work import measure_epochs
+
+                measure_epochs(run, job, control)
             elif isinstance(job, CaptionJob):
                 from .captioning.work import write_captions
 

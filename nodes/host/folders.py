@@ -22,6 +22,7 @@ def register_folders() -> None:
     folder_paths.add_model_folder_path("captioners", str(models / "captioners"))
     folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
     folder_paths.add_model_folder_path("training_settings", str(models / "training_settings"))
+    folder_paths.add_model_folder_path("image_encoders", str(models / "image_encoders"))
     folder_paths.add_model_folder_path("face_detectors", str(models / "face_detectors"))
     for kind, folder in _epoch_folders(runs_root()):
         folder_paths.add_model_folder_path(kind, str(folder))

@@ -114,3 +114,17 @@ def face_detector_files() -> dict[str, Path]:
         for file in sorted((Path(folder_paths.models_dir) / other).glob("*yunet*.onnx")):
             found.setdefault(file.name, file)
     return found
+
+
+def image_encoders() -> dict[str, Path]:
+    """Models that judge what pictures show, by name: CLIP and DINOv2 in models/image_encoders (folders, .onnx), and ComfyUI's own in models/clip_vision."""
+    found: dict[str, Path] = {}
+    for root in map(Path, folder_paths.get_folder_paths("image_encoders")):
+        for path in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):
+            found.setdefault(path.parent.relative_to(root).as_posix(), path.parent)
+        for path in sorted(root.rglob("*.onnx")):
+            found.setdefault(path.relative_to(root).as_posix(), path)
+    for name in folder_paths.get_filename_list("clip_vision"):
+        if name.lower().endswith(".safetensors") and (path := folder_paths.get_full_path("clip_vision", name)):
+            found.setdefault(f"clip_vision/{name}", Path(path))
+    return found

@@ -24,31 +24,59 @@ class GridPage:
     """A text stands where there is no picture, and why."""
 
 
-def draw_grid(page: GridPage, cell_px: tuple[int, int]) -> Image.Image:
-    """An RGB picture of all cells of `cell_px` (width, height) each. A missing cell says why."""
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything stands; all in px."""
+
+    unit: int
+    gap: int
+    line: int
+    row_label: int
+    title: int
+    heading: int
+    size: tuple[int, int]
+    font: Font
+    title_font: Font
+    title_lines: tuple[str, ...]
+    headings: tuple[tuple[str, ...], ...]
+
+
+def _layout(title: str, columns: Sequence[str], rows: Sequence[str], cell_px: tuple[int, int]) -> _Layout:
     unit = max(13, min(cell_px) // 14)
-    gap, font = max(4, unit // 3), label_font(unit, "".join((*page.columns, *page.rows)))
-    title_font = label_font(round(unit * 1.1), page.title)
-    row_label_px = min(max(_width(font, page.rows), unit * 3), max(cell_px[0], unit * 9)) + 2 * gap
-    total_px = row_label_px + len(page.columns) * (cell_px[0] + gap) + gap
-    title_lines = wrapped(page.title, title_font, total_px - 4 * gap, _MAX_TITLE_LINES) if page.title else ()
-    headings = [wrapped(label, font, cell_px[0] - gap, _MAX_LABEL_LINES) for label in page.columns]
+    gap, font = max(4, unit // 3), label_font(unit, "".join((*columns, *rows)))
+    title_font = label_font(round(unit * 1.1), title)
+    row_label_px = min(max(_width(font, rows), unit * 3), max(cell_px[0], unit * 9)) + 2 * gap
+    total_px = row_label_px + len(columns) * (cell_px[0] + gap) + gap
+    title_lines = tuple(wrapped(title, title_font, total_px - 4 * gap, _MAX_TITLE_LINES)) if title else ()
+    headings = tuple(tuple(wrapped(label, font, cell_px[0] - gap, _MAX_LABEL_LINES)) for label in columns)
     line_px = round(unit * 1.35)
     title_px = len(title_lines) * round(line_px * 1.1) + (2 * gap if title_lines else gap)
     heading_px = max((len(lines) for lines in headings), default=0) * line_px + 2 * gap
+    size_px = (total_px, title_px + heading_px + len(rows) * (cell_px[1] + gap) + gap)
+    return _Layout(unit, gap, line_px, row_label_px, title_px, heading_px, size_px, font, title_font, title_lines, headings)
 
-    image = Image.new("RGB", (total_px, title_px + heading_px + len(page.rows) * (cell_px[1] + gap) + gap), BACKGROUND)
+
+def grid_size_px(title: str, columns: Sequence[str], rows: Sequence[str], cell_px: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of what `draw_grid` would draw."""
+    return _layout(title, columns, rows, cell_px).size
+
+
+def draw_grid(page: GridPage, cell_px: tuple[int, int]) -> Image.Image:
+    """An RGB picture of all cells of `cell_px` (width, height) each. A missing cell says why."""
+    at = _layout(page.title, page.columns, page.rows, cell_px)
+    unit, gap, line_px = at.unit, at.gap, at.line
+    image = Image.new("RGB", at.size, BACKGROUND)
     pen = ImageDraw.Draw(image)
-    _lines(pen, title_lines, title_font, TEXT, 2 * gap, gap + round(line_px * 0.55), round(line_px * 1.1), "lm")
-    for column, lines in enumerate(headings):
-        centre = row_label_px + column * (cell_px[0] + gap) + cell_px[0] // 2
-        _lines(pen, lines, font, TEXT, centre, title_px + heading_px // 2 - (len(lines) - 1) * line_px // 2, line_px, "mm")
+    _lines(pen, at.title_lines, at.title_font, TEXT, 2 * gap, gap + round(line_px * 0.55), round(line_px * 1.1), "lm")
+    for column, lines in enumerate(at.headings):
+        centre = at.row_label + column * (cell_px[0] + gap) + cell_px[0] // 2
+        _lines(pen, lines, at.font, TEXT, centre, at.title + at.heading // 2 - (len(lines) - 1) * line_px // 2, line_px, "mm")
     for row, label in enumerate(page.rows):
-        top = title_px + heading_px + row * (cell_px[1] + gap)
-        lines = wrapped(label, font, row_label_px - 2 * gap, _MAX_LABEL_LINES)
-        _lines(pen, lines, font, TEXT, row_label_px - gap, top + cell_px[1] // 2 - (len(lines) - 1) * line_px // 2, line_px, "rm")
+        top = at.title + at.heading + row * (cell_px[1] + gap)
+        lines = wrapped(label, at.font, at.row_label - 2 * gap, _MAX_LABEL_LINES)
+        _lines(pen, lines, at.font, TEXT, at.row_label - gap, top + cell_px[1] // 2 - (len(lines) - 1) * line_px // 2, line_px, "rm")
         for column, picture in enumerate(page.pictures[row]):
-            left = row_label_px + column * (cell_px[0] + gap)
+            left = at.row_label + column * (cell_px[0] + gap)
             if isinstance(picture, str):
                 _missing(pen, left, top, cell_px, picture, unit)
             else:

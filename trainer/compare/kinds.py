@@ -40,6 +40,8 @@ class Choices:
     is_embedding: bool = False
     unit: str = "epoch"
     """What the epochs are numbered by: epoch or step."""
+    is_told_guidance: bool = False
+    """Whether the model takes its guidance as an input, as FLUX.1 dev does."""
 
 
 AXES: Registry[Callable[[str, Choices], tuple[Point, ...]]] = Registry("axis")
@@ -112,11 +114,18 @@ def steps(text: str, choices: Choices) -> tuple[Point, ...]:
 @AXES.register("guidance")
 def guidances(text: str, choices: Choices) -> tuple[Point, ...]:
     """Classifier-free guidance (CFG)."""
-    values = parse_numbers(text, "Guidance")
-    wrong = [value for value in values if not 0 <= value <= 100]
-    if wrong:
-        raise AthanorError(f"Guidance: {wrong[0]:g} will not do; it must be from 0 to 100.")
-    return tuple(Point(f"CFG {value:g}", (("guidance", value),)) for value in values)
+    return tuple(Point(f"CFG {value:g}", (("guidance", value),)) for value in _guidances(text, "Guidance"))
+
+
+@AXES.register("flux guidance")
+def flux_guidances(text: str, choices: Choices) -> tuple[Point, ...]:
+    """What a guidance-distilled model is told."""
+    if not choices.is_told_guidance:
+        raise AthanorError("FLUX guidance: only FLUX.1 dev is told a guidance, and this model is another; choose the axis guidance.")
+    values = _guidances(text, "FLUX guidance")
+    if 0 in values:
+        raise AthanorError("FLUX guidance: 0 will not do; 1 to 10 is usual, 3.5 the model's own.")
+    return tuple(Point(f"FLUX guidance {value:g}", (("flux_guidance", value),)) for value in values)
 
 
 @AXES.register("sampler")
@@ -136,8 +145,8 @@ def checkpoints(text: str, choices: Choices) -> tuple[Point, ...]:
 
 @AXES.register("run")
 def runs(text: str, choices: Choices) -> tuple[Point, ...]:
-    """Each with its best epoch, its last where nothing was held out; an epoch axis beside it chooses others."""
-    names = _some(parse_texts(text), "Runs", "write the names of runs, with commas or one a line")
+    """Each with its best epoch, its last where nothing was held out; an epoch axis beside it chooses others. Nothing written takes the wired ones."""
+    names = tuple(dict.fromkeys(parse_texts(text))) or tuple(choices.runs)
     return tuple(Point(name, (("run", name), ("epoch", choices.runs[name].usual()))) for name in names)
 
 
@@ -155,6 +164,14 @@ def _strengths(text: str, choices: Choices) -> tuple[float, ...]:
     wrong = [value for value in values if abs(value) > MAX_STRENGTH]
     if wrong:
         raise AthanorError(f"Strengths: {wrong[0]:g} will not do; it must be from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}.")
+    return values
+
+
+def _guidances(text: str, axis: str) -> tuple[float, ...]:
+    values = parse_numbers(text, axis)
+    wrong = [value for value in values if not 0 <= value <= 100]
+    if wrong:
+        raise AthanorError(f"{axis}: {wrong[0]:g} will not do; it must be from 0 to 100.")
     return values
 
 

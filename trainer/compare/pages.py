@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from ..files import replace_atomically
-from .grid import GridPage, draw_grid, without_common_prefix
+from .grid import GridPage, draw_grid, grid_size_px, without_common_prefix
 from .sheet import Sheet
 
 MAX_SIDE_PX = 16_384
@@ -39,21 +40,41 @@ def page_parts(num_columns: int, num_rows: int, cell_px: tuple[int, int]) -> lis
 def write_grids(sheet: Sheet, title: str, failed: Mapping[str, str], picture_px: tuple[int, int]) -> list[Path]:
     """Draws every page as it is now into the sheet's folder; pictures that are not there yet leave a gap that says so."""
     cell_px = shown_cell_px(picture_px)
-    columns, rows = _short(sheet.columns), _short(sheet.rows)
     paths = []
-    for page, heading in enumerate(sheet.pages):
-        for across, down in page_parts(len(columns), len(rows), cell_px):
-            grid = GridPage(
-                title=" · ".join(part for part in (title, heading) if part),
-                columns=tuple(columns[i] for i in across),
-                rows=tuple(rows[i] for i in down),
-                pictures=tuple(tuple(_picture(sheet, page, row, column, failed) for column in across) for row in down),
-            )
-            path = sheet.folder / f"grid-{len(paths) + 1:02d}.png"
-            image = draw_grid(grid, cell_px)
-            replace_atomically(path, lambda temporary, image=image: image.save(temporary, format="PNG"))
-            paths.append(path)
+    for part in _parts(sheet, title, cell_px):
+        pictures = tuple(tuple(_picture(sheet, part.page, row, column, failed) for column in part.across) for row in part.down)
+        path = sheet.folder / f"grid-{len(paths) + 1:02d}.png"
+        image = draw_grid(GridPage(part.title, part.columns, part.rows, pictures), cell_px)
+        replace_atomically(path, lambda temporary, image=image: image.save(temporary, format="PNG"))
+        paths.append(path)
     return paths
+
+
+def grid_sizes_px(sheet: Sheet, title: str, picture_px: tuple[int, int]) -> list[tuple[int, int]]:
+    """Width and height of each picture that `write_grids` would draw."""
+    cell_px = shown_cell_px(picture_px)
+    return [grid_size_px(part.title, part.columns, part.rows, cell_px) for part in _parts(sheet, title, cell_px)]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one grid shows of a page."""
+
+    page: int
+    across: range
+    down: range
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+
+
+def _parts(sheet: Sheet, title: str, cell_px: tuple[int, int]) -> list[_Part]:
+    columns, rows = _short(sheet.columns), _short(sheet.rows)
+    return [
+        _Part(page, across, down, " · ".join(filter(None, (title, heading))), tuple(columns[i] for i in across), tuple(rows[i] for i in down))
+        for page, heading in enumerate(sheet.pages)
+        for across, down in page_parts(len(columns), len(rows), cell_px)
+    ]
 
 
 def _short(labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ class Recipe:
     sampler: str = ""
     """Empty is the family's own."""
     scheduler: str = ""
+    flux_guidance: float = 0.0
+    """What FLUX.1 dev is told beside classifier-free guidance; 0 is its usual one."""
 
     def settled(self) -> Recipe:
         """Without what makes no difference: the run and strengths of a picture without LoRA, the epoch of one at no strength."""
@@ -89,5 +91,8 @@ _COSTS = (
 def file_name(recipe: Recipe, epoch_hash: str) -> str:
     """Of the recipe's picture: it tells what is seen, so that a larger comparison finds the pictures that are there."""
     facts = [epoch_hash, *dataclasses.astuple(recipe)]
+    if not recipe.flux_guidance:
+        # Pictures from before there was a choice are found again.
+        facts.pop()
     digest = hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode("utf-8")).hexdigest()
     return f"e{recipe.epoch:06d}_s{recipe.strength_model:g}_{digest[:12]}.png"

@@ -45,7 +45,7 @@ class Drawn:
         return self.files[epoch, strength if epoch else 0.0, prompt]
 
 
-def plan(run: Run, strengths=(0.5, 1.0), prompts=PROMPTS[:1], seed=9, epochs=None) -> Drawn:
+def plan(run: Run, strengths=(0.5, 1.0), prompts=PROMPTS[:1], seed=9, epochs=None, folder="small") -> Drawn:
     """Every epoch at every strength and the base alone, in a run directory for the worker."""
     with Image.open(run.samples()[0].path) as picture:
         width, height = picture.size
@@ -58,9 +58,9 @@ def plan(run: Run, strengths=(0.5, 1.0), prompts=PROMPTS[:1], seed=9, epochs=Non
                 label = f"base, epoch {number} at {strength:g}"
                 cell = SheetCell(file, str(epoch.path) if epoch else "", strength, strength, prompt, "no", seed, 3, 4.0, label)
                 cells[number, strength, prompt] = cell
-    folder = run.folder / "compare" / "small"
-    write_job_file(folder, CompareJob(run.train_job().base, tuple(cells.values()), width, height, "fp32"))
-    return Drawn(Run(folder), {key: folder / cell.file for key, cell in cells.items()})
+    place = run.folder / "compare" / folder
+    write_job_file(place, CompareJob(run.train_job().base, tuple(cells.values()), width, height, "fp32"))
+    return Drawn(Run(place), {key: place / cell.file for key, cell in cells.items()})
 
 
 def drawn(run: Run, **changes) -> Drawn:
@@ -235,3 +235,39 @@ def test_what_t5_has_learned_is_drawn_as_in_the_training(kind, tmp_path, dataset
     for i, picture in enumerate(pictures):
         assert difference(folder / f"{i}.png", picture.path) <= 1, "as the training drew it"
     assert difference(folder / "1.png", folder / "bare.png") > 1, "T5 changes the picture"
+
+
+def test_what_was_merged_into_the_base_first_is_drawn_as_the_training_drew_it(tmp_path, run):
+    first = run.epochs()[0].path
+    merged = AdapterSettings(rank=2, merge_files=f"{first}: 0.7")
+    given = dataclasses.replace(run.train_job(), adapter=merged, train=dataclasses.replace(run.train_job().train, epochs=1))
+    other = open_run(tmp_path, given)
+    train(other, Control())
+    planned = plan(other, strengths=(1.0,), seed=9)
+    job = planned.folder.job()
+    assert isinstance(job, CompareJob)
+    write_job_file(planned.folder.folder, dataclasses.replace(job, merge_files=merged.merge_files))
+    draw_cells(planned.folder, Control())
+    assert difference(planned.file(1, 1.0, PROMPTS[0]), other.samples()[0].path) <= 1
+    without = drawn(other, strengths=(1.0,), seed=9, folder="without")
+    assert difference(without.file(1, 1.0, PROMPTS[0]), other.samples()[0].path) > 1
+    write_job_file(planned.folder.folder, dataclasses.replace(job, merge_files=f"{tmp_path / 'gone.safetensors'}: 1"))
+    with pytest.raises(AthanorError, match=r"gone\.safetensors, which the run merged into its base first, is not there any more"):
+        draw_cells(planned.folder, Control())
+
+
+def test_the_base_is_kept_as_the_training_kept_it(tmp_path, run):
+    settings = dataclasses.replace(run.train_job().train, epochs=1, base_precision="fp8")
+    other = open_run(tmp_path, dataclasses.replace(run.train_job(), train=settings))
+    train(other, Control())
+    planned = plan(other, strengths=(1.0,))
+    job = planned.folder.job()
+    assert isinstance(job, CompareJob)
+    pictures = []
+    for storage in ("fp8", "auto"):
+        write_job_file(planned.folder.folder, dataclasses.replace(job, base_precision=storage))
+        for path in planned.files.values():
+            path.unlink(missing_ok=True)
+        draw_cells(planned.folder, Control())
+        pictures.append(difference(planned.file(1, 1.0, PROMPTS[0]), other.samples()[0].path))
+    assert pictures[0] <= 1 and pictures[1] > 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from athanor.trainer.compare.kinds import Choices, RunEpochs
-from athanor.trainer.compare.pages import MAX_AREA_PX, MAX_SIDE_PX, page_parts, write_grids
+from athanor.trainer.compare.pages import MAX_AREA_PX, MAX_SIDE_PX, grid_sizes_px, page_parts, write_grids
 from athanor.trainer.compare.recipe import Recipe
 from athanor.trainer.compare.sheet import AxisText, Sheet, plan_sheet
 
@@ -39,3 +39,13 @@ def test_a_page_that_would_be_too_large_is_split_and_nothing_is_lost():
             width, height = len(across) * cell[0] * 1.35, len(down) * cell[1] * 1.35
             assert len(across) == len(down) == 1 or (max(width, height) <= MAX_SIDE_PX and width * height <= MAX_AREA_PX)
     assert len(page_parts(5, 5, (64, 64))) == 1
+
+
+def test_the_size_of_the_grids_is_known_before_they_are_drawn(tmp_path):
+    sheet = small_sheet(tmp_path)
+    expected = grid_sizes_px(sheet, "a run · seed 1", (64, 64))
+    sizes = []
+    for path in write_grids(sheet, "a run · seed 1", {}, (64, 64)):
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sizes == expected and len(sizes) == 2

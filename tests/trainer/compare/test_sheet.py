@@ -51,6 +51,7 @@ def test_runs_stand_side_by_side_with_their_usual_epochs_or_with_those_of_an_axi
     sheet = plan(AxisText("run", "r, s"), baseline=True, choices=TWO_RUNS)
     assert sheet.columns == ("no LoRA", "r", "s")
     assert [(cell.run, cell.epoch) for cell in (sheet.cells[0, 0, c] for c in range(3))] == [("", 0), ("r", 2), ("s", 4)]
+    assert plan(AxisText("run"), baseline=True, choices=TWO_RUNS).cells == sheet.cells, "nothing written takes the wired ones"
     crossed = plan(AxisText("run", "r, s"), AxisText("epoch", "2, 4"), choices=TWO_RUNS)
     assert crossed.cells[0, 1, 0] is None, "r has no epoch 4"
     assert crossed.cells[0, 1, 1] == dataclasses.replace(BASE, run="s", epoch=4)
@@ -97,3 +98,14 @@ def test_an_embedding_has_no_strength():
 def test_too_many_pictures_are_refused():
     with pytest.raises(AthanorError, match="would have 3000 pictures; at most 2000"):
         plan(AxisText("seed", "1-1000"), AxisText("epoch", "all"))
+
+
+def test_a_guidance_that_the_model_is_told_has_an_axis_where_there_is_one():
+    flux = dataclasses.replace(ONE_RUN, is_told_guidance=True)
+    sheet = plan(AxisText("flux guidance", "2, 3.5"), AxisText("epoch", "2"), choices=flux)
+    assert sheet.columns == ("FLUX guidance 2", "FLUX guidance 3.5")
+    assert [(sheet.cells[0, 0, c].flux_guidance, sheet.cells[0, 0, c].guidance) for c in range(2)] == [(2.0, 7.0), (3.5, 7.0)]
+    with pytest.raises(InvalidJobError, match=r"only FLUX\.1 dev is told a guidance"):
+        plan(AxisText("flux guidance", "2, 3.5"))
+    with pytest.raises(InvalidJobError, match="0 will not do"):
+        plan(AxisText("flux guidance", "0"), choices=flux)

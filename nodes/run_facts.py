@@ -1,0 +1,74 @@
+"""What comparisons and scores need to know of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..trainer.adapters.check import merges
+from ..trainer.base_merges import merged_fingerprint
+from ..trainer.config import LoadedJob
+from ..trainer.errors import AthanorError
+from ..trainer.milestones import commonest_bucket
+from ..trainer.noise import trained_base
+from ..trainer.run import Run
+from ..trainer.settings import AdapterSettings, ObjectiveSettings
+from ..trainer.types import BaseModel
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is needed of a training to draw with its epochs."""
+
+    family: str
+    """Empty where another program trained it."""
+    token: str
+    """The embedding's word in the prompts; empty for LoRAs."""
+    trigger: str
+    size_px: tuple[int, int]
+    precision: str
+    unit: str = "epoch"
+    """What the epochs are numbered by."""
+    merge_files: str = ""
+    """LoRAs that its base was given first."""
+    base_precision: str = "auto"
+    objective: ObjectiveSettings = ObjectiveSettings()
+
+    @classmethod
+    def of(cls, run: Run, base: BaseModel | None) -> RunFacts:
+        job = run.job()
+        if isinstance(job, LoadedJob):
+            side_px = base.native_px if base else 512
+            return cls("", run.token(), "", (side_px, side_px), "bf16", job.unit)
+        job = run.train_job()
+        size_px = commonest_bucket(job.dataset.with_role("train"))
+        return cls(
+            family=job.base.family,
+            token=run.token(),
+            trigger=job.dataset.trigger,
+            size_px=size_px,
+            precision=job.train.precision,
+            merge_files=job.adapter.merge_files,
+            base_precision=job.train.base_precision,
+            objective=job.objective,
+        )
+
+    def drawn(self, base: BaseModel) -> BaseModel:
+        """`base` with the noise schedule that the run was trained with, by which its sample pictures were drawn."""
+        return trained_base(base, self.objective)
+
+    def pace_key(self, base: BaseModel) -> str:
+        """Of the model as the worker draws with it, by which is known how long pictures take."""
+        parts = ("worker", base.fingerprint, self.precision, self.base_precision)
+        return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:16]
+
+    def look(self, base: BaseModel) -> list[str]:
+        """What changes its pictures beside the base and the epoch. Raises AthanorError if a LoRA that was merged first is gone."""
+        if not self.merge_files and self.base_precision == "auto":
+            return []
+        merged = AdapterSettings(merge_files=self.merge_files)
+        for path, _ in merges(merged):
+            if not Path(path).is_file():
+                raise AthanorError(f"The LoRA {path}, which the run merged into its base first, is not there any more; put it back.")
+        return [merged_fingerprint(base.fingerprint, merged), self.base_precision]

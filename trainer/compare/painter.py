@@ -1,0 +1,180 @@
+"""A base that wears one epoch after the other: loaded once, each file read once, each prompt encoded as rarely as it can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..adapters import Adapter
+from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
+from ..base_merges import merge_into, merged_fingerprint
+from ..cache import TensorCache
+from ..config import CompareJob, SheetCell, TrainJob
+from ..embedding_trainee import embedding_trainee, without_word
+from ..errors import AthanorError
+from ..families import family as family_named
+from ..families.base import Conditioning, Family, Framing, Part, Prompted, TextStack
+from ..formats.header import read_header
+from ..formats.layers import layers_of, read_tensors_of
+from ..memory import free_gpu_bytes, release
+from ..offload import bring_encoders
+from ..prompts import PromptBook, text_precision
+from ..settings import AdapterSettings, EmbeddingSettings
+from ..storage import chosen_storage, hold, room_on
+from ..trainee import Trainee
+from ..types import Dataset
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
+
+
+class Painter:
+    """The base with one adapter, or one embedding, of changing content and strength."""
+
+    def __init__(self, job: CompareJob, device: torch.device, cache: TensorCache):
+        import torch
+
+        self._job, self._device, self._cache = job, device, cache
+        self.family: Family = family_named(job.base.family)
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.precision]
+        self.autocast = torch.autocast(device.type, dtype=None if job.precision == "fp32" else self._dtype, enabled=job.precision != "fp32")
+        self._file = ""
+        self._modules: dict[Part, nn.Module] = {}
+        self._worn: dict[Part, tuple[Adapter, dict[str, nn.Module]]] = {}
+        self._bare: list[Part] = []
+        """The parts that the epoch now worn leaves alone; an earlier one may not have."""
+        self._embedding: Trainee | None = None
+
+    def load(self, cells: Sequence[SheetCell], captions: Sequence[str] = ()) -> None:
+        """Text first; the text encoder stays only if an epoch changes it. `captions` will be asked for beside the cells' prompts."""
+        import torch
+
+        job, family = self._job, self.family
+        merged = AdapterSettings(merge_files=job.merge_files)
+        files = list(dict.fromkeys(cell.epoch_file for cell in cells if cell.epoch_file))
+        encoding = text_precision(family, job.precision)
+        text: TextStack | None = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
+        assert text is not None
+        in_text = merge_into(merged, family, text.parts())
+        if job.token and files:
+            self._embedding = _empty_embedding(job, family, text, files[0])
+        changed = {part for part in text.parts() for path in files if self._has_part(path, part)}
+        # What an epoch changes has to be whole.
+        bring_encoders(text.parts().values(), self._device, math.inf if changed or self._embedding is not None else free_gpu_bytes(self._device))
+        written = [(cell.epoch_file, words) for cell in cells for words in (cell.prompt, cell.negative_prompt)]
+        written += [(file, caption) for caption in captions for file in ("", *files)]
+        prompts = list(dict.fromkeys(self._prompt(file, words) for file, words in written))
+        chunks = min(family.num_chunks(text, prompts), family.max_chunks)
+        self._book = PromptBook(family, merged_fingerprint(job.base.text_identity, merged), self._cache, chunks, self._device, text, encoding)
+        self._modules.update({part: module for part, module in text.parts().items() if part in changed})
+        if not changed and self._embedding is None:
+            self._book.store(prompts, lambda done, total: None)
+            self._book.text = text = None
+            release()
+        self.vae = family.load_vae(job.base).to(self._device)
+        denoiser = family.load_denoiser(job.base, self._dtype)
+        merge_into(merged, family, {"denoiser": denoiser}, before=in_text)
+        num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
+        storage = chosen_storage(job.base_precision, job.precision, num_weights, room_on(self._device))
+        self._modules["denoiser"] = hold(denoiser, storage, job.precision).to(self._device)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self._modules["denoiser"]
+
+    def drop_models(self) -> None:
+        """Gives the memory back; nothing can be drawn any more."""
+        self._modules.clear()
+        self._worn.clear()
+        self._book.text = self._embedding = None
+        del self.vae
+        release()
+
+    def paint(self, cells: Sequence[SheetCell]) -> list[Image.Image]:
+        """Pictures of cells that share epoch, strengths, steps and guidance."""
+        first = cells[0]
+        self.wear(first.epoch_file, first.strength_model, first.strength_text)
+        size_px = (self._job.width_px, self._job.height_px)
+        framing = [Framing.whole(size_px)]
+        prompted = [
+            Prompted(
+                self.conditioning(cell.epoch_file, [cell.prompt], framing),
+                self.conditioning(cell.epoch_file, [cell.negative_prompt], framing),
+                cell.seed,
+            )
+            for cell in cells
+        ]
+        return self.family.sample(self._job.base, self.denoiser, self.vae, prompted, first.steps, first.guidance, size_px)
+
+    def conditioning(self, file: str, prompts: Sequence[str], framings: Sequence[Framing]) -> Conditioning:
+        """Of the prompts as the epoch in `file` reads them, which is to be worn; "" is the base alone."""
+        return self._book.conditioning([self._prompt(file, prompt) for prompt in prompts], framings)
+
+    def _prompt(self, file: str, prompt: str) -> str:
+        """With the embedding's name as its tokens; without it where the base alone is drawn, as ComfyUI does with an embedding it lacks."""
+        if not self._job.token:
+            return prompt
+        if file and self._embedding is not None:
+            return self._embedding.prompt(prompt)
+        return without_word(prompt, self._job.token)
+
+    def wear(self, file: str, strength_model: float, strength_text: float) -> None:
+        """Makes the models those of the epoch in `file`; without one they are the base alone."""
+        if file and file != self._file:
+            tensors = read_tensors_of(Path(file))
+            if self._embedding is not None:
+                _put_vectors(self._embedding, tensors, file)
+            else:
+                self._bare = [part for part in self._modules if not self._load_part(part, tensors, Path(file).name)]
+                if len(self._bare) == len(self._modules):
+                    raise AthanorError(f"{Path(file).name} changes nothing of {self.family.title}; it was made for another family of models.")
+            self._file = file
+        for part, (kind, layers) in self._worn.items():
+            strength = strength_model if part == "denoiser" else strength_text
+            set_strength(kind, layers, strength if file and part not in self._bare else 0.0)
+
+    def _load_part(self, part: Part, tensors: Mapping[str, torch.Tensor], name: str) -> bool:
+        """Whether the file has anything for the part."""
+        module = self._modules[part]
+        given = layers_of(tensors, self.family, part, [name for name, _ in module.named_modules()])
+        if not given:
+            return False
+        kind_name, kind = kind_of(given, name)
+        if part not in self._worn:
+            settings = AdapterSettings(kind=kind_name, factor=0)
+            self._worn[part] = kind, attach(kind, module, plans_of(kind, given), settings, 0)
+            module.to(self._device).requires_grad_(False)
+        worn, layers = self._worn[part]
+        if worn is not kind or layers.keys() != given.keys():
+            raise AthanorError(f"{name} has other layers than the epochs before it, or is of another kind; compare epochs of one run.")
+        load(kind, layers, given)
+        return True
+
+    def _has_part(self, path: str, part: Part) -> bool:
+        exported = self.family.export_key(part, "")
+        # OneTrainer counts FLUX's T5 as the second encoder.
+        second = exported.replace("lora_te3_", "lora_te2_encoder_")
+        return read_header(Path(path)).any_key(exported, second, f"{part}.", *self.family.other_names(part, ""))
+
+
+def _empty_embedding(job: CompareJob, family: Family, text: TextStack, file: str) -> Trainee:
+    """Room for an embedding's vectors in the text encoders' tables."""
+    num_vectors = max(shape[0] for shape in read_header(Path(file)).shapes.values() if len(shape) == 2)
+    settings = EmbeddingSettings(token=job.token, num_vectors=num_vectors)
+    return embedding_trainee(TrainJob("compared", job.base, Dataset(()), kind="embedding", embedding=settings), family, text)
+
+
+def _put_vectors(embedding: Trainee, tensors: Mapping[str, torch.Tensor], file: str) -> None:
+    import torch
+
+    with torch.no_grad():
+        for key, vectors in embedding.groups[0].parameters.items():
+            if key not in tensors or tensors[key].shape != vectors.shape:
+                raise AthanorError(
+                    f"{file} holds no vectors {key} of the shape {tuple(vectors.shape)}; it belongs to another embedding or another base."
+                )
+            vectors.copy_(tensors[key] / embedding.units[key])
