@@ -3,7 +3,8 @@
 Makes N small JPEG files with captions, starts a ComfyUI, runs Load Dataset and Edit Tags from the page in headless Chromium, and
 measures from the click on the button until the first pictures are drawn. Then it scrolls through the whole grid, a wheel's
 step a frame, and from end to end in jumps. Frames are as slow as a machine without a GPU draws them, while the server makes the
-thumbnails on the same one; so what the editor itself takes of each frame is told beside them. Prints the best of three openings.
+thumbnails on the same one. So two things are told beside them: what the editor itself takes of each frame, and how fast the same
+browser scrolls the same cards when all of them are there already and no script touches them. Prints the best of three openings.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ async () => {
 }
 """
 SCROLL = """
-async ([step, num_frames]) => {
-  const grid = document.querySelector('dialog.athanor-editor > div').shadowRoot.querySelector('.grid')
+async ([step, num_frames, selector]) => {
+  const grid = document.querySelector('dialog.athanor-editor > div').shadowRoot.querySelector(selector)
   const frame = () => new Promise(requestAnimationFrame)
   grid.scrollTop = 0
   await frame()
@@ -77,6 +78,32 @@ async ([step, num_frames]) => {
   times.sort((a, b) => a - b)
   return { median: times[times.length >> 1], slow: times[Math.floor(times.length * 0.95)], worst: times.at(-1), over_50: times.filter(time => time > 50).length,
            num_frames, most, empty }
+}
+"""
+
+
+NUM_PLAIN = 1000
+PLAIN = """
+async number => {
+  const grid = document.querySelector('dialog.athanor-editor > div').shadowRoot.querySelector('.grid')
+  grid.scrollTop = 0
+  await new Promise(done => setTimeout(done, 1000))
+  const cards = [...grid.querySelectorAll('.card')].filter(card => card.querySelector('img.is-loaded'))
+  const perRow = new Set(cards.map(card => card.getBoundingClientRect().left)).size
+  const rowPx = cards[perRow].getBoundingClientRect().top - cards[0].getBoundingClientRect().top
+  const plain = grid.cloneNode(false), space = grid.firstElementChild.cloneNode(false)
+  plain.classList.add('plain')
+  space.style.height = `${Math.ceil(number / perRow) * rowPx}px`
+  for (let i = 0; i < number; i++) {
+    const card = cards[i % cards.length].cloneNode(true)
+    card.style.transform = `translate(${10 + (i % perRow) * (cards[0].offsetWidth + 10)}px, ${10 + Math.floor(i / perRow) * rowPx}px)`
+    const picture = card.querySelector('img')
+    picture.src = picture.src.replace(/[0-9]+\\/256$/, `${i}/256`)
+    space.append(card)
+  }
+  plain.append(space)
+  grid.parentElement.append(plain)
+  await Promise.all([...plain.querySelectorAll('img')].map(picture => picture.decode().catch(() => {})))
 }
 """
 
@@ -108,15 +135,17 @@ def measure(page: Any) -> dict[str, Any]:
         page.keyboard.press("Escape")
         page.wait_for_function("() => !document.querySelector('dialog.athanor-editor')")
         openings.append(page.evaluate(OPEN))
-    return {
+    found = {
         "open": min(openings, key=lambda one: one["pictures"]),
         "scrolling, new pictures": scroll(page, 100, 600),
         "scrolling, pictures seen before": scroll(page, 100, 600),
         "jumping": scroll(page, 0, 200),
     }
+    page.evaluate(PLAIN, NUM_PLAIN)
+    return {**found, "scrolling the same cards, no script at work": scroll(page, 100, 300, ".grid.plain")}
 
 
-def scroll(page: Any, step_px: int, num_frames: int) -> dict[str, Any]:
+def scroll(page: Any, step_px: int, num_frames: int, selector: str = ".grid") -> dict[str, Any]:
     """Frames while scrolling, and how much processor time of each went into the page's scripts, styles and layout."""
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -126,7 +155,7 @@ def scroll(page: Any, step_px: int, num_frames: int) -> dict[str, Any]:
         return 1000 * sum(metrics[name] for name in ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration"))
 
     before = spent_ms()
-    found = page.evaluate(SCROLL, [step_px, num_frames])
+    found = page.evaluate(SCROLL, [step_px, num_frames, selector])
     return {**found, "own_work": (spent_ms() - before) / num_frames}
 
 

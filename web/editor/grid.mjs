@@ -10,6 +10,8 @@ const MIN_WIDTH_FOR_CHIPS_PX = 150
 const MAX_CHIPS = 14
 const SETTLED_MS = 70
 const FAST_PX_PER_MS = 6
+/** Drawn above and below what is in view, since the browser scrolls before scripts hear of it. */
+const ROWS_AROUND = 2
 
 export class Grid {
   /** @param {import('./model.mjs').Model} model @param {import('./text.mjs').Translate} t @param {(number: number) => void} openLarge */
@@ -102,8 +104,8 @@ export class Grid {
     this.frame = 0
     if (!this.cardPx || !this.element.isConnected) return
     const { scrollTop, clientHeight } = this.element
-    const first = Math.max(0, Math.floor(scrollTop / this.rowPx) - 1) * this.columns
-    const end = Math.min(this.model.shown.length, (Math.ceil((scrollTop + clientHeight) / this.rowPx) + 1) * this.columns)
+    const first = Math.max(0, Math.floor(scrollTop / this.rowPx) - ROWS_AROUND) * this.columns
+    const end = Math.min(this.model.shown.length, (Math.ceil((scrollTop + clientHeight) / this.rowPx) + ROWS_AROUND) * this.columns)
     for (const [place, card] of this.cards) {
       if (place < first || place >= end) {
         this.cards.delete(place)
