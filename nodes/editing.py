@@ -11,7 +11,8 @@ from ..tagger.errors import TaggerError
 from ..tagger.filter import filter_items, parse_filter
 from ..tagger.hand_edits import apply_hand_edits, parse_hand_edits
 from ..tagger.lexicon import Lexicon
-from ..tagger.rules import Rule, apply_rules, parse_rules, report
+from ..tagger.rule_language import parse_rules
+from ..tagger.rules import Rule, apply_rules, report
 from ..trainer.dataset import contact_sheet
 from ..trainer.types import Dataset, Sample
 from . import host

@@ -1,4 +1,4 @@
-"""What one rule does to the captions of a whole set. Pure functions of their input, made by `rules.parse_rules`.
+"""What one rule does to the captions of a whole set. Pure functions of their input, made by `rule_language.parse_rules`.
 
 `pinned` holds the keys of the triggers that earlier rules have put in front: they keep their place whatever follows.
 """

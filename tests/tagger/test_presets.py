@@ -2,7 +2,8 @@ import pytest
 
 from athanor.tagger.errors import RuleError
 from athanor.tagger.presets import PRESETS
-from athanor.tagger.rules import apply_rules, parse_rules, report
+from athanor.tagger.rule_language import parse_rules
+from athanor.tagger.rules import apply_rules, report
 from athanor.tagger.tags import split_tags
 
 

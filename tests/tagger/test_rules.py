@@ -2,10 +2,11 @@ import re
 
 import pytest
 
-from athanor.tagger import rules as language
+from athanor.tagger import rule_language as language
 from athanor.tagger.errors import RuleError, TaggerError
 from athanor.tagger.lexicon import read_lexicon
-from athanor.tagger.rules import apply_rules, parse_rules, report
+from athanor.tagger.rule_language import parse_rules
+from athanor.tagger.rules import apply_rules, report
 
 
 def _apply(text: str, *captions: str) -> list[str]:

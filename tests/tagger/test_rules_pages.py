@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from athanor.tagger.rules import _EXAMPLES, _WITHOUT_BODY, apply_rules, parse_rules
+from athanor.tagger.rule_language import _EXAMPLES, _WITHOUT_BODY, parse_rules
+from athanor.tagger.rules import apply_rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = ("rules.md", "rules.zh.md")

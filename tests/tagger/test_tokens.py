@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from athanor.tagger.errors import TaggerError
-from athanor.tagger.rules import apply_rules, parse_rules
+from athanor.tagger.rule_language import parse_rules
+from athanor.tagger.rules import apply_rules
 from athanor.tagger.tokens import clip_counter
 
 pytest.importorskip("tokenizers")
