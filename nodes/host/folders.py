@@ -109,8 +109,10 @@ def is_within(path: Path, root: Path) -> bool:
 
 
 def resolved(path: Path) -> Path | None:
-    """Links resolved; None for what cannot be a path, as one with a NUL in it or one that is too long."""
+    """Links resolved; None for what cannot be a path, as one with a NUL in it or one that is too long, or may not be looked at."""
     try:
-        return path.resolve()
+        real = path.resolve()
+        real.exists()  # raises for what no file can be called
+        return real
     except (OSError, ValueError, RuntimeError):
         return None
