@@ -28,7 +28,7 @@ def test_unsaved_edits_are_back_after_a_reload(open_editor_page, vue_nodes):
     assert editor.hand_edits() == "", "nothing goes into the node unasked"
     assert opened(editor) == [*before, "unsaved tag"]
     note = editor.dialog.locator(".restored")
-    assert note.inner_text().startswith("Edits of 1 pictures that were not saved in the node are back.")
+    assert note.inner_text().startswith("Edits that were not saved in the node are back (pictures: 1).")
     editor.comfy_page.screenshot(f"editor-draft-{'vue' if vue_nodes else 'canvas'}")
     assert "unsaved changes" in editor.dialog.locator("footer").inner_text()
     editor.grid.focus()
