@@ -135,14 +135,14 @@ def check_free(targets: Sequence[Target], folder: Path, own: Collection[str]) ->
 def own_files(folder: Path) -> set[str]:
     """What was saved there before, which may be replaced."""
     try:
-        return set(json.loads((folder / _LIST_FILE).read_text(encoding="utf-8")))
+        return set(json.loads((folder / _LIST_FILE).read_text(encoding="utf-8", errors="surrogatepass")))
     except (OSError, ValueError, TypeError):
         return set()
 
 
 def remember_own(folder: Path, names: set[str]) -> None:
     text = json.dumps(sorted(names), ensure_ascii=False, indent=0)
-    replace_atomically(folder / _LIST_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    replace_atomically(folder / _LIST_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="surrogatepass") and None)
 
 
 def is_changed(sample: Sample) -> bool:

@@ -71,6 +71,20 @@ def test_two_images_of_one_name_keep_their_own_captions_in_a_new_folder(tmp_path
     assert (tmp_path / "set" / "a.txt").read_text(encoding="utf-8") == "a.jpg"
 
 
+def test_names_that_are_no_text_can_be_saved(tmp_path):
+    """On Linux a name may hold any bytes."""
+    save(tmp_path / "set" / "a.png")
+    strange = tmp_path / "set" / "b\udcff.png"
+    try:
+        strange.write_bytes((tmp_path / "set" / "a.png").read_bytes())
+    except (OSError, UnicodeError):
+        pytest.skip("this system takes text only")
+    dataset = captioned(scan_folder(tmp_path / "set"))
+    for _ in range(2):
+        assert save_captions(dataset, folder=tmp_path / "new", pictures="whole").num_pictures == 2
+    assert [sample.caption for sample in scan_folder(tmp_path / "new").samples] == ["a cat", "a cat"]
+
+
 def test_repeats_are_in_the_names_of_folders(tmp_path):
     save(tmp_path / "set" / "6_cat" / "a.png")
     inside = captioned(scan_folder(tmp_path / "set"))
