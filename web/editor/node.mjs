@@ -7,6 +7,7 @@ import { openEditor } from './window.mjs'
 export const NODE = 'AthanorEditTags'
 const EDITS = 'hand_edits'
 const LISTING = 'athanor_listing'
+const MARK = 'athanor_editor'
 
 /** Prepares a node that was just made. @param {any} app ComfyUI's @param {any} node */
 export function prepareNode(app, node) {
@@ -20,8 +21,15 @@ export function prepareNode(app, node) {
   node.onExecuted = function (/** @type {any} */ output) {
     onExecuted?.apply(this, arguments)
     const listing = output?.[LISTING]?.[0]
-    if (listing) this.properties[LISTING] = listing
+    if (!listing) return
+    this.properties[LISTING] = listing
+    markOf(this)
   }
+}
+
+/** What tells the node from those of other workflows; kept with it, since workflows that were never saved have no name. @param {any} node @returns {string} */
+function markOf(node) {
+  return (node.properties[MARK] ??= Date.now().toString(36) + Math.random().toString(36).slice(2))
 }
 
 /** @param {any} app @param {any} node @param {(name: string) => any} widget @returns {import('./window.mjs').NodeFace} */
@@ -37,7 +45,7 @@ function face(app, node, widget) {
       app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.()
     },
     settings: () => ({ rules: widget('rules')?.value ?? '', filter: widget('filter')?.value ?? '', lexicon: widget('lexicon')?.value ?? 'none' }),
-    identity: () => `${(app.rootGraph ?? app.graph).id ?? ''} ${executionId(app, node)}`,
+    identity: () => `${markOf(node)} ${executionId(app, node)}`,
     executionId: () => executionId(app, node),
   }
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from editor_page import NODE, captions, reopened
+from editor_page import BUILD, FOLDER, captions, reopened
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
 
@@ -71,15 +71,10 @@ def test_another_workflow_gets_no_draft(open_editor_page):
     editor.add.fill("unsaved tag")
     editor.press("Enter")
     editor.page.wait_for_timeout(1000)
-    other = editor.page.evaluate(
-        f"""() => {{
-          const workflow = app.graph.serialize()
-          workflow.id = crypto.randomUUID()
-          document.querySelector('dialog.athanor-editor').close()
-          return app.loadGraphData(workflow).then(() => {NODE} !== undefined)
-        }}"""
-    )
-    assert other
+    editor.page.evaluate("() => document.querySelector('dialog.athanor-editor').close()")
+    editor.page.evaluate(BUILD, [FOLDER, False])
     editor.page.wait_for_timeout(500)
-    assert opened(editor) == captions()[1].split(", ")
+    editor.open_and_run()
+    editor.cards.nth(1).click()
+    assert editor.chips() == captions()[1].split(", ")
     assert editor.dialog.locator(".restored").is_hidden()
