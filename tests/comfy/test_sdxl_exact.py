@@ -1,4 +1,4 @@
-"""SD1.5's and SDXL's names, and SDXL's mathematics, against ComfyUI's own modules."""
+"""SD1.5's, SD2's and SDXL's names, and SD2's and SDXL's mathematics, against ComfyUI's own modules."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, tuple
     ("name", "make", "counts"),
     [
         ("sd15", full_size.sd15, {"denoiser": 192, "text_encoder": 72}),
+        ("sd2", full_size.sd2, {"denoiser": 192, "text_encoder": 144}),
         ("sdxl", full_size.sdxl, {"denoiser": 722, "text_encoder": 72, "text_encoder_2": 192}),
     ],
 )
@@ -56,12 +57,14 @@ def test_every_target_of_the_full_model_has_a_name_that_comfyui_knows(known, nam
             used.add(target)
 
 
-@pytest.mark.parametrize(("name", "make", "layout"), [("sd15", full_size.sd15, SD1_LAYOUT), ("sdxl", full_size.sdxl, SDXL_LAYOUT)])
+@pytest.mark.parametrize(
+    ("name", "make", "layout"), [("sd15", full_size.sd15, SD1_LAYOUT), ("sd2", full_size.sd2, SD1_LAYOUT), ("sdxl", full_size.sdxl, SDXL_LAYOUT)]
+)
 def test_every_linear_and_convolution_is_where_the_table_of_names_says(known, name, make, layout):
     """By the two spellings of one module ComfyUI finds the same weight."""
     unet = make()["denoiser"]
     names = [key for key, each in unet.named_modules() if isinstance(each, (torch.nn.Linear, torch.nn.Conv2d))]
-    assert len(names) == {"sd15": 282, "sdxl": 794}[name]
+    assert len(names) == {"sd15": 282, "sd2": 282, "sdxl": 794}[name]
     for key in names:
         native = layout.native(key)
         assert known[name]["lora_unet_" + native.replace(".", "_")] == known[name]["lora_unet_" + key.replace(".", "_")]

@@ -32,6 +32,7 @@ SD15_UNET = {
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768, "use_linear_in_transformer": False,
     "adm_in_channels": None, "legacy": False, "use_temporal_attention": False, "use_temporal_resblock": False,
 }  # fmt: skip
+TWO = {"context_dim": 1024, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 64}
 VAE = {
     "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
     "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
@@ -120,10 +121,9 @@ def make_two(out: Path) -> None:
     from comfy.text_encoders.sd2_clip import SD2ClipModel
     from safetensors.torch import save_file
 
-    sizes = {"context_dim": 1024, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 64}
     depths = {"num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1], "transformer_depth_output": [1, 1]}
     with torch.device("meta"):
-        unet = UNetModel(**{**SD15_UNET, **sizes, **depths}, device="meta", operations=comfy.ops.disable_weight_init)
+        unet = UNetModel(**{**SD15_UNET, **TWO, **depths}, device="meta", operations=comfy.ops.disable_weight_init)
         vae = AutoencoderKL(ddconfig=VAE, embed_dim=4)
         text = SD2ClipModel(device="meta", dtype=torch.float32)
     tensors = _random({**_shapes(unet, "model.diffusion_model."), **_shapes(vae, "first_stage_model.")})
@@ -247,13 +247,14 @@ def schedule(out: Path) -> None:
 
 
 def keys(out: Path) -> None:
-    """{"sd15" or "sdxl": {name in a LoRA file: weight, or its slice}} by ComfyUI's own functions, on models without memory."""
+    """{"sd15", "sd2" or "sdxl": {name in a LoRA file: weight, or its slice}} by ComfyUI's own functions, on models without memory."""
     import comfy.lora
     import comfy.ops
     import torch
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.sd1_clip import SD1ClipModel
     from comfy.sdxl_clip import SDXLClipModel
+    from comfy.text_encoders.sd2_clip import SD2ClipModel
 
     class Model(torch.nn.Module):
         def __init__(self, config: dict):
@@ -262,7 +263,8 @@ def keys(out: Path) -> None:
             self.model_config = type("Config", (), {"unet_config": config})()
 
     result = {}
-    for name, config, clip in (("sd15", SD15_UNET, SD1ClipModel), ("sdxl", {**UNET, **FULL}, SDXLClipModel)):
+    two = {**SD15_UNET, **TWO}
+    for name, config, clip in (("sd15", SD15_UNET, SD1ClipModel), ("sd2", two, SD2ClipModel), ("sdxl", {**UNET, **FULL}, SDXLClipModel)):
         model, text = Model(config), clip(device="meta", dtype=torch.float32)
         found = comfy.lora.model_lora_keys_clip(text, comfy.lora.model_lora_keys_unet(model, {}))
         weights = {f"diffusion_model.{key}": tuple(value.shape) for key, value in model.diffusion_model.state_dict().items()}

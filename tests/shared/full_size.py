@@ -35,6 +35,23 @@ def sd15() -> dict:
         return {"denoiser": unet, "text_encoder": _clip(768, 12, "quick_gelu", projected=False)}
 
 
+def sd2() -> dict:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    down, up = _SD15_TYPES
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            block_out_channels=(320, 640, 1280, 1280),
+            down_block_types=down,
+            up_block_types=up,
+            cross_attention_dim=1024,
+            attention_head_dim=(5, 10, 20, 20),
+            use_linear_projection=True,
+        )
+        return {"denoiser": unet, "text_encoder": _clip(1024, 24, "gelu", projected=False)}
+
+
 def sdxl() -> dict:
     import torch
     from diffusers import UNet2DConditionModel
