@@ -39,6 +39,7 @@ class AthanorExtension(ComfyExtension):
         from .tagging import AutoTag
         from .train import TrainEmbedding, TrainLora
         from .training_settings import OptimizerSettingsNode, PerformanceSettingsNode, ScheduleSettingsNode
+        from .varying import CollectRuns, VarySettings
 
         dataset = [LoadDataset, ImagesToDataset, AutoTag, CaptionImages, EditTags, SaveCaptions, Bucket, DatasetToImages]
         settings = [
@@ -50,6 +51,6 @@ class AthanorExtension(ComfyExtension):
             CaptionSettingsNode,
             DataSettingsNode,
         ]
-        settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings]
-        results = [LoadRun, MergeEpochs, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]
+        settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings, VarySettings]
+        results = [LoadRun, CollectRuns, MergeEpochs, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]
         return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

@@ -10,7 +10,7 @@ from ..trainer.adapters.check import merges
 from ..trainer.base_merges import merged_fingerprint
 from ..trainer.config import LoadedJob
 from ..trainer.errors import AthanorError
-from ..trainer.milestones import commonest_bucket
+from ..trainer.batches import commonest_bucket
 from ..trainer.noise import trained_base
 from ..trainer.run import Run
 from ..trainer.settings import AdapterSettings, ObjectiveSettings

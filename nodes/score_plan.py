@@ -15,7 +15,7 @@ from ..trainer.compare.pace import known_pace, pace_of_training, remember_cells
 from ..trainer.config import CompareJob, Job, ScoreJob, TrainJob, to_json
 from ..trainer.embedding_trainee import embedding_prompt, whole_word
 from ..trainer.errors import AthanorError
-from ..trainer.milestones import commonest_bucket
+from ..trainer.batches import commonest_bucket
 from ..trainer.run import Run, write_job_file
 from ..trainer.scoring.embedders import BUILT_IN, kind_of_embedder
 from ..trainer.scoring.files import FOLDER

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from comfy_api.latest import io
 
 from ..trainer.config import TrainJob
+from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
 from ..trainer.run import Run, open_run
 from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
@@ -15,6 +16,7 @@ from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
 from . import host
 from .adapters import kind_widget, with_kind
+from .failures import begin, told_after_the_others
 from .images import open_rgb, shown, to_comfy
 from .plots import draw_loss_plot, save_loss_plot
 from .settings import from_widgets, widgets
@@ -62,8 +64,8 @@ class TrainLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
-        run = _trained(_job("lora", base_model, dataset, name, settings, values), "loras", cls.hidden.unique_id)
+    async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        run = await _trained(_job("lora", base_model, dataset, name, settings, values), name, cls.hidden.unique_id)
         return io.NodeOutput(run, last_tensors(run), {"loss": run.losses()}, _last_samples(run), ui=_shown_run(run))
 
 
@@ -110,21 +112,22 @@ class TrainEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
-        job = _job("embedding", base_model, dataset, name, settings, {**values, "token": name.strip(), "rate": 0.0})
-        run = _trained(job, "embeddings", cls.hidden.unique_id)
+    async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        job = _job("embedding", base_model, dataset, name, settings, {**values, "rate": 0.0})
+        run = await _trained(job, name, cls.hidden.unique_id)
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
 
 
 def _job(
     kind: Literal["lora", "embedding"], base: BaseModel, dataset: Dataset, name: str, settings: Settings | None, values: Mapping[str, Any]
 ) -> TrainJob:
-    """The settings that came over the wire, with the node's own widgets on top but where a file said something."""
+    """The settings that came over the wire, with the node's own widgets on top but where a file or Vary Settings said something."""
     given = settings or Settings()
+    name = f"{name.strip()}-{given.label}" if given.label else name
 
     def front(section: str, prefix: str = "", without: tuple[str, ...] = ()) -> Any:
-        of_file = {path.split(".")[1] for path in given.from_file if path.startswith(f"{section}.")} - set(without)
-        return from_widgets(getattr(given, section), {key: value for key, value in values.items() if key.removeprefix(prefix) not in of_file}, prefix)
+        kept = (_fields(given.from_file, section) - set(without)) | _fields(given.varied, section)
+        return from_widgets(getattr(given, section), {key: value for key, value in values.items() if key.removeprefix(prefix) not in kept}, prefix)
 
     return TrainJob(
         name=name,
@@ -132,7 +135,7 @@ def _job(
         dataset=dataset,
         kind=kind,
         adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
-        embedding=from_widgets(EmbeddingSettings(), values),
+        embedding=from_widgets(EmbeddingSettings(), {**values, "token": name.strip()} if kind == "embedding" else values),
         # Rates of a LoRA's file would be far too low for an embedding.
         train=front("train", without=_RATES if kind == "embedding" else ()),
         optimizer=given.optimizer,
@@ -148,21 +151,33 @@ def _job(
 
 def _adapter(given: Settings, chosen: Mapping[str, Any]) -> AdapterSettings:
     """A kind that comes from a file brings its own options along: those of the widgets are for another kind."""
-    of_file = {path.split(".")[1] for path in given.from_file if path.startswith("adapter.")}
+    of_file = _fields((*given.from_file, *given.varied), "adapter")
     fields = ("rank", "alpha") if "kind" in of_file else tuple(chosen)
     rest = {key: value for key, value in chosen.items() if key in fields and key not in of_file}
     return from_widgets(given.adapter, rest) if "kind" in of_file else with_kind(given.adapter, rest)
 
 
-def _trained(job: TrainJob, kind: str, node_id: str | None) -> Run:
-    """The finished run of `job`: taken as it is, continued, or begun."""
-    check_train_job(job)
-    run = open_run(host.runs_root(), job)
-    host.register_epochs(run.folder, kind)
-    announce(node_id, job.name, run)
-    if not run.finished():
-        run_worker(run, node_id)
-    return run
+def _fields(paths: tuple[str, ...], section: str) -> set[str]:
+    return {path.split(".")[1] for path in paths if path.startswith(f"{section}.")}
+
+
+async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
+    """The finished run of `job`: taken as it is, continued, or begun. `name`: what the node's widget says.
+
+    A failure waits until the other trainings of the graph are done.
+    """
+    turn = begin()
+    try:
+        check_train_job(job)
+        run = open_run(host.runs_root(), job)
+        host.register_epochs(run.folder, "embeddings" if job.kind == "embedding" else "loras")
+        announce(node_id, name, run)
+        if not run.finished():
+            run_worker(run, node_id)
+        return run
+    except AthanorError as error:
+        told = await told_after_the_others(error, node_id, job.name, turn)
+    raise told
 
 
 def last_tensors(run: Run) -> Mapping[str, Any]:

@@ -25,8 +25,9 @@ _QUIET_SEC = 90.0
 
 
 def announce(node_id: str | None, name: str, run: Run) -> None:
+    """`name`: what the node's widget says; the run's may have a number, or a varied setting, behind it."""
     if node_id is not None:
-        _RUNS_OF_NODES[node_id] = run.name
+        _RUNS_OF_NODES[node_id] = (name.strip(), run.name)
         host.tell_pages(RUN_EVENT, {"node": node_id, "name": name, "run": run.name})
 
 
@@ -43,8 +44,8 @@ def find_folder(name: str) -> Path:
 
 def run_of_node(node_id: str, name: str, known: str) -> str | None:
     """The run that a node shows: the one that it trains now, else the `known` one that the page remembers, else the newest of its name."""
-    remembered = _RUNS_OF_NODES.get(node_id)
-    if remembered and (not name or _is_of(remembered, name)) and _exists(remembered) and is_running(find_folder(remembered)):
+    named, remembered = _RUNS_OF_NODES.get(node_id, ("", ""))
+    if remembered and (not name or name.strip() == named) and _exists(remembered) and is_running(find_folder(remembered)):
         return remembered
     if known and _exists(known):
         return known
@@ -121,7 +122,8 @@ class _Watched:
 
 _WATCHED: OrderedDict[Path, _Watched] = OrderedDict()
 _WATCHED_LOCK = threading.Lock()
-_RUNS_OF_NODES: dict[str, str] = {}
+_RUNS_OF_NODES: dict[str, tuple[str, str]] = {}
+"""By the node's execution id: the name in its widget, and the run that it trained last."""
 
 
 def watched(name: str) -> _Watched:

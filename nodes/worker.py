@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from ..tagger.session import forget_kept
 from ..trainer.compare.pace import SAME_BATCH_SEC, progress_text
+from ..trainer.config import TrainJob
 from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
 from ..trainer.errors import AthanorError
 from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
@@ -25,6 +29,7 @@ from . import host
 
 _LIBRARIES = ("diffusers", "peft", "accelerate", "transformers", "safetensors")
 CAPTION_LIBRARIES = ("transformers", "tokenizers", "safetensors")
+_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|(API|ACCESS|PRIVATE|SECRET)_?KEY|APIKEY|CREDENTIALS?|AUTH)($|_)", re.IGNORECASE)
 _POLL_SEC = 0.1
 _STOP_WAIT_SEC = 120.0
 _LOW_DISK_BYTES = 1 << 20
@@ -56,13 +61,12 @@ def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBR
         _stop(process)
         raise
     except BaseException:
-        process.kill()
-        process.wait()
+        _kill(process)
         raise
     finally:
         _close_stdin(process)
     if process.returncode != 0:
-        raise AthanorError(_failure(run, process.returncode, display.error))
+        raise AthanorError(_failure(run, display.error_code or process.returncode, display.error))
     if running.stop and display.was_stopped:
         # As after Cancel: nothing half-trained goes down the wires, and the same graph, queued again, goes on.
         raise host.Interrupted
@@ -141,17 +145,33 @@ def _interpreter() -> str:
     return os.environ.get("ATHANOR_PYTHON") or sys.executable
 
 
+def _launcher(run: Run) -> list[str]:
+    """ATHANOR_ACCELERATE, the options of `accelerate launch`, lets several GPUs or machines train together; comparisons and captions need one.
+
+    As the interpreter, it is the server's owner who sets it: no graph and no route can.
+    """
+    options = os.environ.get("ATHANOR_ACCELERATE", "").strip()
+    if not options or not isinstance(run.job(), TrainJob):
+        return [_interpreter()]
+    return [_interpreter(), "-m", "accelerate.commands.launch", *shlex.split(options, posix=sys.platform != "win32")]
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the worker is given of `environment`: all but what looks like a password or a key, since it talks to nobody."""
+    kept = {name: value for name, value in environment.items() if not _SECRET.search(name)}
+    return {**kept, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+
+
 def _start(run: Run) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     flags = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
     try:
         with (run.folder / LOG_FILE).open("a", encoding="utf-8") as log:
             return subprocess.Popen(
-                [_interpreter(), str(host.PACK / "trainer" / "launch.py"), str(run.folder), "--attached"],
+                [*_launcher(run), str(host.PACK / "trainer" / "launch.py"), str(run.folder), "--attached"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=worker_environment(os.environ),
                 creationflags=flags,
                 text=True,
                 encoding="utf-8",
@@ -171,9 +191,21 @@ def _stop(process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + _STOP_WAIT_SEC
     while process.poll() is None:
         if host.is_interrupted() or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
+            _kill(process)
         time.sleep(_POLL_SEC)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """With all that it has started: the end of a launcher would leave its workers."""
+    try:
+        started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.Error:
+        started = []
+    process.kill()
+    for each in started:
+        with suppress(psutil.Error):
+            each.kill()
+    process.wait()
 
 
 def _close_stdin(process: subprocess.Popen[str]) -> None:
@@ -232,6 +264,8 @@ class _Display:
         """When each picture of a comparison was there."""
         self._value, self._total = 0, 1
         self.error: str | None = None
+        self.error_code: int | None = None
+        """What the worker ended with: a launcher ends with a code of its own."""
         self.was_stopped = False
 
     def show(self, events: Iterator[dict[str, Any]]) -> None:
@@ -239,7 +273,7 @@ class _Display:
         for event in events:
             kind = event["event"]
             if kind == "error":
-                self.error = event["message"]
+                self.error, self.error_code = event["message"], event.get("code")
             elif kind == "done":
                 self.was_stopped = bool(event["stopped"])
             elif kind == "start":

@@ -6,6 +6,7 @@ each epoch, from the seed and the epoch's number alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from .seeds import generator
@@ -21,6 +22,12 @@ def largest_batch(samples: Sequence[Sample], batch_size: int) -> tuple[tuple[int
     buckets = _by_bucket(samples)
     size = max(buckets, key=lambda px: px[0] * px[1] * min(batch_size, len(buckets[px])))
     return size, min(batch_size, len(buckets[size]))
+
+
+def commonest_bucket(samples: Sequence[Sample]) -> tuple[int, int]:
+    """In px: that of most images."""
+    sizes = Counter(sample.placement.bucket_px for sample in samples if sample.placement)
+    return max(sizes, key=lambda size: (sizes[size], size))
 
 
 def epoch_batches(samples: Sequence[Sample], batch_size: int, seed: int, epoch: int) -> list[tuple[int, ...]]:

@@ -97,6 +97,11 @@ class TensorCache:
             if self._pending_bytes > _PENDING_BYTES or time.monotonic() - self._flushed_sec > _FLUSH_EVERY_SEC:
                 self._flush()
 
+    def look_again(self) -> None:
+        """Takes in what other processes have written since."""
+        with self._lock:
+            self._scan()
+
     def settle(self) -> None:
         """Writes what is not on disk yet, joins the shards of a group that this process made, and keeps the folder under its limit."""
         if self._folder is None:

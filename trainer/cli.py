@@ -24,7 +24,9 @@ from .control import Control
 from .dataset import assign_buckets, scan_folder, with_regularization
 from .dataset.resolutions import in_resolutions, read_resolutions
 from .errors import AthanorError, raise_problems
-from .run import Run, open_run
+from .processes import PartedError, Processes, join_processes
+from .relocation import relocated
+from .run import Run, open_run, write_job_file
 from .settings import (
     AdapterSettings,
     CaptionSettings,
@@ -56,20 +58,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _tend_cache(options)
         if options.command in COMMANDS:
             return run_run_command(options)
-        run = Run(options.run.resolve()) if options.run is not None else _new_run(options)
+        processes = join_processes()
+        try:
+            return _train(options, processes)
+        finally:
+            processes.leave()
     except AthanorError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except PartedError:
+        # One of the others has said why.
+        return 1
+
+
+def _train(options: argparse.Namespace, processes: Processes) -> int:
+    run = Run(Path(processes.of_leader(lambda: str(_wanted_run(options).folder))))
+    if not processes.leads:
+        # Ctrl+C reaches the leader, who tells the others.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return work(run, Control(), processes) if not processes.any_of(False) else 0
     sys.stdout.write(f"Run directory: {run.folder}\n")
-    if run.finished():
+    finished = run.finished()
+    if processes.any_of(finished):
         sys.stdout.write("It has finished already.\n")
         code = 0
     else:
-        code = _work_in_the_foreground(run)
+        code = _work_in_the_foreground(run, processes)
     for epoch in run.epochs():
         loss = f"  held-out loss {epoch.validation_loss:.5f}" if epoch.validation_loss is not None else ""
         sys.stdout.write(f"epoch {epoch.number}: {epoch.path}{loss}\n")
     return code
+
+
+def _wanted_run(options: argparse.Namespace) -> Run:
+    if options.run is None:
+        return _new_run(options)
+    run = Run(options.run.resolve())
+    if options.command == "train":
+        _refuse_settings(options)
+        if options.base or options.images or options.tokenizers:
+            job = relocated(run.train_job(), options.base, options.images, options.tokenizers)
+            check_train_job(job)
+            write_job_file(run.folder, job)
+    return run
+
+
+def _refuse_settings(options: argparse.Namespace) -> None:
+    """With a run directory only the places of its files may be said anew."""
+    usual, places = vars(_parser().parse_args(["train"])), ("run", "base", "images", "tokenizers")
+    changed = [f"--{name.replace('_', '-')}" for name, value in vars(options).items() if name not in places and value != usual[name]]
+    if changed:
+        raise AthanorError(f"{changed[0]} would make another run of {options.run}; leave it out, or describe a new run without naming a directory.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     add_dataset_command(commands)
     add_run_commands(commands)
     train = commands.add_parser("train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    train.add_argument("run", type=Path, nargs="?", help="a run directory whose job.json is done; or leave it out and describe a new run")
+    train.add_argument(
+        "run",
+        type=Path,
+        nargs="?",
+        help="a run directory whose job.json is done, with --base and --images where these lie elsewhere now; or leave it out and describe a new run",
+    )
     train.add_argument("--base", type=Path, help="a checkpoint file, a diffusers folder, or the file of a denoiser alone")
     train.add_argument(
         "--text-encoders", type=Path, nargs="+", default=[], help="files of the text encoders, in any order, where they are not in the base"
@@ -237,19 +281,22 @@ def _without_effect(options: argparse.Namespace) -> list[str]:
     ]
 
 
-def _work_in_the_foreground(run: Run) -> int:
+def _work_in_the_foreground(run: Run, processes: Processes) -> int:
     control, ended = Control(), threading.Event()
 
     def interrupted(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         sys.stdout.write("\nSaving … (Ctrl+C again ends at once)\n")
         control.stop()
 
     signal.signal(signal.SIGINT, interrupted)
+    # What a cluster's queue and `kill` send before they lose patience.
+    signal.signal(signal.SIGTERM, interrupted)
     watcher = threading.Thread(target=_show_progress, args=(run, ended), daemon=True)
     watcher.start()
     try:
-        return work(run, control)
+        return work(run, control, processes)
     finally:
         ended.set()
         watcher.join()

@@ -9,12 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .batches import commonest_bucket
 from .config import CompareJob, SheetCell, TrainJob
 from .control import Control
 from .errors import AthanorError
 from .files import replace_atomically
 from .formats.parameters import sd_scripts_toml
-from .milestones import commonest_bucket
+from .measuring import measured_epochs
 from .promote import pick_epochs, promote
 from .run import Epoch, Run, write_job_file
 from .sample_prompts import SamplePrompt, lines_of_file, sample_prompts
@@ -28,7 +29,9 @@ _DRAWN = "drawn"
 
 
 def add_run_commands(commands: Any) -> None:
-    validate = commands.add_parser("validate", help="check the job of a run directory: settings, model and images; nothing is loaded or changed")
+    validate = commands.add_parser(
+        "validate", help="check the job of a run directory, and measure the held-out loss of its saved epochs; nothing is changed"
+    )
     sample = commands.add_parser("sample", help="draw sample pictures with saved epochs of a run directory")
     sample.add_argument(
         "--prompts", default="", help="one a line, in kohya's syntax, or a .txt, .toml or .json of them; the run's own where left out"
@@ -38,10 +41,10 @@ def add_run_commands(commands: Any) -> None:
     export.add_argument("--to", type=Path, default=None, help="a folder for the files, for example ComfyUI's models/loras")
     export.add_argument("--name", default="", help="of the files; the run's where left out")
     export.add_argument("--sd-scripts", type=Path, default=None, metavar="TOML", help="write the settings as a --config_file of sd-scripts")
-    for parser in (validate, sample, export):
-        parser.add_argument("run", type=Path)
-    for parser in (sample, export):
-        parser.add_argument("--epochs", default="last", help="last, best, chosen, all, or numbers such as 2,4")
+    validate.add_argument("--check-only", action="store_true", help="load nothing and measure nothing")
+    for parser, usual in ((validate, "all"), (sample, "last"), (export, "last")):
+        parser.add_argument("run", type=Path, help="a run directory")
+        parser.add_argument("--epochs", default=usual, help=f"last, best, chosen, all, or numbers such as 2,4; {usual} where left out")
 
 
 def run_run_command(options: argparse.Namespace) -> int:
@@ -49,13 +52,13 @@ def run_run_command(options: argparse.Namespace) -> int:
     run = Run(options.run.resolve())
     job = run.train_job()
     if options.command == "validate":
-        return _validate(job)
+        return _validate(run, job, options)
     if options.command == "export":
         return _export(run, job, options)
     return _sample(run, job, options)
 
 
-def _validate(job: TrainJob) -> int:
+def _validate(run: Run, job: TrainJob, options: argparse.Namespace) -> int:
     check_train_job(job)
     steps = steps_of(job)
     images = len(job.dataset.with_role("train")), len(job.dataset.with_role("validation"))
@@ -63,6 +66,12 @@ def _validate(job: TrainJob) -> int:
         f"{job.name} can be trained: {steps.total} steps, {steps.per_epoch} in each of {steps.epochs} epochs; "
         f"{images[0]} images, {images[1]} held out; upon {job.base.name}.\n"
     )
+    if options.check_only or not images[1] or not run.epochs():
+        return 0
+    for epoch, loss in measured_epochs(run, pick_epochs(run, options.epochs), Control()):
+        then = f" ({epoch.validation_loss:.5f} while it was trained)" if epoch is not None and epoch.validation_loss is not None else ""
+        sys.stdout.write(f"{'before training' if epoch is None else f'epoch {epoch.number}'}: held-out loss {loss:.5f}{then}\n")
+        sys.stdout.flush()
     return 0
 
 

@@ -1,6 +1,7 @@
 """A run's numbers for other programs: logs/log.csv, and TensorBoard's files where a library that writes them is installed.
 
-Tags are those of sd-scripts (train_network.py of 0.10), so that runs of both can be laid over each other.
+Tags and what stands on their axes are those of sd-scripts (train_network.py of 0.10: by step, and by epoch what is told once
+an epoch), so that runs of both can be laid over each other.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class LoggedEvents(EventLog):
         self._folder = folder / _FOLDER
         self._parts: tuple[str, ...] = ()
         self._losses: deque[float] = deque(maxlen=1)
+        self._epoch_loss: float | None = None
         self._writer: _Writer | None = None
 
     def write(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -53,8 +55,10 @@ class LoggedEvents(EventLog):
             self._step(fields)
         elif kind == "validation":
             self._row({"step": fields["step"], "epoch": fields["epoch"], "validation_loss": fields["loss"]})
-            self._scalars({"loss/validation/epoch_average": fields["loss"]}, fields["step"])
+            divergence = {} if self._epoch_loss is None else {"loss/validation/epoch_divergence": fields["loss"] - self._epoch_loss}
+            self._scalars({"loss/validation/epoch_average": fields["loss"], **divergence}, fields["epoch"])
         elif kind == "epoch":
+            self._epoch_loss = fields["loss"]
             self._scalars({"loss/epoch_average": fields["loss"]}, fields["epoch"])
         if self._writer is not None and kind in ("epoch", "validation", "state", "done"):
             self._writer.flush()
@@ -90,7 +94,10 @@ class LoggedEvents(EventLog):
             {"step": fields["step"], "epoch": fields["epoch"], "loss": fields["loss"], "average_loss": average, "seconds": fields["seconds"]}
             | {f"lr {part}": rate for part, rate in rates.items()}
         )
-        scalars = {f"lr/{_described(part)}": rate for part, rate in rates.items()}
+        found = fields.get("found")
+        # As sd-scripts with Prodigy: lr is what was set, d*lr what was found.
+        scalars = {f"lr/{_described(part)}": rate / found if found else rate for part, rate in rates.items()}
+        scalars |= {f"lr/d*lr/{_described(part)}": rate for part, rate in rates.items() if found is not None}
         self._scalars({"loss/current": fields["loss"], "loss/average": average, **scalars}, fields["step"])
 
     def _row(self, values: Mapping[str, Any]) -> None:

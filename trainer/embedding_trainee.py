@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import TrainJob
 from .errors import AthanorError
 from .families.base import TEXT_PARTS, Family, TextStack
+from .formats.files import load_tensors
 from .seeds import generator
 from .settings import EmbeddingSettings
 from .trainee import Group, Trainee
@@ -46,12 +48,24 @@ def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee
     def export() -> dict[str, torch.Tensor]:
         return {key: (vectors.detach().float() * units[key]).cpu().clone().contiguous() for key, vectors in trained.items()}
 
+    def take(path: Path) -> None:
+        import torch
+
+        tensors = load_tensors(path)
+        wrong = [key for key in trained if key not in tensors or tensors[key].shape != trained[key].shape]
+        if wrong:
+            raise AthanorError(f"{path.name} holds no {wrong[0]} of {len(trained[wrong[0]])} vectors; it is another embedding.")
+        with torch.no_grad():
+            for key, vectors in trained.items():
+                vectors.copy_(tensors[key] / units[key])
+
     return Trainee(
         (group,),
         export,
         caption=lambda caption, draw: embedding_prompt(settings, placeholders, caption, draw),
         prompt=lambda prompt: whole_word(settings.token).sub(" ".join(placeholders), prompt),
         units=units,
+        take=take,
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .batches import batches_per_epoch, epoch_batches
@@ -55,11 +56,24 @@ class Batch:
 
 
 class Feed:
-    """The batches of a run by their numbers, the first is 0. `to_prompt`: from a caption and a draw to the prompt; `vae_id`: what the latents were made with."""
+    """The batches of a run by their numbers, the first is 0.
 
-    def __init__(self, job: TrainJob, family: Family, captioner: Captioner, cache: TensorCache, vae_id: str, to_prompt: Callable[[str, int], str]):
+    `vae_id`: what the latents were made with. `to_prompt`: from a caption and a draw to the prompt. `will_ask`: whether a
+    batch will be asked for in this process.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        family: Family,
+        captioner: Captioner,
+        cache: TensorCache,
+        vae_id: str,
+        to_prompt: Callable[[str, int], str],
+        will_ask: Callable[[int], bool] = lambda number: True,
+    ):
         self._job, self._family, self._captioner, self._cache = job, family, captioner, cache
-        self._vae_id, self._to_prompt = vae_id, to_prompt
+        self._vae_id, self._to_prompt, self._will_ask = vae_id, to_prompt, will_ask
         self._samples = job.dataset.trained
         self.batches_per_epoch = batches_per_epoch(self._samples, job.train.batch_size)
         self.num_batches = self.batches_per_epoch * steps_of(job).epochs
@@ -73,12 +87,18 @@ class Feed:
         """The batch of that number. Raises AthanorError if a cached file is damaged."""
         started_sec = time.perf_counter()
         self._ahead = {n: future for n, future in self._ahead.items() if n >= number}
-        for n in range(number, min(number + _NUM_AHEAD + 1, max(self.num_batches, number + 1))):
+        following = islice((n for n in range(number + 1, self.num_batches) if self._will_ask(n)), _NUM_AHEAD)
+        for n in (number, *following):
             if n not in self._ahead:
                 self._ahead[n] = self._pool.submit(self._made, n)
         made = self._ahead.pop(number).result()
         self.waited_sec += time.perf_counter() - started_sec
         return made
+
+    def samples(self, number: int) -> tuple[Sample, ...]:
+        """The images of a batch, whoever asks for it; nothing is read for that."""
+        epoch, index = number // self.batches_per_epoch + 1, number % self.batches_per_epoch
+        return tuple(self._samples[i] for i in self._order(epoch)[index])
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -87,8 +107,7 @@ class Feed:
         import torch
 
         job, objective = self._job, self._job.objective
-        epoch, index = number // self.batches_per_epoch + 1, number % self.batches_per_epoch
-        samples = tuple(self._samples[i] for i in self._order(epoch)[index])
+        epoch, samples = number // self.batches_per_epoch + 1, self.samples(number)
         views = [view_at(sample, job.data, job.train.seed, number, row) for row, sample in enumerate(samples)]
         mean, std = load_latents(self._vae_id, views, self._cache, torch.device("cpu"))
         mask = None
@@ -105,9 +124,12 @@ class Feed:
         return Batch(samples, mean, std, mask, weights, prompts, tuple(view.framing for view in views), draws, times, dropped)
 
     def _order(self, epoch: int) -> list[tuple[int, ...]]:
-        if epoch not in self._orders:
-            self._orders = {epoch: epoch_batches(self._samples, self._job.train.batch_size, self._job.train.seed, epoch)}
-        return self._orders[epoch]
+        """The last two are kept: the thread is an epoch ahead at times."""
+        order = self._orders.get(epoch)
+        if order is None:
+            order = epoch_batches(self._samples, self._job.train.batch_size, self._job.train.seed, epoch)
+            self._orders = {**{known: each for known, each in self._orders.items() if abs(known - epoch) == 1}, epoch: order}
+        return order
 
 
 def image_weights(samples: Sequence[Sample], objective: ObjectiveSettings) -> list[float]:

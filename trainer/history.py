@@ -15,16 +15,17 @@ _MAX_WARNINGS = 20
 
 @dataclass
 class _Columns:
-    """Losses by columns of `stride` steps; the first holds steps 1 to `stride`."""
+    """Losses and rates by columns of `stride` steps; the first holds steps 1 to `stride`."""
 
     stride: int
     low: list[float | None] = field(default_factory=list)
     high: list[float | None] = field(default_factory=list)
     smooth: list[float | None] = field(default_factory=list)
+    rate: list[float | None] = field(default_factory=list)
 
-    def put(self, step: int, loss: float | None, smooth: float | None) -> None:
+    def put(self, step: int, loss: float | None, smooth: float | None, rate: float | None) -> None:
         index = (step - 1) // self.stride
-        for values in (self.low, self.high, self.smooth):
+        for values in (self.low, self.high, self.smooth, self.rate):
             values.extend([None] * (index + 1 - len(values)))
         if loss is not None:
             low, high = self.low[index], self.high[index]
@@ -32,6 +33,8 @@ class _Columns:
             self.high[index] = loss if high is None else max(high, loss)
         if smooth is not None:
             self.smooth[index] = smooth
+        if rate is not None:
+            self.rate[index] = rate
 
 
 class History:
@@ -45,6 +48,8 @@ class History:
         self._generation = generation
         self._losses: list[float | None] = []
         """Of step 1, 2 and so on; None where it was no finite number."""
+        self._rates: list[float | None] = []
+        """The learning rate of each of these steps, as it truly was, of the first part that is trained."""
         self._smooth: list[float | None] = []
         self._mean = self._weight = 0.0
         self._columns = _Columns(1)
@@ -128,22 +133,24 @@ class History:
         self._saved = [each for each in self._saved if each[0] <= step]
         self._samples = [each for each in self._samples if each["step"] <= step]
         if step < len(self._losses) or had != event["total_steps"]:
-            losses, self._losses, self._smooth, self._mean, self._weight = self._losses[:step], [], [], 0.0, 0.0
+            steps = list(zip(self._losses[:step], self._rates[:step], strict=True))
+            self._losses, self._rates, self._smooth, self._mean, self._weight = [], [], [], 0.0, 0.0
             self._columns = _Columns(_stride(event["total_steps"]))
-            for loss in losses:
-                self._add_loss(loss)
+            for loss, rate in steps:
+                self._add_step(loss, rate)
 
     def _take_step(self, event: dict[str, Any]) -> None:
         step, loss, seconds = int(event["step"]), float(event["loss"]), float(event["seconds"])
         if step != len(self._losses) + 1:
             return
         time = float(event.get("time") or 0.0)
-        self._add_loss(loss if math.isfinite(loss) else None)
+        rate = next(iter(event["rates"].values()), None)
+        self._add_step(loss if math.isfinite(loss) else None, rate if rate is not None and math.isfinite(rate) else None)
         self._state, self._last_step = "training", event
         self._recent.append((time, seconds))
         self._first = self._first or (step, time)
 
-    def _add_loss(self, loss: float | None) -> None:
+    def _add_step(self, loss: float | None, rate: float | None) -> None:
         """With the exponential running mean of `plots.smoothed`, whose memory follows from the length of the whole run."""
         if loss is not None:
             beta = 1 - 1 / min(2000, max(3, self._start.get("total_steps", 0) / 30))
@@ -152,22 +159,24 @@ class History:
         smooth = self._mean / self._weight if self._weight else None
         self._losses.append(loss)
         self._smooth.append(smooth)
-        self._columns.put(len(self._losses), loss, smooth)
+        self._rates.append(rate)
+        self._columns.put(len(self._losses), loss, smooth, rate)
 
     def told(self, cursor: str = "") -> dict[str, Any]:
         """For JSON: everything, or what is new to a reader whose last answer bore `cursor`.
 
-        `curve`: `from` the index of its first column, `stride` steps in a column, `low`, `high` and `smooth` by column.
+        `curve`: `from` the index of its first column, `stride` steps in a column, `low`, `high`, `smooth` and `rate` by column.
         `marks`, only where something of it is new: `validation` [[step, loss]], `saved` [[step, epoch or null]], `samples`,
         `warnings`. `now`: the state and the numbers of the last step.
         """
         known = _parse_cursor(cursor)
         same = known is not None and known[:2] == (self._generation, self._columns.stride)
         first = min(known[2], len(self._columns.low)) if known and same else 0
-        curve = {"from": first, "stride": self._columns.stride}
+        columns = self._columns
+        curve = {"low": columns.low[first:], "high": columns.high[first:], "smooth": columns.smooth[first:], "rate": columns.rate[first:]}
         answer: dict[str, Any] = {
-            "cursor": f"{self._generation}.{self._columns.stride}.{max(0, len(self._columns.low) - 1)}.{self._marks}",
-            "curve": {**curve, "low": self._columns.low[first:], "high": self._columns.high[first:], "smooth": self._columns.smooth[first:]},
+            "cursor": f"{self._generation}.{columns.stride}.{max(0, len(columns.low) - 1)}.{self._marks}",
+            "curve": {"from": first, "stride": columns.stride, **curve},
             "now": self._now(),
         }
         if not known or not same or known[3] != self._marks:

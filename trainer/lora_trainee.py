@@ -55,6 +55,11 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
             )
         return tensors
 
+    def take(path: Path) -> None:
+        held = _given(replace(settings, start_file=str(path)), family, {part: rates[part][0] for part in attached})
+        for part, layers in attached.items():
+            load(kind, layers, held.get(part, {}))
+
     def after_step() -> None:
         for layers in attached.values():
             limit_norms(kind, layers, settings.max_norm)
@@ -68,6 +73,7 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         exported,
         caption=lambda caption, draw: caption,
         prompt=lambda prompt: prompt,
+        take=take,
         metadata=network_metadata(settings, kind, [plan for part in attached for plan in plans[part]], family.t5_part(job.base) in attached),
         **random,
         **limited,

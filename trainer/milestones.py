@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from .cache import TensorCache
-from .captions import Captioner
+from .batches import commonest_bucket
 from .config import TrainJob
-from .families.base import Family
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata
-from .held_out import HeldOut
 from .keeping import keep_last
-from .prompts import PromptBook
+from .preparation import Prepared
 from .run import EventLog, Run
 from .sample_prompts import sample_prompts
 from .sampling import draw_samples, save_picture
 from .state import Position, drop_states_after, load_state, save_state
 from .steps import steps_of
 from .trainee import Trainee
-from .types import Sample
 from .updates import Updates
-from .views import plain_view
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from .validation import held_out_loss
 
 
 @dataclass
 class Milestones:
     run: Run
-    job: TrainJob
-    family: Family
+    ready: Prepared
     events: EventLog
-    trainee: Trainee
     updates: Updates
-    book: PromptBook
-    captioner: Captioner
-    denoiser: nn.Module
-    vae: nn.Module | None
-    """On the CPU; None where no sample pictures are wanted."""
-    vae_id: str
-    """What the latents were made with."""
-    cache: TensorCache
-    device: torch.device
-    autocast: torch.autocast
+
+    @property
+    def job(self) -> TrainJob:
+        return self.ready.job
+
+    @property
+    def trainee(self) -> Trainee:
+        return self.ready.trainee
 
     def after_step(self, step: int, epoch_saves: bool = False) -> bool:
         """Everything that is due after `step` steps; whether a file was saved. `epoch_saves`: an epoch that ends here is saved whatever the settings."""
@@ -110,7 +95,7 @@ class Milestones:
 
     def _save_file(self, epoch: int | None, step: int, name: str) -> None:
         whole_epochs = step // steps_of(self.job).per_epoch
-        metadata = {**file_metadata(self.job, self.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
+        metadata = {**file_metadata(self.job, self.ready.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
         sha256 = save_tensors(self.run.folder / "epochs" / name, self.trainee.export(), metadata, self.job.train.save_precision)
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
 
@@ -124,33 +109,21 @@ class Milestones:
         self.events.write("state", {"step": position.step})
 
     def validate(self, epoch: int, step: int) -> None:
-        """The mean loss over the held-out images, each at the same times with the same noise at every epoch."""
-        self.trainee.rest()
-        losses = [loss for sample in self.job.dataset.with_role("validation") for loss in self._validation_losses(sample)]
-        self.events.write("validation", {"epoch": epoch, "step": step, "loss": sum(losses) / len(losses)})
-
-    def _validation_losses(self, sample: Sample) -> list[float]:
-        prompt = self.trainee.caption(self.captioner.plain(sample), 0)
-        view = plain_view(sample, self.job.data)
-        return self._held_out.losses(self.denoiser, view, lambda rows, framing: self.book.conditioning([prompt] * rows, [framing] * rows))
-
-    @cached_property
-    def _held_out(self) -> HeldOut:
-        is_masked = self.job.objective.masked_loss != "off"
-        return HeldOut(self.family, self.job.base, self.vae_id, self.cache, self.device, self.autocast, self.job.train.batch_size, is_masked)
+        self.events.write("validation", {"epoch": epoch, "step": step, "loss": held_out_loss(self.ready)})
 
     def _draw_samples(self, epoch: int | None, step: int) -> None:
         """`epoch` is None in the middle of one."""
-        assert self.vae is not None
+        ready = self.ready
+        assert ready.vae is not None
         point = f"e{epoch:06d}" if epoch is not None else f"s{step:08d}"
         model = f"{self.run.name}-{epoch:06d}" if epoch is not None else f"{self.run.name}-step{step:08d}"
         self.trainee.rest()
         prompts = sample_prompts(self.job.samples)
-        self.vae.to(self.device)
+        ready.vae.to(ready.device)
         pictures = draw_samples(
-            self.family, self.job.base, self.denoiser, self.vae, self.book, prompts, self.trainee.prompt, self._picture_px, self.autocast
+            ready.family, self.job.base, ready.denoiser, ready.vae, ready.book, prompts, self.trainee.prompt, self._picture_px, ready.autocast
         )
-        self.vae.to("cpu")
+        ready.vae.to("cpu")
         for i, (each, image) in enumerate(zip(prompts, pictures, strict=True)):
             file = f"samples/{self.run.name}_{point}_{i:02d}.png"
             save_picture(self.run.folder / file, image, each.prompt, each.negative_prompt, each.steps, each.seed, each.guidance, model)
@@ -166,6 +139,23 @@ class Milestones:
         return commonest_bucket(self.job.dataset.with_role("train"))
 
 
-def commonest_bucket(samples: Sequence[Sample]) -> tuple[int, int]:
-    sizes = Counter(sample.placement.bucket_px for sample in samples if sample.placement)
-    return max(sizes, key=lambda size: (sizes[size], size))
+class Onlooker(Milestones):
+    """Of a process that does not lead: at all of this it only waits, at the next sum with the others."""
+
+    def before_first_step(self) -> None:
+        return
+
+    def after_step(self, step: int, epoch_saves: bool = False) -> bool:
+        return False
+
+    def sample_now(self, step: int) -> None:
+        return
+
+    def save_unfinished(self, step: int) -> None:
+        return
+
+    def roll_back(self, step: int) -> str:
+        return ""
+
+    def save_state(self, position: Position) -> None:
+        return

@@ -53,11 +53,11 @@ class SamplePicture:
 class EventLog:
     """Writes events: `{"event": kind, "time": seconds since 1970, …}`, each flushed as one line.
 
-    kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid), phase(name, done, total),
-    step(step, epoch, loss, rates, seconds), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
+    kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid, processes), phase(name, done, total),
+    step(step, epoch, loss, rates, seconds, found where the optimizer finds the rate), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
     base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256), state(step), memory(step,
     ram_mib, gpu_mib or null; when it has grown), cell(step, file), score(step, epoch), caption(step, name),
-    warning(message), error(message), done(step, stopped, peak_mib). Files are relative to the run.
+    warning(message), error(message, code), done(step, stopped, peak_mib). Files are relative to the run.
     """
 
     def __init__(self, folder: Path):
@@ -86,6 +86,16 @@ class EventLog:
 
     def _unwritable(self, error: OSError) -> AthanorError:
         return AthanorError(f"Cannot write {self._path}: {error.strerror}. Free some space or choose a folder that can be written, then queue again.")
+
+
+class NoEvents(EventLog):
+    """Of a process that does not lead: one writes, the others keep silent."""
+
+    def __init__(self) -> None:
+        """Without a file."""
+
+    def write(self, kind: str, fields: Mapping[str, Any]) -> None:
+        return
 
 
 def parse_events(text: str) -> Iterator[dict[str, Any]]:

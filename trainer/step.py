@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .draws import Draws, shaped_noise
 from .families.base import Conditioning, Family
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Sized(Protocol):
-    samples: tuple
-
-
-Batch = TypeVar("Batch", bound=Sized)
+Batch = TypeVar("Batch")
 
 
 def batch_losses(
@@ -50,14 +46,17 @@ def batch_losses(
 
 
 def backward_together(
-    batches: Mapping[int, Batch], losses_of: Callable[[int, Batch], torch.Tensor], backward: Callable[[torch.Tensor], None]
+    batches: Mapping[int, Batch],
+    num_images: int,
+    losses_of: Callable[[int, Batch], torch.Tensor],
+    backward: Callable[[torch.Tensor], None],
 ) -> float:
-    """Adds up the gradients of several numbered batches as if they were one, and returns its mean loss.
+    """Adds up the gradients of several numbered batches as if they were one, and returns their part of its mean loss.
 
-    Every image counts the same however the batches are cut: the sum of all losses over the number of all images. Stops at
-    the first loss that is no finite number.
+    Every image counts the same however the batches are cut and whichever process has them: the sum of all losses over
+    `num_images`, the number of the step's images. Stops at the first loss that is no finite number.
     """
-    num_images, total = sum(len(batch.samples) for batch in batches.values()), 0.0
+    total = 0.0
     for number, batch in batches.items():
         loss = losses_of(number, batch).sum() / num_images
         total += loss.item()

@@ -34,6 +34,10 @@ class Steps:
         """The epoch of a step, counted from 1."""
         return step // self.per_epoch + 1
 
+    def turn(self, batch: int) -> int:
+        """Which of its step's batches a batch is, from 0."""
+        return batch % self.batches_per_epoch % self.accumulation
+
     def batches(self, step: int) -> range:
         """The batches whose gradients make up a step."""
         epoch, index = divmod(step, self.per_epoch)

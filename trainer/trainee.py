@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Trainee:
     """From an image's caption and a draw (any whole number) to the prompt that it is trained with."""
     prompt: Callable[[str], str]
     """From a sample picture's prompt to the one that is encoded: an embedding's name becomes its tokens."""
+    take: Callable[[Path], None]
+    """Puts the numbers of an epoch's file in the place of what was trained so far. Raises AthanorError if it is of another form."""
     dropping: Callable[[int], AbstractContextManager[None]] = _no_randomness
     """Around the forward pass of a step: what is dropped out follows from the run's seed and the draw (any whole number)."""
     rest: Callable[[], None] = _nothing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import TrainJob
 from .ema import RunningMean
-from .optimizers import build_optimizer, found_scale
+from .optimizers import RATE_FINDING, build_optimizer, found_scale
 from .rounding import in_fp32
 from .schedules import rate_factor
 from .seeds import stable_seed
@@ -50,6 +50,10 @@ class Updates:
         """By part, as they truly are: with Prodigy, times what it found."""
         scale = found_scale(self.optimizer)
         return {of_group.name: group["lr"] * scale for group, of_group in zip(self.optimizer.param_groups, self._trainee.groups, strict=True)}
+
+    def found(self) -> float | None:
+        """What Prodigy and its relatives have found so far, by which they multiply every rate; None for the others."""
+        return found_scale(self.optimizer) if self._job.train.optimizer in RATE_FINDING else None
 
     def backward(self, loss: torch.Tensor) -> None:
         """Adds the gradients of `loss` to those that are there."""

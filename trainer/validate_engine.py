@@ -68,6 +68,17 @@ def device_problems(job: TrainJob, device_type: str) -> list[str]:
     return problems
 
 
+def process_problems(job: TrainJob, num_processes: int) -> list[str]:
+    """A sentence where some of several processes would never have anything to do."""
+    accumulation = job.optimizer.accumulation
+    if accumulation >= num_processes:
+        return []
+    return [
+        f"Optimizer: accumulation is {accumulation}, but {num_processes} processes train together and share the batches of each step; "
+        f"set accumulation to {num_processes} or a multiple of it, or start fewer processes."
+    ]
+
+
 def _section_problems(
     noun: str, name: str, kind: str, chosen: Mapping[str, Any], own_options: Callable[[str], Mapping[str, Any]], names: tuple[str, ...]
 ) -> list[str]:

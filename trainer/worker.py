@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import CaptionJob, CompareJob, ScoreJob
+from .config import CaptionJob, CompareJob, ScoreJob, TrainJob
 from .control import Control
 from .errors import AthanorError
+from .processes import ALONE, PartedError, Processes, join_processes
 from .run import EventLog, Run
 
 LOCK_FILE = ".lock"
@@ -26,36 +27,52 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, help="the run directory, holding job.json")
     parser.add_argument("--attached", action="store_true", help="obey lines on stdin, and stop when it ends")
     options = parser.parse_args(arguments)
-    control = Control()
-    if options.attached:
+    control, run = Control(), Run(options.run.resolve())
+    try:
+        processes = join_processes()
+    except AthanorError as error:
+        return _fail(run, str(error), EXIT_REFUSED)
+    if options.attached and processes.leads:
+        # All processes of a launcher inherit the same stdin: only one may read it.
         control.follow()
-    return work(Run(options.run.resolve()), control)
+    try:
+        return work(run, control, processes)
+    finally:
+        processes.leave()
 
 
-def work(run: Run, control: Control) -> int:
-    """Does the job; every ending is an event."""
+def work(run: Run, control: Control, processes: Processes = ALONE) -> int:
+    """Does the job, with all of `processes` together; every ending is an event."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.captureWarnings(True)
+    where = "" if processes.leads else f"Process {processes.rank + 1} of {processes.count}: "
     try:
-        _locked(run, control)
+        if processes.leads:
+            _locked(run, control, processes)
+        else:
+            _follow(run, control, processes)
+    except PartedError as error:
+        # Whoever ended first has told why, or the launcher does.
+        sys.stderr.write(f"{where}another process of this training has ended. {error}\n")
+        return EXIT_CRASHED
     except AthanorError as error:
-        return _fail(run, str(error), EXIT_REFUSED)
+        return _fail(run, f"{where}{error}", EXIT_REFUSED)
     except MemoryError as error:
-        return _fail(run, f"The memory of this computer is not enough ({error}). Lower the batch size or the resolution.", EXIT_REFUSED)
+        return _fail(run, f"{where}The memory of this computer is not enough ({error}). Lower the batch size or the resolution.", EXIT_REFUSED)
     except Exception as error:
         if "out of memory" in str(error).lower():
             return _fail(
                 run,
-                f"The GPU's memory is not enough: {str(error).splitlines()[0]} Lower the batch size, the resolution or the rank, or choose bf16.",
+                f"{where}The GPU's memory is not enough: {str(error).splitlines()[0]} Lower the batch size, the resolution or the rank, or choose bf16.",
                 EXIT_REFUSED,
             )
         traceback.print_exc()
-        return _fail(run, f"{type(error).__name__}: {error}", EXIT_CRASHED)
+        return _fail(run, f"{where}{type(error).__name__}: {error}", EXIT_CRASHED)
     return EXIT_FINISHED
 
 
-def _locked(run: Run, control: Control) -> None:
+def _locked(run: Run, control: Control, processes: Processes) -> None:
     """Two workers never share a run: an earlier one that is still saving is waited for."""
     from filelock import FileLock, Timeout
 
@@ -77,7 +94,8 @@ def _locked(run: Run, control: Control) -> None:
             else:
                 from .loop import train
 
-                train(run, control)
+                processes.wait()
+                train(run, control, processes)
     except Timeout:
         raise AthanorError(f"Another worker is busy with {run.folder}; wait until it has ended, then queue again.") from None
     except OSError as error:
@@ -85,10 +103,19 @@ def _locked(run: Run, control: Control) -> None:
         raise AthanorError(f"A file could not be read or written: {error.filename or run.folder}: {error.strerror or error}.") from error
 
 
+def _follow(run: Run, control: Control, processes: Processes) -> None:
+    """Trains along with the leader, who holds the lock; what is no training is done by the leader alone."""
+    if isinstance(run.job(), TrainJob):
+        from .loop import train
+
+        processes.wait()
+        train(run, control, processes)
+
+
 def _fail(run: Run, message: str, exit_code: int) -> int:
     sys.stderr.write(message + "\n")
     try:
-        EventLog(run.folder).write("error", {"message": message})
+        EventLog(run.folder).write("error", {"message": message, "code": exit_code})
     except AthanorError as error:
         # The disk is full or read-only: the message in worker.log or the exit code must do.
         sys.stderr.write(f"{error}\n")

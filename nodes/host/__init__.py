@@ -37,7 +37,7 @@ from .models import (
     tagger_roots,
     tokenizer_folders,
 )
-from .progress import Interrupted, Progress, is_interrupted, raise_if_interrupted
+from .progress import Interrupted, Progress, is_interrupted, node_states, raise_if_interrupted
 from .sampling import previews_sampling, samplers, schedulers
 from .server import add_route, say, tell_pages
 
@@ -74,6 +74,7 @@ __all__ = [
     "lora_path",
     "may_be_shown",
     "new_dataset_folder",
+    "node_states",
     "output_folder",
     "parameter_files",
     "pictures_folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.progress import get_progress_state
 from PIL import Image
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -17,6 +18,11 @@ def raise_if_interrupted() -> None:
 def is_interrupted() -> bool:
     """Whether Cancel was pressed since it was last raised."""
     return comfy.model_management.processing_interrupted()
+
+
+def node_states() -> dict[str, str]:
+    """Of the prompt that ComfyUI works on: "pending", "running" or "finished" by the node's execution id."""
+    return {node_id: state["state"].value for node_id, state in get_progress_state().nodes.items()}
 
 
 class Progress:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from comfyui_server import ComfyUI, failure
-from graphs import BASE, run_of
+from graphs import BASE, run_of, training
 from tiny import make_base, make_pictures
 
+from athanor.trainer.memory import slowdown_message
 from athanor.trainer.run import Run, parse_events
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
@@ -18,7 +23,7 @@ LIMIT_SEC = 600
 LIMIT_MS = 180_000
 
 BUILD = """
-([folder, base, values]) => {
+([type, folder, base, values]) => {
   app.graph.clear()
   const add = (type, x, y) => {
     const node = LiteGraph.createNode(type)
@@ -31,17 +36,19 @@ BUILD = """
   }
   const link = (from, to, name) => from.connect(0, to, to.inputs.findIndex(input => input.name === name))
   const data = add('AthanorLoadDataset', 0, 60), model = add('AthanorLoadBaseModel', 0, 500)
-  const bucket = add('AthanorBucket', 420, 60), train = add('AthanorTrainLora', 840, 60)
+  const bucket = add('AthanorBucket', 420, 60), train = add(type, 840, 60)
   set(data, { folder, validation_percent: 20, trigger: 'subject' })
   set(model, { model: base })
-  set(train, { 'adapter.rank': 2, 'adapter.alpha': 2, batch_size: 2, rate: 0.01, precision: 'fp32', sample_steps: 2, ...values })
+  if (type === 'AthanorTrainLora') set(train, { 'adapter.rank': 2, 'adapter.alpha': 2, rate: 0.01 })
+  set(train, { batch_size: 2, precision: 'fp32', sample_steps: 2, ...values })
   link(data, bucket, 'dataset')
   link(model, bucket, 'base_model')
   link(model, train, 'base_model')
   link(bucket, train, 'dataset')
 }
 """
-NODE = "app.graph.nodes.find(node => node.type === 'AthanorTrainLora')"
+LORA, EMBEDDING = "AthanorTrainLora", "AthanorTrainEmbedding"
+NODE = "app.graph.nodes.find(node => node.type.startsWith('AthanorTrain'))"
 INK = """
 () => {
   const canvas = [...document.querySelectorAll('.athanor-panel')].at(-1).shadowRoot.querySelector('canvas')
@@ -59,6 +66,18 @@ INK = """
 }
 """
 
+DRAW_MS = """
+() => {
+  const canvas = document.querySelector('.athanor-panel').shadowRoot.querySelector('canvas')
+  const began = performance.now()
+  for (let i = 0; i < 40; i++) {
+    canvas.dispatchEvent(new PointerEvent('pointermove', { clientX: i * 5 }))
+    canvas.getContext('2d').getImageData(0, 0, 1, 1)
+  }
+  return (performance.now() - began) / 40
+}
+"""
+
 SCALES = """
 () => {
   const canvas = document.querySelector('.athanor-panel').shadowRoot.querySelector('canvas')
@@ -72,8 +91,8 @@ class PanelPage:
         self.comfy_page, self.page = comfy_page, comfy_page.page
         self.panel = self.page.locator(".athanor-panel")
 
-    def build(self, **values: Any) -> None:
-        self.page.evaluate(BUILD, [FOLDER, BASE, values])
+    def build(self, kind: str = LORA, **values: Any) -> None:
+        self.page.evaluate(BUILD, [kind, FOLDER, BASE, values])
         self.page.wait_for_timeout(500)
         self.fit()
 
@@ -225,6 +244,66 @@ def test_nodes_2_and_a_switch_between_the_renderers(open_panel, server):
     light.picture("panel-light-zh")
     server.post("/settings/Comfy.ColorPalette", "dark")
     assert not light.comfy_page.errors
+
+
+def test_an_embedding_is_watched_alike(open_panel, server):
+    page = open_panel()
+    page.build(EMBEDDING, name="watched-word", epochs=6, text_encoder_rate=0.01, sample_prompts="watched-word")
+    assert "once it runs" in page.text()
+    assert failure(server.wait(page.comfy_page.queue(), LIMIT_SEC)) is None
+    page.wait_for(lambda: page.state() == "Finished", "it has ended")
+    page.wait_for(lambda: page.ink() > 0.7, "the whole curve is there")
+    assert "saved 6" in page.text() and "held out" in page.text() and "rate" in page.text()
+    page.reload()
+    page.wait_for(lambda: page.state() == "Finished" and page.ink() > 0.7, "found again")
+    page.picture("panel-embedding-canvas")
+    assert not page.comfy_page.errors
+
+
+def long_run(server: ComfyUI, name: str, num_steps: int) -> None:
+    """The events of a run of that length beside the job of a short one."""
+    short = open_short(server)
+    folder = short.folder.parent / name
+    folder.mkdir()
+    (folder / "job.json").write_bytes((short.folder / "job.json").read_bytes())
+    start = next(event for event in all_events(short) if event["event"] == "start")
+    lines = [{**start, "total_steps": num_steps, "steps_per_epoch": 500, "total_epochs": num_steps // 500}]
+    for n in range(1, num_steps + 1):
+        rate = 1e-4 * (0.5 + 0.5 * math.cos(math.pi * n / num_steps))
+        lines.append(
+            {"event": "step", "step": n, "epoch": 1 + n // 500, "loss": 0.1 + 0.05 * math.sin(n), "rates": {"denoiser": rate}, "seconds": 0.5}
+        )
+        if n % 500 == 0:
+            lines.append({"event": "saved", "epoch": n // 500, "step": n, "file": "epochs/none.safetensors", "sha256": ""})
+            lines.append({"event": "validation", "epoch": n // 500, "step": n, "loss": 0.12 - n * 1e-7})
+    lines.append({"event": "warning", "message": slowdown_message(7.5, torch.device("cuda"))})
+    lines.append({"event": "done", "step": num_steps, "stopped": False, "peak_mib": 900.0})
+    (folder / "events.jsonl").write_text("".join(json.dumps({"time": 1.0, **line}) + "\n" for line in lines), encoding="utf-8")
+
+
+def open_short(server: ComfyUI) -> Run:
+    server.run(training(server, FOLDER, "for its job", epochs=1), LIMIT_SEC)
+    return run_of(server, "for its job")
+
+
+def test_fifty_thousand_events_are_drawn_without_a_stutter_and_a_warning_stays(open_panel, server, record_property):
+    long_run(server, "a long one", 50_000)
+    page = open_panel()
+    page.build(name="a long one")
+    workflow = page.comfy_page.saved()
+    began_sec = time.monotonic()
+    page.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.wait_for(lambda: page.panel.locator(".state").count() == 1 and page.state() == "Finished", "it is found")
+    page.wait_for(lambda: page.ink() > 0.9, "the whole curve is there")
+    shown_sec = time.monotonic() - began_sec
+    page.fit()
+    draw_ms = page.page.evaluate(DRAW_MS)
+    assert "⚠" in page.text() and "7.5 times as long" in page.text()
+    page.picture("panel-50000-canvas")
+    record_property("shown_sec", round(shown_sec, 2))
+    record_property("draw_ms", round(draw_ms, 2))
+    assert draw_ms < 50 and shown_sec < 30, (draw_ms, shown_sec)
+    assert not page.comfy_page.errors
 
 
 @pytest.mark.parametrize("locale", ["en", "zh"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from tiny_families import make_sdxl_split
 
 from athanor.trainer.cli import main
 from athanor.trainer.files import file_sha256
+from athanor.trainer.relocation import relocated
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import SampleSettings
+from athanor.trainer.settings import EmbeddingSettings, SampleSettings
 
 
 def arguments(base_folder, images, output, *more: str) -> list[str]:
@@ -95,7 +97,7 @@ def test_every_problem_is_told_before_anything_is_made(tmp_path, base_folder, im
     assert "rank is 0; it must be from 1 to 1024" in told and "epochs is -1" in told
     assert not (tmp_path / "runs").exists()
     assert main(arguments(tmp_path / "nowhere", images, tmp_path / "runs")) == 2
-    assert "There is no model at" in capsys.readouterr().err
+    assert "put them back" in capsys.readouterr().err
 
 
 def test_objective_captions_and_images_are_set_like_everything_else(tmp_path, base_folder, images):
@@ -123,6 +125,70 @@ def test_a_run_directory_is_checked_trained_drawn_and_exported(tmp_path, job, ca
     assert main(["export", where]) == 2 and "say --to FOLDER" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["lora", "embedding"])
+def test_epochs_are_measured_anew_as_they_were_while_training(tmp_path, job, capsys, kind):
+    train = dataclasses.replace(job.train, save_precision="fp32", **({"rate": 0.0, "text_encoder_rate": 0.05} if kind == "embedding" else {}))
+    run = open_run(tmp_path, dataclasses.replace(job, kind=kind, embedding=EmbeddingSettings(token="my-run"), train=train))
+    assert main(["train", str(run.folder)]) == 0
+    before = (run.folder / "events.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(["validate", str(run.folder), "--epochs", "1,3"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    told = run.validation_losses()
+    assert lines == [
+        f"before training: held-out loss {told[0]:.5f}",
+        *(f"epoch {n}: held-out loss {told[n]:.5f} ({told[n]:.5f} while it was trained)" for n in (1, 3)),
+    ]
+    assert len({line.split("loss ")[1] for line in lines}) == 3
+    assert (run.folder / "events.jsonl").read_bytes() == before
+    assert main(["validate", str(run.folder), "--check-only"]) == 0 and "held-out loss" not in capsys.readouterr().out
+
+
 def test_a_new_run_names_what_it_lacks(capsys):
     assert main(["train", "--base", "x"]) == 2
     assert "A new run needs --images, --name" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_where_its_model_and_pictures_lie_elsewhere(tmp_path, base_folder, images, capsys):
+    """As on another machine, to which only the run's folder was carried over by itself."""
+    root = tmp_path / "old"
+    shutil.copytree(base_folder, root / "model")
+    for concept in ("6_one", "2_two"):
+        shutil.copytree(images, root / "data" / concept)
+    assert main(arguments(root / "model", root / "data", tmp_path / "runs", "--held-out-percent", "20", "--accumulation", "2")) == 0
+    whole = Run(tmp_path / "runs" / "cli-run")
+    new = tmp_path / "new"
+    shutil.move(root, new)
+    again = Run(tmp_path / "again" / "cli-run")
+    again.folder.mkdir(parents=True)
+    shutil.copy(whole.folder / "job.json", again.folder)
+    assert main(["train", str(again.folder)]) == 2 and "put them back" in capsys.readouterr().err
+    assert main(["train", str(again.folder), "--base", str(new / "model"), "--images", str(new)]) == 0
+    assert {Path(sample.path).parent.name for sample in again.train_job().dataset.samples} == {"6_one", "2_two"}
+    assert again.losses() == whole.losses() and [each.sha256 for each in again.epochs()] == [each.sha256 for each in whole.epochs()]
+
+
+def test_another_model_other_pictures_and_other_settings_are_no_places(tmp_path, base_folder, images, workshop, capsys):
+    assert main(arguments(base_folder, images, tmp_path / "runs", "--epochs", "1")) == 0
+    where = str(tmp_path / "runs" / "cli-run")
+    before = (tmp_path / "runs" / "cli-run" / "job.json").read_bytes()
+    unet = workshop / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.write_bytes(unet.read_bytes()[:-4] + b"\0\0\0\0")
+    (tmp_path / "few").mkdir()
+    for more, sentence in (
+        (["--base", str(workshop)], "is not tiny base, which this run was begun with"),
+        (["--images", str(tmp_path / "few")], "6 of this run's pictures and masks are not below"),
+        (["--rank", "7"], "--rank would make another run"),
+        (["--run-steps", "7"], "--run-steps would make another run"),
+    ):
+        assert main(["train", where, *more]) == 2
+        assert sentence in capsys.readouterr().err
+    assert (tmp_path / "runs" / "cli-run" / "job.json").read_bytes() == before
+
+
+def test_a_job_from_windows_finds_its_files_by_their_names(tmp_path, base_folder, images):
+    assert main(arguments(base_folder, images, tmp_path / "runs", "--epochs", "1")) == 0
+    job = Run(tmp_path / "runs" / "cli-run").train_job()
+    samples = tuple(dataclasses.replace(each, path=f"D:\\my pictures\\{Path(each.path).name}") for each in job.dataset.samples)
+    written = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, samples=samples))
+    assert relocated(written, None, images) == job

@@ -63,7 +63,17 @@ def test_tags_are_those_of_sd_scripts(tmp_path, tensorboard):
     log.write("validation", {"epoch": 1, "step": 2, "loss": 0.7})
     (writer,) = tensorboard
     assert writer.written[:4] == [("loss/current", 1.0, 1), ("loss/average", 1.0, 1), ("lr/unet", 1e-4, 1), ("lr/textencoder", 5e-5, 1)]
-    assert writer.written[-2:] == [("loss/epoch_average", 1.5, 1), ("loss/validation/epoch_average", 0.7, 2)]
+    assert writer.written[-3] == ("loss/epoch_average", 1.5, 1)
+    assert writer.written[-2:] == [("loss/validation/epoch_average", 0.7, 1), ("loss/validation/epoch_divergence", pytest.approx(-0.8), 1)]
+
+
+def test_a_rate_that_is_found_stands_beside_the_one_that_was_set(tmp_path, tensorboard):
+    log = LoggedEvents(tmp_path)
+    start(log, 0)
+    log.write("step", {"step": 1, "epoch": 1, "loss": 1.0, "rates": {"denoiser": 3e-4, "text_encoder": 1.5e-4}, "seconds": 0.1, "found": 3e-4})
+    told = {tag: value for tag, value, _ in tensorboard[0].written}
+    assert told["lr/unet"] == pytest.approx(1.0) and told["lr/textencoder"] == pytest.approx(0.5)
+    assert told["lr/d*lr/unet"] == 3e-4 and told["lr/d*lr/textencoder"] == 1.5e-4
 
 
 def test_a_resume_takes_back_the_steps_that_are_done_anew(tmp_path, tensorboard):

@@ -44,12 +44,13 @@ class Reader:
         self.low: list[float | None] = []
         self.high: list[float | None] = []
         self.smooth: list[float | None] = []
+        self.rate: list[float | None] = []
         self.marks: dict[str, Any] = {}
 
     def ask(self) -> dict[str, Any]:
         answer = json.loads(json.dumps(self.history.told(self.cursor), allow_nan=False))
         curve = answer["curve"]
-        for name in ("low", "high", "smooth"):
+        for name in ("low", "high", "smooth", "rate"):
             setattr(self, name, getattr(self, name)[: curve["from"]] + curve[name])
         self.marks = answer.get("marks", self.marks)
         self.cursor = answer["cursor"]
@@ -79,6 +80,15 @@ def test_short_runs_keep_every_step():
     curve = history.told()["curve"]
     assert curve["stride"] == 1 and curve["low"] == curve["high"] == losses
     assert curve["smooth"] == pytest.approx(smoothed(losses))
+
+
+def test_the_rate_as_it_truly_was_is_told_by_columns_and_kept_through_a_resume():
+    history, rates = History(1), [1e-6 * n for n in range(1, 31)]
+    events = [{**event, "rates": {"denoiser": rate, "text_encoder": rate / 2}} for event, rate in zip(steps(losses_of(30)), rates, strict=True)]
+    history.follow([start(0, 30), *events[:20]])
+    assert history.told()["curve"]["rate"] == rates[:20]
+    history.follow([start(15, 30), {**events[15], "rates": {"denoiser": float("nan")}}, *events[16:]])
+    assert history.told()["curve"]["rate"] == [*rates[:15], None, *rates[16:]]
 
 
 @pytest.mark.parametrize("total", [40, 5000])

@@ -39,7 +39,7 @@ class Game:
         self.up = torch.nn.Parameter(torch.zeros(5, 8))
         self.target = torch.randn(5, 700, generator=draw)
         groups = (Group("denoiser", job.train.rate, {"up": self.up}, 1), Group("text_encoder", job.train.rate, {"down": self.down}, 1))
-        self.trainee = Trainee(groups, dict, caption=lambda caption, draw: caption, prompt=lambda prompt: prompt)
+        self.trainee = Trainee(groups, dict, caption=lambda caption, draw: caption, prompt=lambda prompt: prompt, take=lambda path: None)
         self.updates = Updates(job, self.trainee, torch.device("cpu"))
         self.step = 0
 

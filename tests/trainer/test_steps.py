@@ -42,7 +42,7 @@ def test_however_the_batches_are_cut_the_gradient_is_that_of_one(cuts):
     expected, mean = [parameter.grad.clone() for parameter in net.parameters()], net(x).pow(2).mean().item()
     net.zero_grad()
     batches = {i: Piece(tuple(range(len(part))), part) for i, part in enumerate(x.split(list(cuts)))}
-    found = backward_together(batches, lambda number, piece: net(piece.x).pow(2).flatten(), torch.Tensor.backward)
+    found = backward_together(batches, 8, lambda number, piece: net(piece.x).pow(2).flatten(), torch.Tensor.backward)
     assert found == pytest.approx(mean, rel=1e-6)
     for parameter, wanted in zip(net.parameters(), expected, strict=True):
         assert torch.allclose(parameter.grad, wanted, atol=1e-6, rtol=1e-6)

@@ -132,7 +132,7 @@ def test_a_write_that_fails_without_a_name_is_told_with_the_run_s_folder(tmp_pat
     """Python names no file where the disk is full at a write, only where one cannot be opened."""
     from athanor.trainer import loop
 
-    def full(run, control):
+    def full(run, control, processes):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(loop, "train", full)

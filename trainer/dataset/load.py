@@ -14,7 +14,7 @@ from .found import Found, nothing_found, walk_folder
 from .masks import MaskSource
 from .metadata import find_images, read_metadata
 from .name_pattern import NamePattern
-from .roles import counted_regularization, regularization_notes
+from .roles import counted_regularization, regularization_notes, without_copies_of_held_out
 from .samples import CaptionSource, read_samples
 from .scan import existing_folder, mask_notes
 from .split import held_out
@@ -54,10 +54,12 @@ def load_list(
     if not samples:
         raise AthanorError(f"{file.name} names no image that can be used in {root}. " + " ".join([*notes, *more][:5]))
     chosen = held_out(samples.keys(), validation_percent)
-    return Dataset(
-        samples=tuple(replace(sample, role="validation") if name in chosen else sample for name, sample in samples.items()),
-        trigger=trigger.strip(),
-        notes=(*notes, *more, *mask_notes(samples.values())),
+    return without_copies_of_held_out(
+        Dataset(
+            samples=tuple(replace(sample, role="validation") if name in chosen else sample for name, sample in samples.items()),
+            trigger=trigger.strip(),
+            notes=(*notes, *more, *mask_notes(samples.values())),
+        )
     )
 
 
@@ -88,7 +90,7 @@ def _load_definition(file: Path, captions: CaptionSource, masks: MaskSource, val
     if not train:
         raise AthanorError(f"{file.name} leads to no image that can be used. " + " ".join(notes[:5]))
     samples = (*train, *regularization)
-    return Dataset(samples, notes=(*notes, *regularization_notes(regularization, unused), *mask_notes(samples)))
+    return without_copies_of_held_out(Dataset(samples, notes=(*notes, *regularization_notes(regularization, unused), *mask_notes(samples))))
 
 
 def _read_subset(

@@ -63,10 +63,21 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
     return dataset.with_samples((*kept, *held_out), *notes)
 
 
+def without_copies_of_held_out(dataset: Dataset) -> Dataset:
+    """No picture is trained on that is measured on: copies of held-out images under other names are left out, and named in a note."""
+    held_out, trained = dataset.with_role("validation"), dataset.with_role("train")
+    copies = _copies(trained, held_out) if held_out else {}
+    if not copies or len(copies) == len(trained):
+        return dataset
+    names = listed([Path(path).name for path in copies])
+    note = f"{several(len(copies), 'image')} not trained on, for they are copies of held-out ones: {names}."
+    return dataset.with_samples(tuple(sample for sample in dataset.samples if sample.path not in copies), note)
+
+
 def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> dict[str, None]:
     """Paths of those of `samples` that are files of `others` or have the content of one. Only files of equal size are read."""
     real = {Path(other.path).resolve() for other in others}
-    sizes = {sample.path: _size_bytes(Path(sample.path)) for sample in (*samples, *others)}
+    sizes = {sample.path: _size_bytes(sample) for sample in (*samples, *others)}
     shared = {sizes[sample.path] for sample in samples} & {sizes[other.path] for other in others} - {-1}
     digests = {_digest(Path(other.path)) for other in others if sizes[other.path] in shared}
     return {
@@ -83,8 +94,11 @@ def _digest(path: Path) -> bytes:
         return path.name.encode()
 
 
-def _size_bytes(path: Path) -> int:
+def _size_bytes(sample: Sample) -> int:
+    told, dash, _ = sample.fingerprint.partition("-")
+    if dash and told.isdecimal():
+        return int(told)
     try:
-        return path.stat().st_size
+        return Path(sample.path).stat().st_size
     except OSError:
         return -1

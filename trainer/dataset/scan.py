@@ -13,6 +13,7 @@ from .found import nothing_found, walk_folder
 from .masks import MaskSource
 from .name_pattern import NamePattern
 from .notes import several
+from .roles import without_copies_of_held_out
 from .samples import CaptionSource, read_samples
 from .split import held_out
 
@@ -46,10 +47,12 @@ def scan_folder(
     if not samples:
         raise AthanorError(_all_left_out(root, len(walk.found), [*walk.notes, *notes]) if walk.found else nothing_found(walk))
     chosen = held_out(samples.keys(), validation_percent)
-    return Dataset(
-        samples=tuple(replace(sample, role="validation") if name in chosen else sample for name, sample in samples.items()),
-        trigger=trigger.strip(),
-        notes=(*walk.notes, *notes, *mask_notes(samples.values())),
+    return without_copies_of_held_out(
+        Dataset(
+            samples=tuple(replace(sample, role="validation") if name in chosen else sample for name, sample in samples.items()),
+            trigger=trigger.strip(),
+            notes=(*walk.notes, *notes, *mask_notes(samples.values())),
+        )
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from ..errors import AthanorError
 from ..files import replace_atomically
 from ..types import Dataset, Sample
+from .roles import without_copies_of_held_out
 from .split import held_out
 
 _PNG_LEVEL = 4
@@ -59,7 +60,7 @@ def store_images(
                 role="validation" if name in chosen else "train",
             )
         )
-    return Dataset(tuple(samples), trigger.strip())
+    return without_copies_of_held_out(Dataset(tuple(samples), trigger.strip()))
 
 
 def _write(image: Image.Image, path: Path) -> None:

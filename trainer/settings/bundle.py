@@ -32,3 +32,7 @@ class Settings:
     run: RunSettings = RunSettings()
     from_file: tuple[str, ...] = ()
     """What a parameter file said, as "section.field": there the training nodes' widgets do not replace it."""
+    varied: tuple[str, ...] = ()
+    """What Vary Settings has set, as "section.field": more than any widget."""
+    label: str = ""
+    """Of what is varied, like "rank16": it stands behind the run's name."""

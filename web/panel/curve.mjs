@@ -1,5 +1,5 @@
 // @ts-check
-// The loss over the steps, drawn on a canvas: smoothed and raw, held-out dots, saved epochs.
+// The loss over the steps, drawn on a canvas: smoothed and raw, held-out dots, saved epochs, and the learning rate behind.
 
 const LEFT = 40, RIGHT = 8, TOP = 8, BOTTOM = 18
 const FONT = '10px Inter, "Segoe UI", "Noto Sans", "Microsoft YaHei", "PingFang SC", "Noto Sans CJK SC", system-ui, sans-serif'
@@ -72,6 +72,11 @@ export class CurveView {
     pen.rect(LEFT, TOP - 4, width - LEFT - RIGHT + 4, height - TOP - BOTTOM + 8)
     pen.clip()
     const middle = (/** @type {number} */ i) => Math.min(answer.now.step, (i + 0.5) * curve.stride + 0.5)
+    pen.strokeStyle = colour('--rate')
+    // The rate has a scale of its own, from 0 at the bottom to its highest at the top.
+    const top = curve.rate.reduce((/** @type {number} */ one, other) => Math.max(one, other ?? 0), 0)
+    const rateY = (/** @type {number} */ rate) => height - BOTTOM - ((height - TOP - BOTTOM) * 0.97 * rate) / top
+    if (top > 0) for (const part of runs(curve.rate)) line(pen, part.map((i) => [axes.x(middle(i)), rateY(/** @type {number} */ (curve.rate[i]))]), 1.2)
     pen.strokeStyle = colour('--train')
     pen.globalAlpha = 0.38
     for (const part of runs(curve.low)) line(pen, part.flatMap((i) => extremes(curve, i).map((loss) => [axes.x(middle(i)), axes.y(loss)])), 1)
@@ -118,6 +123,7 @@ export class CurveView {
     const first = i * curve.stride + 1
     const lines = [this.t(curve.stride > 1 ? 'hoverRange' : 'hover', { step: first, last: first + curve.stride - 1, loss: short(smooth) })]
     if (near) lines.push(`${this.t('heldOut')}: ${short(near[1])}`)
+    if (curve.rate[i] != null) lines.push(`${this.t('rate')}: ${/** @type {number} */ (curve.rate[i]).toExponential(2)}`)
     const x = axes.x(first + (curve.stride - 1) / 2)
     pen.strokeStyle = colour('--dim')
     pen.globalAlpha = 0.5

@@ -17,7 +17,7 @@ export class Panel {
     this.t = t
     this.tell = tell
     const part = (/** @type {string} */ name) => h('span', { class: name })
-    this.parts = { state: part('state'), name: part('name'), step: part('num'), epoch: part('num'), left: part('num left'), loss: part('fact train'), heldOut: part('fact held-out'), saved: part('fact saved'), rate: part('fact'), pace: part('fact'), memory: part('fact') }
+    this.parts = { state: part('state'), name: part('name'), step: part('num'), epoch: part('num'), left: part('num left'), loss: part('fact train'), heldOut: part('fact held-out'), saved: part('fact saved'), rate: part('fact rate'), pace: part('fact'), memory: part('fact') }
     this.bar = h('div', { class: 'bar' }, h('div'))
     this.canvas = h('canvas')
     this.curve = new CurveView(this.canvas, t)

@@ -3,7 +3,7 @@
 
 /**
  * @typedef {{number: number, step: number, epoch: number | null, file: string, prompt: string, seed: number, time: number}} Sample
- * @typedef {{from: number, stride: number, low: (number | null)[], high: (number | null)[], smooth: (number | null)[]}} Curve
+ * @typedef {{from: number, stride: number, low: (number | null)[], high: (number | null)[], smooth: (number | null)[], rate: (number | null)[]}} Curve
  * @typedef {{validation: [number, number][], saved: [number, number | null][], samples: Sample[], warnings: string[]}} Marks
  * @typedef {object} Now
  * @property {'waiting' | 'preparing' | 'training' | 'stopped' | 'finished' | 'failed'} state
@@ -30,7 +30,7 @@ export class Story {
     this.run = run
     this.cursor = ''
     /** @type {Curve} */
-    this.curve = { from: 0, stride: 1, low: [], high: [], smooth: [] }
+    this.curve = { from: 0, stride: 1, low: [], high: [], smooth: [], rate: [] }
     /** @type {Marks} */
     this.marks = { validation: [], saved: [], samples: [], warnings: [] }
     /** @type {Answer | undefined} */
@@ -39,9 +39,9 @@ export class Story {
 
   /** Takes what the server has told to this story's cursor. @param {Answer} answer */
   take(answer) {
-    const { from, stride, low, high, smooth } = answer.curve
+    const { from, stride, low, high, smooth, rate } = answer.curve
     const joined = (/** @type {(number | null)[]} */ old, /** @type {(number | null)[]} */ more) => [...old.slice(0, from), ...more]
-    this.curve = { from: 0, stride, low: joined(this.curve.low, low), high: joined(this.curve.high, high), smooth: joined(this.curve.smooth, smooth) }
+    this.curve = { from: 0, stride, low: joined(this.curve.low, low), high: joined(this.curve.high, high), smooth: joined(this.curve.smooth, smooth), rate: joined(this.curve.rate, rate) }
     if (answer.marks) this.marks = answer.marks
     this.cursor = answer.cursor
     this.answer = answer

@@ -71,3 +71,17 @@ def test_no_file_is_trained_on_and_held_out(tmp_path):
     same = with_validation(scan_folder(tmp_path / "set", recursive=True), scan_folder(held))
     assert {s.role for s in same.samples if "held" in s.path} == {"validation"}
     assert len({s.path for s in same.samples}) == len(same.samples)
+
+
+def test_no_copy_of_a_held_out_image_is_trained_on(tmp_path):
+    for i in range(12):
+        Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    alone = scan_folder(tmp_path, validation_percent=20)
+    held_out = [Path(sample.path) for sample in alone.with_role("validation")]
+    shutil.copy(held_out[0], tmp_path / "the same again.png")
+    found = scan_folder(tmp_path, validation_percent=20)
+    again = [sample for sample in found.samples if sample.path.endswith("the same again.png")]
+    assert not again or again[0].role == "validation"
+    contents = [{Path(sample.path).read_bytes() for sample in found.with_role(role)} for role in ("train", "validation")]
+    assert not contents[0] & contents[1] and len(contents[0]) == len(alone.with_role("train"))
+    assert again or any("the same again.png" in note and "copies of held-out ones" in note for note in found.notes)

@@ -6,6 +6,7 @@ from .sheet import Sheet
 
 _PLAIN = ("networks.lora", "networks.lora_flux", "networks.lora_sd3")
 _ALGOS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3"}
+_WHOLE = 10_000
 _PRESETS = {"attn-mlp": "attention-mlp", "attn-only": "attention", "full-lin": "linear", "full": "full"}
 
 
@@ -17,8 +18,10 @@ def translate_network(sheet: Sheet) -> None:
         sheet.drop("network_module")
     if kind:
         _take_kind(sheet, kind)
+    if kind == "lokr":
+        _whole_matrix(sheet)
     for key, path in (("network_dim", "adapter.rank"), ("network_alpha", "adapter.alpha"), ("scale_weight_norms", "adapter.max_norm")):
-        if sheet.on(key):
+        if sheet.on(key) and not (key == "network_dim" and "adapter.full_matrix" in sheet.values):
             sheet.take(key, path)
     for key in ("dropout", "network_dropout"):
         if sheet.on(key):
@@ -28,7 +31,7 @@ def translate_network(sheet: Sheet) -> None:
             sheet.take(key, f"adapter.{key}")
     if kind != "ia3":
         for key, path in (("conv_dim", "adapter.conv_rank"), ("conv_alpha", "adapter.conv_alpha")):
-            if sheet.on(key):
+            if sheet.on(key) and not (key == "conv_dim" and (sheet.number(key) or 0) >= _WHOLE):
                 sheet.take(key, path)
     else:
         for key in (key for key in ("conv_dim", "conv_alpha") if sheet.on(key)):
@@ -55,6 +58,14 @@ def translate_network(sheet: Sheet) -> None:
             sheet.imply("adapter.alpha", 1.0, "sd-scripts takes 1")
         elif not sheet.on("network_alpha"):
             sheet.imply("adapter.alpha", float(sheet.values.get("adapter.rank", 4)), "an alpha of 0 is the rank")
+
+
+def _whole_matrix(sheet: Sheet) -> None:
+    """A rank larger than any layer is how LyCORIS is told to train LoKr's second factor whole."""
+    if (sheet.number("network_dim") or 0) >= _WHOLE:
+        sheet.take("network_dim", "adapter.full_matrix", True)
+        if (sheet.number("conv_dim") or 0) >= _WHOLE:
+            sheet.tell("translated", "conv_dim", "adapter.full_matrix = True")
 
 
 def _kind(sheet: Sheet, module: str) -> str:

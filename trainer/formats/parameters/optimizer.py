@@ -59,6 +59,8 @@ def translate_optimizer(sheet: Sheet) -> None:
             sheet.drop("optimizer_args")
             return
         sheet.take("optimizer_type", "train.optimizer", name)
+        if name == "prodigy" and told.lower().rpartition(".")[2] != "prodigy":
+            sheet.warn("optimizer_type", "Prodigy, its nearest relative, takes its place: it finds the rate by itself, too.")
         arguments = _arguments(sheet)
         _take_arguments(sheet, name, arguments, told)
     elif sheet.on("optimizer_args"):
@@ -69,6 +71,8 @@ def _optimizer(told: str) -> str | None:
     plain = told.lower().rpartition(".")[2] if told.lower().startswith(("bitsandbytes.", "lion_pytorch.")) else told.lower()
     if plain in _SAME:
         return _SAME[plain]
+    if "prodigy" in plain or plain.startswith("dadapt"):
+        return "prodigy"
     by_letters = {name.replace("_", ""): name for name in OPTIMIZERS.names()}
     return by_letters.get(plain)
 

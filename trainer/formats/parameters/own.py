@@ -11,7 +11,7 @@ from ...errors import AthanorError
 from ...settings import Settings
 from .imported import Imported, Line, values_of
 
-_SECTIONS = tuple(section.name for section in dataclasses.fields(Settings) if section.name != "from_file")
+_SECTIONS = tuple(section.name for section in dataclasses.fields(Settings) if dataclasses.is_dataclass(section.default))
 
 _PATHS = ("adapter.start_file", "adapter.merge_files", "adapter.files_sha256")
 """They would have a workflow that was sent to somebody read any file of theirs."""

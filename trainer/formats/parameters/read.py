@@ -40,7 +40,7 @@ def read_parameters(path: Path) -> Imported:
         arguments.setdefault(key, value)
     sheet = Sheet(arguments, names)
     translate(sheet)
-    if not sheet.values:
+    if not sheet.values and all(line.outcome == "unknown" for line in sheet.lines):
         raise AthanorError(f"{path.name} holds no setting that is known; choose a file of kohya_ss, sd-scripts or lora-scripts, or a run's job.json.")
     return sheet.imported(program)
 

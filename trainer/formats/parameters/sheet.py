@@ -51,9 +51,9 @@ class Sheet:
             return None
 
     def items(self, key: str) -> list[str]:
-        """A list; text with blanks, as on a command line, becomes one."""
+        """A list; text with blanks, as on a command line, becomes one, the quotes around its words taken away."""
         value = self._given.get(key, ())
-        return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value).split()
+        return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value).replace('"', "").split()
 
     def take(self, key: str, path: str, value: Any = None) -> None:
         """Puts the key's own value, or `value` in its place, into the settings at "section.field"."""
@@ -76,6 +76,10 @@ class Sheet:
         if path not in self.values:
             self.values[path] = value
             self.lines.append(Line("translated", "(not in the file)", sentence, f"{path} = {_shown(value)}"))
+
+    def warn(self, key: str, why: str) -> None:
+        """Of a key that was taken all the same: what is other than it says."""
+        self.lines.append(Line("left out", self._names.get(key, key), _shown(self._given.get(key, "")), why))
 
     def leave(self, key: str, why: str) -> None:
         self.tell("left out", key, why)

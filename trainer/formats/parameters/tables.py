@@ -28,6 +28,7 @@ ELSEWHERE: dict[str, str] = {
     **_all(f"the name is set in {_TRAIN}.", "output_name"),
     **_all("choose the LoRA to go on from in Adapter Settings; a file must not name paths.", "network_weights lora_network_weights dim_from_weights"),
     **_all("choose the LoRAs to merge in Adapter Settings; a file must not name paths.", "base_weights base_weights_multiplier enable_base_weight"),
+    **_all(f"set clip skip in {_BASE}.", "clip_skip"),
     **_all("queue the same graph again to resume; the state is always kept.", "resume"),
 }
 
@@ -68,7 +69,6 @@ LEFT_OUT: dict[str, str] = {
     **_all("weights of words in captions are not known here.", "weighted_captions"),
     **_all("faces are not cropped to.", "face_crop_aug_range"),
     **_all("the text encoders are trained to the end, or with rate 0 not at all.", "stop_text_encoder_training"),
-    **_all("captions are encoded as the model was trained.", "clip_skip"),
     **_all("use weighting min_snr with v prediction.", "scale_v_pred_loss_like_noise_pred v_pred_like_loss"),
     **_all("T5 is trained only where train_t5xxl says so and the text encoders are trained.", "train_t5xxl t5xxl_lr"),
     **_all("FLUX is always trained on what it predicts itself (raw).", "model_prediction_type"),

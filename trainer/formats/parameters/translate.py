@@ -271,6 +271,9 @@ def _samples(sheet: Sheet) -> None:
 
 
 def _tell_the_rest(sheet: Sheet) -> None:
+    for key, same in (("model_prediction_type", "raw"), ("train_blocks", "all")):
+        if sheet.text(key) == same:
+            sheet.tell("not needed", key, "so it is done here.")
     for key in sheet.keys():  # noqa: SIM118
         prefix = next((why for start, why in PREFIXES.items() if key.startswith(start)), None)
         if key in ELSEWHERE:
@@ -282,6 +285,8 @@ def _tell_the_rest(sheet: Sheet) -> None:
         elif key in LEFT_OUT:
             if sheet.on(key):
                 sheet.leave(key, LEFT_OUT[key])
+        elif not sheet.on(key):
+            sheet.tell("not needed", key, "it is off.")
         elif prefix is None:
             sheet.tell("unknown", key, "")
 

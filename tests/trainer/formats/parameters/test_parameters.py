@@ -112,14 +112,18 @@ def test_a_gui_file_becomes_the_settings_that_it_means(tmp_path):
     told = outcomes(imported)
     assert (
         told["a_new_key"] == "unknown"
-        and told["clip_skip"] == "left out"
+        and told["clip_skip"] == "elsewhere"
         and told["max_resolution"] == "elsewhere"
         and told["block_dims"] == "left out"
     )
     assert "weighted_captions" not in told
     assert {"train.epochs", "adapter.rank", "samples.prompts"} <= set(settings.from_file) and "train.batch_size" not in settings.from_file
     report = imported.report()
-    assert "a_new_key = 3" in report and "clip_skip = 2: captions are encoded" in report and "epoch" not in report.split("Set in another node")[1]
+    assert (
+        "a_new_key = 3" in report
+        and "clip_skip = 2: set clip skip in Load Base Model" in report
+        and "epoch" not in report.split("Set in another node")[1]
+    )
 
 
 def test_rates_length_and_defaults_of_sd_scripts(tmp_path):
@@ -307,3 +311,67 @@ def test_weights_in_8_bits_and_swapped_blocks_do_not_go_together(tmp_path):
     assert dict(alone.values)["train.base_precision"] == "fp8"
     both = dict(read_parameters(saved(tmp_path, "b.toml", "fp8_base = true\nblocks_to_swap = 18")).values)
     assert both == {"performance.block_offload": True}
+
+
+def test_a_gui_file_as_its_users_publish_it(tmp_path):
+    """Quotes around optimizer arguments, fields of other types left filled or at nothing, and a LoKr of a rank larger than any layer."""
+    path = saved(
+        tmp_path,
+        "lokr.json",
+        {
+            "LoRA_type": "LyCORIS/LoKr",
+            "optimizer": "AdamW",
+            "optimizer_args": '"weight_decay=0.1" "betas=0.9,0.99"',
+            "network_dim": 100000,
+            "network_alpha": 1,
+            "conv_dim": 100000,
+            "conv_alpha": 1,
+            "factor": 6,
+            "decompose_both": True,
+            "learning_rate": 0.0001,
+            "unet_lr": 0.0001,
+            "text_encoder_lr": 0.0001,
+            "max_train_steps": "113",
+            "epoch": 1,
+            "lr_warmup": 0,
+            "max_resolution": "768,768",
+            "module_dropout": 0,
+            "network_dropout": 0,
+            "rank_dropout": 0,
+            "scale_weight_norms": 0,
+            "min_snr_gamma": 0,
+            "loraplus_lr_ratio": 0,
+            "fp8_base": False,
+            "no_token_padding": False,
+            "use_wandb": False,
+            "clip_skip": 2,
+        },
+    )
+    imported = read_parameters(path)
+    settings = imported.applied_to(Settings())
+    assert settings.adapter.kind == "lokr" and settings.adapter.full_matrix and settings.adapter.factor == 6 and settings.adapter.decompose_both
+    assert settings.train.weight_decay == 0.1 and settings.optimizer.beta2 == 0.99 and settings.run.steps == 113
+    assert "adapter.rank" not in dict(imported.values) and settings.objective.weighting == ObjectiveSettings().weighting
+    told = outcomes(imported)
+    assert not {"unknown", "left out"} & set(told.values()), told
+    assert told["clip_skip"] == "elsewhere"
+
+
+@pytest.mark.parametrize("name", ["DAdaptAdam", "DAdaptLion", "prodigyplus.ProdigyPlusScheduleFree"])
+def test_relatives_of_prodigy_keep_their_rate_of_one(tmp_path, name):
+    """With a plain optimizer a rate of 1 would destroy the training."""
+    path = saved(
+        tmp_path, "d.json", {"LoRA_type": "Standard", "optimizer": name, "unet_lr": 1.0, "text_encoder_lr": 0.5, "optimizer_args": "decouple=True"}
+    )
+    imported = read_parameters(path)
+    settings = imported.applied_to(Settings())
+    assert settings.train.optimizer == "prodigy" and settings.train.rate == 1.0
+    assert "nearest relative, takes its place" in imported.report()
+
+
+def test_a_template_of_lora_scripts_that_is_about_buckets_alone_is_reported(tmp_path):
+    path = saved(
+        tmp_path, "t.toml", '[metadata]\nname = "中分辨率"\n\n[data]\nresolution = "768,768"\nenable_bucket = true\nmax_bucket_reso = 2048\n'
+    )
+    imported = read_parameters(path)
+    assert imported.values == () and outcomes(imported)["resolution"] == "elsewhere" and "set it in Bucket" in imported.report()

@@ -1,0 +1,28 @@
+"""The held-out loss of saved epochs, measured anew from their files as it was measured during the training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from .control import Control
+from .errors import AthanorError
+from .preparation import prepare_training
+from .run import Epoch, NoEvents, Run
+from .settings import SampleSettings
+from .validation import held_out_loss
+
+
+def measured_epochs(run: Run, epochs: Sequence[Epoch], control: Control) -> Iterator[tuple[Epoch | None, float]]:
+    """Each epoch and its loss; before them None and that of the start of the training. Nothing of the run is changed.
+
+    A file in half precision gives its loss but for the rounding of its numbers. Raises AthanorError where nothing is held out.
+    """
+    job = run.train_job()
+    if not job.dataset.with_role("validation"):
+        raise AthanorError(f"{run.name} holds out no images to measure on; make a dataset with a held-out share and train anew.")
+    ready = prepare_training(run, dataclasses.replace(job, samples=SampleSettings()), NoEvents(), control)
+    yield None, held_out_loss(ready)
+    for epoch in epochs:
+        ready.trainee.take(epoch.path)
+        yield epoch, held_out_loss(ready)

@@ -1,0 +1,183 @@
+"""What a training needs ready before its first step: models in memory, images and captions encoded, and what is trained put in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base_merges import merge_into, merged_fingerprint
+from .batches import largest_batch
+from .cache import TensorCache
+from .cache_folder import CACHE, mark_used
+from .captions import Captioner, captioner_of
+from .config import TrainJob
+from .control import Control
+from .embedding_trainee import embedding_trainee
+from .families import family as family_named
+from .families.base import Family, Framing, TextStack
+from .latents import missing_latents, store_latents, vae_fingerprint
+from .lora_trainee import lora_trainee
+from .memory import best_device, free_gpu_bytes, release
+from .noise import trained_base
+from .offload import bring_encoders
+from .performance import checkpoint_text, offload_blocks
+from .processes import ALONE, Processes
+from .prompts import PromptBook, text_precision
+from .run import EventLog, Run
+from .sample_prompts import sample_prompts
+from .storage import chosen_storage, hold, room_on
+from .trainee import Trainee
+from .views import View, all_views, plain_view
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything stands where it will be used; what leaves the GPU in between comes back where it is needed."""
+
+    job: TrainJob
+    """Its base as it is trained."""
+    family: Family
+    device: torch.device
+    autocast: torch.autocast
+    cache: TensorCache
+    captioner: Captioner
+    book: PromptBook
+    denoiser: nn.Module
+    vae: nn.Module | None
+    """On the CPU; None where no sample pictures are wanted."""
+    vae_id: str
+    """What the latents were made with."""
+    trainee: Trainee
+    longest_prompt: str
+
+    def largest_pass(self) -> Callable[[], torch.Tensor]:
+        """The pass of the largest batch through the denoiser, its inputs made."""
+        import torch
+
+        size, count = largest_batch(self.job.dataset.trained, self.job.train.batch_size)
+        latents = (count, self.family.latent_channels, *(side // self.family.vae_stride_px for side in size[::-1]))
+        noisy = torch.zeros(*latents, device=self.device)
+        with self.autocast, torch.no_grad():
+            conditioning = self.book.conditioning([self.longest_prompt] * count, [Framing.whole(size)] * count)
+        times = torch.full((count,), 0.5, device=self.device)
+        return self.autocast(lambda: self.family.predict(self.denoiser, noisy, times, conditioning))
+
+
+def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control, processes: Processes = ALONE) -> Prepared:
+    """Text first, then images, then the denoiser: each leaves memory before the next comes, unless it is trained.
+
+    Raises AthanorError for everything that the user can mend, Stopped where `control` asks to stop.
+    """
+    import torch
+
+    family, device = family_named(job.base.family), best_device()
+    job = dataclasses.replace(job, base=trained_base(job.base, job.objective))
+    samples, held_out = job.dataset.trained, job.dataset.with_role("validation")
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.train.precision]
+    autocast = torch.autocast(device.type, dtype=precision if precision is not torch.float32 else None, enabled=precision is not torch.float32)
+    mark_used(job.base.files)
+    cache = TensorCache(run.folder.parent / CACHE if job.data.keep_latents == "disk" else None)
+    captioner = captioner_of(job)
+
+    encoding = text_precision(family, job.train.precision)
+    text = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
+    in_text = merge_into(job.adapter, family, text.parts())
+    # Gradients that go through T5 need it whole.
+    bring_encoders(text.parts().values(), device, free_gpu_bytes(device) if job.kind == "lora" and job.optimizer.t5_rate == 0 else math.inf)
+    trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
+    measured = [captioner.plain(sample) for sample in held_out]
+    captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
+    drawn = sample_prompts(job.samples)
+    prompts = [text for each in drawn for text in (trainee.prompt(each.prompt) if trainee else each.prompt, each.negative_prompt)]
+    fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
+    book = PromptBook(family, fingerprint, cache, _num_chunks(job, family, text, captions, events), device, text, encoding)
+    longest_prompt = (captions if job.trains_text else captioner.every_prompt(samples))[0]
+    if not job.trains_text:
+        with processes.leader_first():
+            cache.look_again()
+            book.store([*captioner.every_prompt(samples), *measured, *prompts], _phase(events, control, "text"))
+        book.text = text = None
+        release()
+
+    views = [view for sample in samples for view in all_views(sample, job.data)] + [plain_view(sample, job.data) for sample in held_out]
+    with processes.leader_first():
+        cache.look_again()
+        vae, vae_id = _store_images(job, family, views, cache, device, _phase(events, control, "latents"), draws=processes.leads)
+    denoiser = family.load_denoiser(job.base, precision)
+    merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
+    if not job.performance.block_offload:
+        denoiser = _held(job, denoiser, device, events).to(device)
+    trainee = trainee or lora_trainee(job, family, denoiser, text)
+    if (job.optimizer.t5_rate > 0 or job.kind == "embedding") and text is not None and (t5 := family.t5_part(job.base)) is not None:
+        checkpoint_text(text.parts()[t5], job.performance, device)
+    if job.performance.block_offload:
+        offload_blocks(denoiser, device)
+    return Prepared(job, family, device, autocast, cache, captioner, book, denoiser, vae, vae_id, trainee, longest_prompt)
+
+
+def _held(job: TrainJob, denoiser: nn.Module, device: torch.device, events: EventLog) -> nn.Module:
+    """The frozen denoiser in the number format that was asked for, or that fits."""
+    num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
+    storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room_on(device))
+    if job.train.base_precision == "auto" and storage != job.train.precision:
+        events.write(
+            "warning", {"message": f"The base is kept as {storage}, since it does not fit as {job.train.precision}; set base precision to choose."}
+        )
+    return hold(denoiser, storage, job.train.precision)
+
+
+def _num_chunks(job: TrainJob, family: Family, text: TextStack, captions: Sequence[str], events: EventLog) -> int:
+    wanted, most = family.num_chunks(text, captions), min(int(job.captions.max_tokens) // 75, family.max_chunks)
+    if wanted > most:
+        events.write("warning", {"message": f"Some captions are longer than {most * 75} tokens; what comes after is not seen."})
+    return min(wanted, most)
+
+
+def _phase(events: EventLog, control: Control, name: str) -> Callable[[int, int], None]:
+    """Tells how far a preparation is, and ends it where a stop is asked for."""
+
+    def show(done: int, total: int) -> None:
+        events.write("phase", {"name": name, "done": done, "total": total})
+        control.raise_if_stopped()
+
+    return show
+
+
+def _store_images(
+    job: TrainJob,
+    family: Family,
+    views: Sequence[View],
+    cache: TensorCache,
+    device: torch.device,
+    on_progress: Callable[[int, int], None],
+    draws: bool,
+) -> tuple[nn.Module | None, str]:
+    """Fills the cache; returns the autoencoder, on the CPU, where sample pictures will need it, and its fingerprint.
+
+    They will if they are wanted, and this process draws.
+    """
+    loaded: list[nn.Module] = []
+
+    def fingerprint() -> str:
+        loaded.append(family.load_vae(job.base))
+        return vae_fingerprint(loaded[0])
+
+    vae_id = cache.remembered(f"vae of {job.base.family} in {job.base.fingerprint}", fingerprint)
+    missing, keeps = missing_latents(vae_id, views, cache), bool(job.samples.lines) and draws
+    if not loaded and (missing or keeps):
+        loaded.append(family.load_vae(job.base))
+    if missing:
+        loaded[0].to(device)
+        store_latents(family, loaded[0], vae_id, missing, cache, device, on_progress)
+        loaded[0].to("cpu")
+    if not keeps:
+        loaded.clear()
+        release()
+    return (loaded[0] if loaded else None), vae_id
