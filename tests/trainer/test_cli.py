@@ -97,7 +97,7 @@ def test_every_problem_is_told_before_anything_is_made(tmp_path, base_folder, im
     assert "rank is 0; it must be from 1 to 1024" in told and "epochs is -1" in told
     assert not (tmp_path / "runs").exists()
     assert main(arguments(tmp_path / "nowhere", images, tmp_path / "runs")) == 2
-    assert "put them back" in capsys.readouterr().err
+    assert "There is no model at" in capsys.readouterr().err
 
 
 def test_objective_captions_and_images_are_set_like_everything_else(tmp_path, base_folder, images):

@@ -52,7 +52,7 @@ def test_nothing_is_added_up_after_a_loss_that_is_no_number():
     calls = []
     losses = {0: torch.tensor([1.0]), 1: torch.tensor([float("nan")]), 2: torch.tensor([1.0])}
     found = backward_together(
-        {i: Piece((0,), losses[i]) for i in losses}, lambda number, piece: losses[number], lambda loss: calls.append(float(loss))
+        {i: Piece((0,), losses[i]) for i in losses}, 3, lambda number, piece: losses[number], lambda loss: calls.append(float(loss))
     )
     assert found != found and len(calls) == 1
 
