@@ -90,6 +90,7 @@ def test_each_batch_is_taken_once_and_evenly(num_batches, accumulation, count):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does_with_accumulation_two(tmp_path, job):
     job = varied(job, accumulation=2)
     one, two = open_run(tmp_path / "one", job), open_run(tmp_path / "two", job)
@@ -102,6 +103,7 @@ def test_two_processes_train_what_one_does_with_accumulation_two(tmp_path, job):
     assert kinds[0] == kinds[1] and next(event for event in two.events() if event["event"] == "start")["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_of_three_processes_is_stopped_and_finished_by_one(tmp_path, job):
     job = varied(job, accumulation=3)
     one, three = open_run(tmp_path / "one", job), open_run(tmp_path / "three", job)
@@ -138,6 +140,7 @@ def test_two_processes_of_which_one_is_killed_again_and_again_end_in_the_same_lo
     assert two.finished() and furthest(one, two) < 1e-5 and two.losses() == pytest.approx(one.losses(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_processes_without_anything_to_do_are_refused_once(tmp_path, job):
     run = open_run(tmp_path, varied(job, accumulation=1))
     process = launched(run, 2)
