@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import dataclass
 
 from ..trainer.errors import AthanorError
 from . import host
@@ -15,9 +16,20 @@ from . import host
 _LOOK_EVERY_SEC = 0.1
 _NUM_QUIET_LOOKS = 5
 _NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    loop: asyncio.AbstractEventLoop
+    """Of the prompt: ComfyUI runs each in a new one."""
+    node_id: str
+    name: str
+    sentence: str
+
+
 _begun = 0
-_failed: dict[int, tuple[str, str, str]] = {}
-"""By a number: the node's id, the training's name and the sentence, of those that wait."""
+_failed: dict[int, _Failed] = {}
+"""Those that wait, by a number."""
 
 
 def begin() -> int:
@@ -32,21 +44,19 @@ async def told_after_the_others(error: AthanorError, node_id: str | None, name: 
 
     `turn`: what `begin` gave the failed one.
     """
-    number = next(_NUMBERS)
-    _failed[number] = (node_id or "", name, str(error))
-    try:
-        await _until_quiet()
-        mine = sorted(_failed.items())
-        if len(mine) == 1 and _begun == turn:
-            return error
-        told = "\n".join(f"- {each}: {sentence}" for _, (_, each, sentence) in mine)
-        names = ", ".join(dict.fromkeys(each for _, (_, each, _) in mine))
-        return AthanorError(
-            f"{_num_trainings(len(mine))} failed: {names}. The others were trained; queue again, and only what is missing is trained.\n{told}"
-        )
-    finally:
-        # Those that wait with it tell the same.
-        asyncio.get_running_loop().call_later(2 * _LOOK_EVERY_SEC, _failed.pop, number, None)
+    loop, number = asyncio.get_running_loop(), next(_NUMBERS)
+    for each in [each for each, failed in _failed.items() if failed.loop is not loop]:
+        del _failed[each]
+    _failed[number] = _Failed(loop, node_id or "", name, str(error))
+    await _until_quiet()
+    failed = [each for _, each in sorted(_failed.items())]
+    if len(failed) == 1 and _begun == turn:
+        return error
+    told = "\n".join(f"- {each.name}: {each.sentence}" for each in failed)
+    names = ", ".join(dict.fromkeys(each.name for each in failed))
+    return AthanorError(
+        f"{_num_trainings(len(failed))} failed: {names}. The others were trained; queue again, and only what is missing is trained.\n{told}"
+    )
 
 
 async def _until_quiet() -> None:
@@ -54,7 +64,7 @@ async def _until_quiet() -> None:
     while quiet < _NUM_QUIET_LOOKS:
         await asyncio.sleep(_LOOK_EVERY_SEC)
         states = host.node_states()
-        waiting = {node_id for node_id, _, _ in _failed.values()}
+        waiting = {failed.node_id for failed in _failed.values()}
         now = (_begun, len(_failed), tuple(sorted(states.items())))
         is_busy = any(state == "running" for node_id, state in states.items() if node_id not in waiting)
         quiet = 0 if is_busy or now != seen else quiet + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import urllib.parse
 from typing import Any
 
 import pytest
@@ -29,8 +29,8 @@ def varied(server: ComfyUI, name: str, setting: str, values: str, **settings: An
 
 
 def sheet_of(server: ComfyUI, entry: dict[str, Any]) -> dict[str, Any]:
-    (where,) = entry["outputs"]["xy"]["athanor_sheet"]
-    return json.loads((server.output_folder / where / "sheet.json").read_text(encoding="utf-8"))
+    (name,) = entry["outputs"]["xy"]["athanor_sheet"]
+    return server.get(f"/athanor/viewer/sheet?{urllib.parse.urlencode({'sheet': name})}")
 
 
 def test_three_ranks_are_three_runs_that_are_compared(server):
