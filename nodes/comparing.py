@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..trainer.bases import describe_base
-from ..trainer.batches import commonest_bucket
 from ..trainer.compare.axes import parse_texts
 from ..trainer.compare.kinds import Choices, RunEpochs
 from ..trainer.compare.pace import known_pace, pace_of_training, progress_text, remember_cells, remember_pace

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..trainer.adapters.check import merges
 from ..trainer.base_merges import merged_fingerprint
+from ..trainer.batches import commonest_bucket
 from ..trainer.config import LoadedJob
 from ..trainer.errors import AthanorError
-from ..trainer.batches import commonest_bucket
 from ..trainer.noise import trained_base
 from ..trainer.run import Run
 from ..trainer.settings import AdapterSettings, ObjectiveSettings

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..tagger.sentences import is_prose
+from ..trainer.batches import commonest_bucket
 from ..trainer.captions import captioner_of
 from ..trainer.compare.axes import parse_epochs
 from ..trainer.compare.pace import known_pace, pace_of_training, remember_cells
 from ..trainer.config import CompareJob, Job, ScoreJob, TrainJob, to_json
 from ..trainer.embedding_trainee import embedding_prompt, whole_word
 from ..trainer.errors import AthanorError
-from ..trainer.batches import commonest_bucket
 from ..trainer.run import Run, write_job_file
 from ..trainer.scoring.embedders import BUILT_IN, kind_of_embedder
 from ..trainer.scoring.files import FOLDER
