@@ -153,7 +153,8 @@ def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: FakeTensor
         side = case.side_px // family.vae_stride_px
         noisy, times = torch.zeros(1, case.channels, side, side), torch.full((1,), 0.5)
         given = {"states": torch.zeros(1, *case.words), **({"pooled": torch.zeros(1, case.pooled)} if case.pooled else {})}
-        conditioning = family.frame(given, [Framing.whole((case.side_px, case.side_px))])
+        # SDXL's sizes come with the frame; what SD3.5's frame puts together is there already.
+        conditioning = family.frame(given, [Framing.whole((case.side_px, case.side_px))]) if case.family == "sdxl" else given
         set_checkpointing(denoiser, how)
         denoiser.train()
         peak = Peak()

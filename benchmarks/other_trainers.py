@@ -3,7 +3,8 @@
 `python benchmarks/other_trainers.py TOKENIZERS [--side 256] [--steps 6] [--precision bf16]`
 
 The full SD1.5 layout with random weights, LoRA of rank 16, batch 1, latents encoded beforehand, no gradient checkpointing,
-AdamW; one after the other, each in a process of its own on the same machine, and the median step of each. TOKENIZERS is a
+AdamW; one after the other, each in a process of its own on the same machine, and the median step of each, in wall time and in
+time of the processor, which other programs on the machine disturb less (on a GPU only the first counts). TOKENIZERS is a
 folder with CLIP's tokenizer, such as ComfyUI's `comfy`.
 - ComfyUI: the checkout that ATHANOR_COMFYUI names. Its node trains every weight, convolutions and norms too; the others the 192 layers of sd-scripts.
 - sd-scripts: the checkout that ATHANOR_SD_SCRIPTS names, with the Python of ATHANOR_SD_SCRIPTS_PYTHON (as a rule another environment).
@@ -28,6 +29,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RANK = 16
 LIMIT_SEC = 1800
+Moment = tuple[float, float]
+"""Wall time and time of the processor, in seconds."""
 
 
 def main() -> None:
@@ -48,10 +51,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options.folder = Path(folder)
         subprocess.run([sys.executable, str(HERE / "sd15_layout.py"), str(options.folder / "random sd15.safetensors")], check=True)
-        medians = {name: statistics.median(_seconds(name, options)) for name in options.only if _is_there(name)}
+        medians = {name: _medians(_steps(name, options)) for name in options.only if _is_there(name)}
     bare = medians.get("bare")
-    for name, median in medians.items():
-        sys.stdout.write(f"{name:12}{median:8.3f} s a step" + (f"{median / bare:8.2f} times the bare loop\n" if bare else "\n"))
+    for name, (wall, processor) in medians.items():
+        told = f"{name:12}{wall:8.3f} s a step, {processor:8.3f} s of the processor"
+        sys.stdout.write(told + (f"; {wall / bare[0]:.2f} and {processor / bare[1]:.2f} times the bare loop\n" if bare else "\n"))
 
 
 def _is_there(name: str) -> bool:
@@ -62,8 +66,12 @@ def _is_there(name: str) -> bool:
     return True
 
 
-def _seconds(name: str, options: argparse.Namespace) -> list[float]:
-    """Of the steps but the first two."""
+def _medians(steps: list[Moment]) -> tuple[float, float]:
+    return statistics.median(step[0] for step in steps), statistics.median(step[1] for step in steps)
+
+
+def _steps(name: str, options: argparse.Namespace) -> list[Moment]:
+    """Wall time and time of the processor of the steps but the first two."""
     if name == "sd-scripts":
         return _sd_scripts(options)
     own = [str(options.tokenizers.resolve()), "--side", str(options.side), "--steps", str(options.steps), "--precision", options.precision]
@@ -73,8 +81,16 @@ def _seconds(name: str, options: argparse.Namespace) -> list[float]:
     return json.loads(done.stdout.splitlines()[-1])[2:]
 
 
-def _tell(moments: list[float]) -> None:
-    sys.stdout.write(json.dumps([later - earlier for earlier, later in pairwise(moments)]) + "\n")
+def _now() -> Moment:
+    return time.perf_counter(), time.process_time()
+
+
+def _tell(moments: list[Moment]) -> None:
+    sys.stdout.write(json.dumps([_between(*pair) for pair in pairwise(moments)]) + "\n")
+
+
+def _between(earlier: Moment, later: Moment) -> Moment:
+    return later[0] - earlier[0], later[1] - earlier[1]
 
 
 def _job(options: argparse.Namespace):
@@ -91,10 +107,10 @@ def _bare(options: argparse.Namespace) -> None:
 
     from athanor.trainer.memory import best_device
 
-    bare, moments = Bare(_job(options), best_device()), [time.perf_counter()]
+    bare, moments = Bare(_job(options), best_device()), [_now()]
     for number in range(options.steps + 2):
         bare.step(number)
-        moments.append(time.perf_counter())
+        moments.append(_now())
     _tell(moments)
 
 
@@ -104,8 +120,17 @@ def _athanor(options: argparse.Namespace) -> None:
     from athanor.trainer.run import open_run
 
     run = open_run(options.folder / "runs", _job(options))
-    train(run, Control())
-    _tell([event["time"] for event in run.events() if event["event"] in ("start", "step")])
+    moments: list[Moment] = []
+
+    class Watched(Control):
+        @property
+        def stop_requested(self) -> bool:
+            # Asked a few times while the data is prepared, then before each step.
+            moments.append(_now())
+            return False
+
+    train(run, Watched())
+    _tell(moments[-options.steps - 3 :])
 
 
 def _comfyui(options: argparse.Namespace) -> None:
@@ -122,8 +147,8 @@ def _comfyui(options: argparse.Namespace) -> None:
     model, clip, *_ = comfy.sd.load_checkpoint_guess_config(str(options.folder / "random sd15.safetensors"), output_vae=False)
     words = clip.encode_from_tokens_scheduled(clip.tokenize("a photo"))
     latents = {"samples": torch.randn(1, 4, options.side // 8, options.side // 8)}
-    moments: list[float] = []
-    comfy.utils.set_progress_bar_global_hook(lambda *_, **__: moments.append(time.perf_counter()))
+    moments: list[Moment] = []
+    comfy.utils.set_progress_bar_global_hook(lambda *_, **__: moments.append(_now()))
     given = {
         "model": model, "latents": latents, "positive": words, "batch_size": 1, "steps": options.steps + 3, "grad_accumulation_steps": 1,
         "learning_rate": 1e-4, "rank": RANK, "optimizer": "AdamW", "loss_function": "MSE", "seed": 0, "training_dtype": options.precision,
@@ -140,7 +165,9 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _sd_scripts(options: argparse.Namespace) -> list[float]:
+def _sd_scripts(options: argparse.Namespace) -> list[Moment]:
+    import psutil
+
     checkout, folder = Path(os.environ["ATHANOR_SD_SCRIPTS"]), options.folder
     images = folder / "images" / "1_thing"
     images.mkdir(parents=True)
@@ -158,9 +185,10 @@ def _sd_scripts(options: argparse.Namespace) -> list[float]:
         "--max_data_loader_n_workers", "0", "--tokenizer_cache_dir", str(folder / "tokenizers"), "--seed", "0",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **({} if _has_gpu() else {"ACCELERATE_USE_CPU": "true"})}
-    moments: dict[int, float] = {}
+    moments: dict[int, Moment] = {}
     with subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
+        watched = psutil.Process(process.pid)
         told = b""
         # The bar is drawn anew at each step, without an end of line.
         while piece := process.stdout.read(1):
@@ -168,10 +196,11 @@ def _sd_scripts(options: argparse.Namespace) -> list[float]:
             if piece in b"\r\n]":
                 match = re.search(rb"steps: .*\| *(\d+)/\d+ \[", told.splitlines()[-1] if told.splitlines() else b"")
                 if match:
-                    moments.setdefault(int(match[1]), time.perf_counter())
+                    used = watched.cpu_times()
+                    moments.setdefault(int(match[1]), (time.perf_counter(), used.user + used.system))
     if process.returncode:
         raise SystemExit(f"sd-scripts failed:\n{told.decode('utf-8', 'replace')[-3000:]}")
-    return [moments[step + 1] - moments[step] for step in sorted(moments) if step + 1 in moments][2:]
+    return [_between(moments[step], moments[step + 1]) for step in sorted(moments) if step + 1 in moments][2:]
 
 
 def _picture(side: int):
