@@ -2,7 +2,8 @@
 
 A grid of 5 epochs x 5 strengths, drawn twice in one process and in turns: by a bare loop that has everything in memory and only
 samples, and by Athanor, which reads the epochs' files, puts them on at each strength, encodes prompts, keeps every picture with its
-parameters, tells its events and draws the grid. Prints seconds a picture of both and their ratio. The time to load the base, once for
+parameters, tells its events and draws the grid. Prints seconds of processor time a picture of both and their ratio: on a machine that does other work, too,
+what the clock on the wall shows says little. The time to load the base, once for
 each of them, is told apart. Then 20 epochs x 3 strengths are put on one after the other: how long a change takes, and how often the base
 was loaded. Measured with the base that comes with the pack, whose pictures are so quick that every overhead shows.
 """
@@ -42,7 +43,7 @@ from athanor.trainer.types import BaseModel
 
 MINIATURE = Path(__file__).resolve().parent.parent / "trainer" / "miniature" / "base"
 PROMPT, SEED, GUIDANCE, RANK = "circle, yellow, white background, large, centered, smile", 1, 3.0, 16
-STRENGTHS, NUM_EPOCHS, NUM_ROUNDS = (0.25, 0.5, 0.75, 1.0, 1.25), 5, 3
+STRENGTHS, NUM_EPOCHS = (0.25, 0.5, 0.75, 1.0, 1.25), 5
 MANY_EPOCHS, FEW_STRENGTHS = 20, (0.5, 0.75, 1.0)
 
 
@@ -56,13 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, default=MINIATURE)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     base, num = describe_base(options.base), NUM_EPOCHS * len(STRENGTHS)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         files = _epoch_files(base, root / "epochs", MANY_EPOCHS)
         ours, bare = [], []
-        for number in range(NUM_ROUNDS):
+        for number in range(options.rounds):
             # A comparison keeps its cache of text encodings three folders up.
             folder = root / f"round {number}" / "run" / "compare" / "sheet"
             bare.append(_bare_loop(base, num, options.steps))
@@ -120,29 +122,29 @@ def _cells(sheet: Sheet, files: list[Path]) -> tuple[SheetCell, ...]:
 
 def _comparison(base: BaseModel, files: list[Path], folder: Path, steps: int) -> Drawn:
     """From the plan to the grid's picture; loading is what a painter of the same job takes to be ready."""
-    started_sec = time.perf_counter()
+    started_sec = time.process_time()
     sheet = _sheet(files, folder, steps)
     job = CompareJob(base, _cells(sheet, files), base.native_px, base.native_px, "fp32")
     write_job_file(folder, job)
     draw_cells(Run(folder), Control())
     write_grids(sheet, "overhead", {}, (base.native_px, base.native_px))
     write_sheet(sheet, {})
-    whole_sec = time.perf_counter() - started_sec
+    whole_sec = time.process_time() - started_sec
     assert not sheet.missing()
     load_sec = _loaded(job, folder)[1]
     return Drawn(load_sec, whole_sec - load_sec)
 
 
 def _loaded(job: CompareJob, folder: Path) -> tuple[Painter, float]:
-    started_sec = time.perf_counter()
+    started_sec = time.process_time()
     painter = Painter(job, torch.device("cpu"), TensorCache(folder.parents[2] / ".cache"))
     painter.load(job.cells)
-    return painter, time.perf_counter() - started_sec
+    return painter, time.process_time() - started_sec
 
 
 def _bare_loop(base: BaseModel, num: int, steps: int) -> Drawn:
     """The sampling alone, with a LoRA of the same form on the model, its pictures thrown away."""
-    started_sec = time.perf_counter()
+    started_sec = time.process_time()
     family, settings, kind = family_named(base.family), AdapterSettings(rank=RANK), adapter("lora")
     text = family.load_text(base, torch.float32)
     vae, denoiser = family.load_vae(base), family.load_denoiser(base, torch.float32)
@@ -151,24 +153,24 @@ def _bare_loop(base: BaseModel, num: int, steps: int) -> Drawn:
     size_px = (base.native_px, base.native_px)
     with torch.no_grad():
         positive, negative = (family.frame(family.encode_text(text, [words], 1), [Framing.whole(size_px)]) for words in (PROMPT, ""))
-        load_sec = time.perf_counter() - started_sec
-        started_sec = time.perf_counter()
+        load_sec = time.process_time() - started_sec
+        started_sec = time.process_time()
         for _ in range(num):
             family.sample(base, denoiser, vae, [Prompted(positive, negative, SEED)], steps, GUIDANCE, size_px)
-    return Drawn(load_sec, time.perf_counter() - started_sec)
+    return Drawn(load_sec, time.process_time() - started_sec)
 
 
 def _changes(base: BaseModel, files: list[Path], root: Path) -> tuple[list[float], float]:
-    """Seconds of each change of epoch or strength, and of the one load before them."""
+    """Seconds of processor time of each change of epoch or strength, and of the one load before them."""
     cells = tuple(SheetCell(f"{i}.png", str(file), 1.0, 1.0, PROMPT, "", SEED, 1, GUIDANCE) for i, file in enumerate(files))
     job = CompareJob(base, cells, base.native_px, base.native_px, "fp32")
     painter, load_sec = _loaded(job, root / "many" / "run" / "compare" / "sheet")
     denoiser, seconds = painter.denoiser, []
     for file in files:
         for strength in FEW_STRENGTHS:
-            started_sec = time.perf_counter()
+            started_sec = time.process_time()
             painter.wear(str(file), strength, strength)
-            seconds.append(time.perf_counter() - started_sec)
+            seconds.append(time.process_time() - started_sec)
     assert painter.denoiser is denoiser
     return seconds, load_sec
 
