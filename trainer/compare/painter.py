@@ -45,6 +45,8 @@ class Painter:
         self._file = ""
         self._modules: dict[Part, nn.Module] = {}
         self._worn: dict[Part, tuple[Adapter, dict[str, nn.Module]]] = {}
+        self._forms: dict[Part, dict[tuple[str, str], tuple[int, ...]]] = {}
+        """The shapes of the tensors that are worn, by layer and suffix."""
         self._bare: list[Part] = []
         """The parts that the epoch now worn leaves alone; an earlier one may not have."""
         self._embedding: Trainee | None = None
@@ -144,15 +146,25 @@ class Painter:
         if not given:
             return False
         kind_name, kind = kind_of(given, name)
+        form = {(layer, suffix): tuple(tensor.shape) for layer, held in given.items() for suffix, tensor in held.items()}
+        if part in self._worn and (self._worn[part][0] is not kind or self._forms[part] != form):
+            # Of another rank, kind or choice of layers, as another run's may be.
+            self._take_off(part)
         if part not in self._worn:
             settings = AdapterSettings(kind=kind_name, factor=0)
-            self._worn[part] = kind, attach(kind, module, plans_of(kind, given), settings, 0)
+            self._worn[part], self._forms[part] = (kind, attach(kind, module, plans_of(kind, given), settings, 0)), form
             module.to(self._device).requires_grad_(False)
-        worn, layers = self._worn[part]
-        if worn is not kind or layers.keys() != given.keys():
-            raise AthanorError(f"{name} has other layers than the epochs before it, or is of another kind; compare epochs of one run.")
-        load(kind, layers, given)
+        load(kind, self._worn[part][1], given)
         return True
+
+    def _take_off(self, part: Part) -> None:
+        """The part without any adapter, as it was loaded."""
+        module, (_, layers) = self._modules[part], self._worn.pop(part)
+        for name, layer in layers.items():
+            parent, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(parent), leaf, layer.base_layer)
+        if hasattr(module, "peft_config"):
+            del module.peft_config
 
     def _has_part(self, path: str, part: Part) -> bool:
         exported = self.family.export_key(part, "")

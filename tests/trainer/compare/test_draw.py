@@ -271,3 +271,22 @@ def test_the_base_is_kept_as_the_training_kept_it(tmp_path, run):
         draw_cells(planned.folder, Control())
         pictures.append(difference(planned.file(1, 1.0, PROMPTS[0]), other.samples()[0].path))
     assert pictures[0] <= 1 and pictures[1] > 1
+
+
+def test_runs_of_another_rank_and_kind_are_drawn_in_turns_as_their_trainings_drew_them(tmp_path, run):
+    once = dataclasses.replace(run.train_job().train, epochs=1)
+    others = []
+    for settings in (AdapterSettings(rank=3), AdapterSettings(kind="loha", rank=2, alpha=2.0)):
+        other = open_run(tmp_path, dataclasses.replace(run.train_job(), name=settings.kind, adapter=settings, train=once))
+        train(other, Control())
+        others.append(other)
+    planned = plan(run, strengths=(1.0,), seed=9, epochs=(run.epochs()[0],), folder="in turns")
+    job = planned.folder.job()
+    assert isinstance(job, CompareJob)
+    cell, drawn_by = job.cells[-1], [run, *others, run]
+    cells = [dataclasses.replace(cell, file=f"turns/{i}.png", epoch_file=str(each.epochs()[0].path)) for i, each in enumerate(drawn_by)]
+    write_job_file(planned.folder.folder, dataclasses.replace(job, cells=tuple(cells)))
+    draw_cells(planned.folder, Control())
+    for i, each in enumerate(drawn_by):
+        sample = next(picture for picture in each.samples() if picture.epoch == 1 and picture.prompt == PROMPTS[0])
+        assert difference(planned.folder.folder / "turns" / f"{i}.png", sample.path) <= 1
