@@ -67,7 +67,8 @@ class LoggedEvents(EventLog):
         """What an earlier worker wrote of steps that are done anew is taken back."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._parts = tuple(part["name"] for part in fields["parts"])
-        rows = _rows(self._folder / CSV_FILE, fields["step"])
+        # A run that begins anew measures the bare base again.
+        rows = _rows(self._folder / CSV_FILE, fields["step"]) if fields["step"] else []
         self._losses = deque((float(row["loss"]) for row in rows if row.get("loss")), maxlen=fields["steps_per_epoch"])
         header = self._columns()
 

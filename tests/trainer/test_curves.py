@@ -94,6 +94,15 @@ def test_a_resume_takes_back_the_steps_that_are_done_anew(tmp_path, tensorboard)
     assert tensorboard[-1].purge_step == 3
 
 
+def test_a_run_that_begins_anew_has_the_bare_base_once(tmp_path, tensorboard):
+    for _ in range(2):
+        log = LoggedEvents(tmp_path)
+        start(log, 0)
+        log.write("validation", {"epoch": 0, "step": 0, "loss": 0.9})
+        one_step(log, 1, 1.0)
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1"]
+
+
 def test_a_training_writes_its_numbers_and_says_once_that_tensorboard_is_missing(tmp_path, job, monkeypatch, capsys):
     monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
     run = open_run(tmp_path, job)
