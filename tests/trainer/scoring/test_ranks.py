@@ -15,7 +15,7 @@ EARLY, GOOD, OVERTRAINED = 50, 200, 300
 
 
 @pytest.mark.slow
-def test_an_untrained_a_good_and_an_overtrained_epoch_are_ranked_right(tmp_path):
+def test_an_untrained_a_good_and_an_overtrained_epoch_are_ranked_right(thorough, tmp_path):
     run = score_epochs.trained(tmp_path)
     shown = score_epochs.scored(run, (EARLY, GOOD, OVERTRAINED))
     assert max(shown.right[0], shown.right[EARLY]) < shown.right[OVERTRAINED] < shown.right[GOOD], "to the judge"
