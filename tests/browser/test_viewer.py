@@ -403,7 +403,7 @@ def test_blind_votes_hide_names_and_make_a_ranking(open_viewer, server):
     assert "No decisive winner yet" in full.locator(".ranking").inner_text() and full.locator(".rank-range").count() == 4
     page.look("viewer-ranking")
     full.locator(".rank-name").first.click()
-    assert full.locator(".facts h3").inner_text().startswith(ranks[0])
+    full.locator(".facts h3").get_by_text(ranks[0]).wait_for()  # drawn with the next frame
     assert not page.comfy_page.errors
 
 

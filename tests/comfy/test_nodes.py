@@ -34,16 +34,16 @@ def make_folder(folder: Path) -> None:
     """Seven good pictures, one of them captioned, a broken one, and a folder without any."""
     for concept, colour in (("3_red toy", "red"), ("1_蓝色 toy", "blue")):
         for i in range(3):
-            save_picture(folder / concept / f"图 {i}.png", colour, (40, 32) if i else (32, 64))
+            save_picture(folder / concept / f"图 {i}.png", colour, (40, 32) if i else (32, 64), depth=4 + i)
     save_picture(folder / "own caption.png", "red", (32, 32))
     (folder / "own caption.txt").write_text("a toy, a toy, plain", encoding="utf-8")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     (folder / "空 folder").mkdir()
 
 
-def save_picture(path: Path, colour: str, size: tuple[int, int]) -> None:
+def save_picture(path: Path, colour: str, size: tuple[int, int], depth: int = 4) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    shade = Image.radial_gradient("L").resize(size).point(lambda value: value // 4)
+    shade = Image.radial_gradient("L").resize(size).point(lambda value: value // depth)
     full = Image.new("L", size, 255)
     Image.merge("RGB", (full, shade, shade) if colour == "red" else (shade, shade, full)).save(path)
 

@@ -53,6 +53,24 @@ SD15 = {
 }  # fmt: skip
 
 
+def sd2_modules() -> Modules:
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=(1, 2),
+        use_linear_projection=True,
+    )
+    return {"denoiser": unet, "text_encoder": clip(**CLIP_L)}
+
+
+SD2 = {**SD15, "model_channels": 64, "num_heads": -1, "num_head_channels": 64, "use_linear_in_transformer": True}
+
+
 def sdxl_modules() -> Modules:
     from diffusers import UNet2DConditionModel
 
@@ -130,6 +148,7 @@ NARROW_SD35 = {
 CLIPS = {"clip_l": CLIP_L, "clip_g": CLIP_L}
 LAYOUTS = {
     "sd15": Layout(sd15_modules, {"family": "sd15", "denoiser": SD15, "clip_l": CLIP_L}, True),
+    "sd2": Layout(sd2_modules, {"family": "sd2", "denoiser": SD2, "clip_h": CLIP_L}, True),
     "sdxl": Layout(sdxl_modules, {"family": "sdxl", "denoiser": SDXL, **CLIPS}, True),
     "flux": Layout(flux_modules, {"family": "flux", "denoiser": NARROW_FLUX, "clip_l": CLIP_L, "t5xxl": T5}, False),
     "sd35": Layout(sd35_modules, {"family": "sd35", "denoiser": NARROW_SD35, **CLIPS, "t5xxl": T5}, False),

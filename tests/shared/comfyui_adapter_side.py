@@ -2,7 +2,7 @@
 
 comfyui_adapter_side.py LAYOUT BASE OUT ADAPTER...
 
-LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's configuration, "clip_l", "clip_g", "t5xxl": sizes other
+LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's configuration, "clip_l", "clip_h", "clip_g", "t5xxl": sizes other
 than the true ones}. BASE holds the base's weights under the names that adapter files have for them. For each ADAPTER file,
 OUT gets `<its stem>@<strength>.safetensors`: the weights of the same names with the adapter in them.
 """
@@ -23,18 +23,20 @@ def models(layout: dict[str, Any]) -> tuple[Any, Any]:
     import comfy.sdxl_clip
     import comfy.supported_models
     import comfy.text_encoders.flux
+    import comfy.text_encoders.sd2_clip
     import comfy.text_encoders.sd3_clip
     import torch
 
     family = layout["family"]
-    denoisers = {"sd15": "SD15", "sdxl": "SDXL", "flux": "Flux", "sd35": "SD3"}
+    denoisers = {"sd15": "SD15", "sd2": "SD20", "sdxl": "SDXL", "flux": "Flux", "sd35": "SD3"}
     texts = {
         "sd15": lambda: comfy.sd1_clip.SD1ClipModel,
+        "sd2": lambda: comfy.text_encoders.sd2_clip.SD2ClipModel,
         "sdxl": lambda: comfy.sdxl_clip.SDXLClipModel,
         "flux": comfy.text_encoders.flux.flux_clip,
         "sd35": comfy.text_encoders.sd3_clip.sd3_clip,
     }
-    sizes = {f"{name}_model_config": layout[name] for name in ("clip_l", "clip_g", "t5xxl") if name in layout}
+    sizes = {f"{name}_model_config": layout[name] for name in ("clip_l", "clip_h", "clip_g", "t5xxl") if name in layout}
     with torch.device("meta"):
         denoiser = getattr(comfy.supported_models, denoisers[family])(layout["denoiser"]).get_model({}, device="meta")
         text = texts[family]()(device="meta", dtype=torch.float32, model_options=sizes)
