@@ -55,7 +55,9 @@ def test_a_picture_on_the_way_leaves_the_adapters_in_fp32(tmp_path, job):
 def test_an_overflow_in_fp16_moves_nothing_and_lowers_the_scale(job):
     """Mistake 1: with adapters in fp16 the scaler refuses their gradients; in fp32 it sees an overflow and goes on."""
     weights = torch.nn.Parameter(torch.ones(4))
-    trainee = Trainee((Group("denoiser", 1e-2, {"weights": weights}, 1),), dict, caption=lambda text, draw: text, prompt=lambda text: text)
+    trainee = Trainee(
+        (Group("denoiser", 1e-2, {"weights": weights}, 1),), dict, caption=lambda text, draw: text, prompt=lambda text: text, take=lambda path: None
+    )
     updates = Updates(dataclasses.replace(job, train=dataclasses.replace(job.train, precision="fp16")), trainee, torch.device("cpu"))
     updates.set_rates(0)
     scale = updates.state_dict()["scaler"]["scale"]

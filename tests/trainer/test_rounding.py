@@ -48,7 +48,9 @@ def test_other_weights_and_gradients_are_left_alone():
 
 
 def trainee_of(weights: torch.nn.Parameter, rate: float) -> Trainee:
-    return Trainee((Group("denoiser", rate, {"weights": weights}, 1),), dict, caption=lambda text, draw: text, prompt=lambda text: text)
+    return Trainee(
+        (Group("denoiser", rate, {"weights": weights}, 1),), dict, caption=lambda text, draw: text, prompt=lambda text: text, take=lambda path: None
+    )
 
 
 def updates_of(job: TrainJob, weights: torch.nn.Parameter, optimizer: str, rate: float) -> Updates:
