@@ -16,7 +16,7 @@ QUICKSTART = {
         "**Cancel** loses nothing: queue again to go on.",
     ),
     "base": Node("AthanorLoadBaseModel", (20, 400), (420, 60), {"model": MINIATURE}),
-    "dataset": Node("AthanorLoadDataset", (20, 520), (420, 230), {"folder": MINIATURE, "trigger": "starlet", "validation_percent": 20.0}),
+    "dataset": Node("AthanorLoadDataset", (20, 690), (420, 230), {"folder": MINIATURE, "trigger": "starlet", "validation_percent": 20.0}),
     "tags": Node("AthanorAutoTag", (480, 400), (380, 290), {"tagger": MINIATURE, "mode": "overwrite"}, {"dataset": ("dataset", 0)}),
     "edit": Node(
         "AthanorEditTags",
