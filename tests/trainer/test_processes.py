@@ -124,7 +124,10 @@ def test_a_run_of_three_processes_is_stopped_and_finished_by_one(tmp_path, job):
 @pytest.mark.slow
 def test_two_processes_of_which_one_is_killed_again_and_again_end_in_the_same_lora(tmp_path, job):
     """Whichever dies, the others end by themselves, and nothing but the unsaved steps is lost."""
-    job = dataclasses.replace(varied(job, accumulation=2), run=RunSettings(state_minutes=0.1, save_every_steps=2))
+    job = varied(job, accumulation=2)
+    # Long enough that three deaths come before its end, however quick the steps are.
+    longer = dataclasses.replace(job.train, epochs=16, save_every_epochs=4)
+    job = dataclasses.replace(job, train=longer, run=RunSettings(state_minutes=0.1, save_every_steps=2))
     one, two = open_run(tmp_path / "one", job), open_run(tmp_path / "two", job)
     train(one, Control())
     for victim in (0, 1, 0):
