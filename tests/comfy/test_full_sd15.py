@@ -112,13 +112,17 @@ def picture_graph(server: ComfyUI) -> Prompt:
         ),
         "latent": node(server, "EmptyLatentImage", width=128, height=128),
     }
-    for name in ("bare", "lora"):
-        words = {"positive": PROMPT, "negative": "blurry"}
-        prompt |= {f"{name} {word}": node(server, "CLIPTextEncode", clip=[name, 1], text=text) for word, text in words.items()}
-        conditioning = {word: [f"{name} {word}", 0] for word in words}
-        prompt[f"{name} latents"] = node(server, "KSampler", model=[name, 0], latent_image=["latent", 0], **LOOK, **conditioning)
-        prompt[f"{name} pixels"] = node(server, "VAEDecode", samples=[f"{name} latents", 0], vae=["bare", 2])
-        prompt[f"{name} picture"] = node(server, "SaveImage", images=[f"{name} pixels", 0], filename_prefix=name)
+    return {**prompt, **drawn(server, "bare"), **drawn(server, "lora")}
+
+
+def drawn(server: ComfyUI, name: str) -> Prompt:
+    """Of the MODEL and CLIP that the node `name` gives, by stock nodes."""
+    words = {"positive": PROMPT, "negative": "blurry"}
+    prompt = {f"{name} {word}": node(server, "CLIPTextEncode", clip=[name, 1], text=text) for word, text in words.items()}
+    conditioning = {word: [f"{name} {word}", 0] for word in words}
+    prompt[f"{name} latents"] = node(server, "KSampler", model=[name, 0], latent_image=["latent", 0], **LOOK, **conditioning)
+    prompt[f"{name} pixels"] = node(server, "VAEDecode", samples=[f"{name} latents", 0], vae=["bare", 2])
+    prompt[f"{name} picture"] = node(server, "SaveImage", images=[f"{name} pixels", 0], filename_prefix=name)
     return prompt
 
 
@@ -165,6 +169,33 @@ def test_the_stock_nodes_take_the_checkpoint_and_the_lora_and_the_picture_change
     assert all(picture.size == (128, 128) and min(ImageStat.Stat(picture).stddev) > 1 for picture in pictures)
     difference = ImageStat.Stat(ImageChops.difference(*pictures))
     assert max(high for _, high in difference.extrema) > 8 and max(difference.mean) > 1
+
+
+def test_apply_epoch_takes_a_run_its_file_by_load_run_and_its_merge(trained: Trained):
+    server = trained.server
+    runs = {
+        "own": {"run": ["train", 0]},
+        "loaded": {"run": ["load", 0]},
+        "merged": {"run": ["merge", 0]},
+    }
+    prompt = {
+        **{name: each for name, each in training_graph(server).items() if name in ("base", "data", "bucket", "train")},
+        "load": node(server, "AthanorLoadRun", run="(files of another trainer)", files=f"{LORA}.safetensors"),
+        "merge": node(server, "AthanorMergeEpochs", run=["load", 0], epochs="all", precision="fp32"),
+        **picture_graph(server),
+    }
+    for name, source in runs.items():
+        prompt[name] = node(server, "AthanorApplyEpoch", model=["bare", 0], clip=["bare", 1], epoch="last", **source)
+        prompt |= drawn(server, name)
+    entry = server.run(prompt, LIMIT_SEC)
+    pictures = {}
+    for name in ("bare", "lora", *runs):
+        (file,) = server.files(entry, f"{name} picture")
+        with Image.open(file) as picture:
+            pictures[name] = picture.convert("RGB")
+    assert pictures["own"].tobytes() == pictures["loaded"].tobytes() == pictures["lora"].tobytes() != pictures["bare"].tobytes()
+    # The scale is in the merge's numbers already, so that the last bits of a weight may differ.
+    assert max(ImageStat.Stat(ImageChops.difference(pictures["merged"], pictures["lora"])).mean) < 1
 
 
 def compared_graph(server: ComfyUI) -> Prompt:

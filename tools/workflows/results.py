@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .node import MINIATURE, Node
 from .quickstart import QUICKSTART
 
@@ -95,15 +97,5 @@ MERGE_EPOCHS = {
     ),
     "merge": Node("AthanorMergeEpochs", (2240, 20), (440, 520), {"epochs": "last 3", "rank": 16, "name": "starlet-average"}, {"run": ("train", 0)}),
     "save": Node("AthanorSaveEpoch", (2240, 620), (440, 170), {"epochs": "last", "filename": "starlet-average"}, {"run": ("merge", 0)}),
-    "xy": Node(
-        "AthanorXYPlotCompare",
-        (2720, 20),
-        (620, 1000),
-        {
-            "prompts": "starlet, teal, striped background, large, centered, smile\nstarlet, pink, black background, large, centered, smile",
-            "x_values": "0.5, 0.75, 1.0",
-            "guidance": 3.0,
-        },
-        {"run": ("merge", 0), "base_model": ("base", 0)},
-    ),
+    "xy": replace(QUICKSTART["xy"], links={"run": ("merge", 0), "base_model": ("base", 0)}),
 }
