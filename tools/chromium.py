@@ -17,7 +17,14 @@ FLAGS = (
 )
 COMFYUI_SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.InstalledVersion": "1.47.12"}
 """Stored before ComfyUI's page opens, so that no dialog for newcomers covers it."""
-PAGE_IS_READY = "() => window.app?.vueAppReady && window.app.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
+PAGE_IS_READY = """
+() => {
+  const manager = window.app?.extensionManager
+  const known = Object.keys(window.LiteGraph?.registered_node_types ?? {}).length
+  return known > 100 && manager?.workflow?.activeWorkflow && manager.spinner === false
+}
+"""
+"""True when the first workflow has been opened as well: the page opens one of its own after its nodes are known, in place of what is there."""
 
 
 def find_chromium() -> str | None:
