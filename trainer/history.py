@@ -104,13 +104,16 @@ class History:
         elif kind == "phase":
             self._state, self._phase = "preparing", {"name": str(event["name"]), "done": int(event["done"]), "total": int(event["total"])}
         elif kind == "validation":
+            # A process that begins where an earlier one was killed measures, saves and draws at that step again.
             if math.isfinite(event["loss"]):
-                self._validation.append((int(event["step"]), float(event["loss"])))
+                step = int(event["step"])
+                self._validation = [*(each for each in self._validation if each[0] != step), (step, float(event["loss"]))]
         elif kind == "saved":
-            self._saved.append((int(event["step"]), event["epoch"]))
+            saved = (int(event["step"]), event["epoch"])
+            self._saved = [*(each for each in self._saved if each != saved), saved]
         elif kind == "sample":
             sample = {key: event[key] for key in ("step", "epoch", "file", "prompt", "seed")}
-            self._samples.append({**sample, "time": event.get("time", 0)})
+            self._samples = [*(each for each in self._samples if each["file"] != sample["file"]), {**sample, "time": event.get("time", 0)}]
         elif kind == "memory":
             self._memory = {"ram_mib": event["ram_mib"], "gpu_mib": event["gpu_mib"]}
         elif kind == "warning":

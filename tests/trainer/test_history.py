@@ -138,6 +138,26 @@ def test_a_resume_at_the_last_step_changes_nothing_before_it():
     assert reader.ask()["curve"]["from"] > 0 and reader.low == [*losses, 0.4]
 
 
+def test_what_is_measured_saved_and_drawn_again_at_the_same_step_is_there_once():
+    """A worker that was killed before its first state begins anew, and one whose last epoch's file is gone ends anew."""
+
+    def point(step: int, epoch: int) -> list[dict[str, Any]]:
+        sample = {"event": "sample", "epoch": epoch, "step": step, "file": f"samples/e{epoch}.png", "prompt": "p", "seed": 1, "time": 5}
+        return [{"event": "validation", "step": step, "epoch": epoch, "loss": 0.3}, sample]
+
+    saved = {"event": "saved", "step": 20, "epoch": 2, "file": "epochs/2.safetensors", "sha256": ""}
+    history, losses = History(1), losses_of(20)
+    reader = Reader(history)
+    history.follow([start(0, 20), *point(0, 0), *steps(losses[:3])])
+    reader.ask()
+    history.follow([start(0, 20), *point(0, 0), *steps(losses), saved, *point(20, 2)])
+    reader.ask()
+    history.follow([start(20, 20), saved, *point(20, 2)])
+    reader.ask()
+    assert reader.marks["validation"] == [[0, 0.3], [20, 0.3]] and reader.marks["saved"] == [[20, 2]]
+    assert history.sample_files == ["samples/e0.png", "samples/e2.png"] and reader.low == losses
+
+
 def test_states_numbers_and_remaining_time():
     history = History(1)
     assert history.told()["now"]["state"] == "waiting"
