@@ -193,8 +193,9 @@ class Run:
 
     def samples(self) -> tuple[SamplePicture, ...]:
         """Those of the epochs; what was drawn on wish in the middle of one is left out."""
-        events = [event for event in self.events() if event["event"] == "sample" and event["epoch"] is not None]
-        return tuple(SamplePicture(e["epoch"], self.folder / e["file"], e["prompt"], e["seed"]) for e in events)
+        # By file, since a run that begins anew draws those of its start again.
+        events = {event["file"]: event for event in self.events() if event["event"] == "sample" and event["epoch"] is not None}
+        return tuple(SamplePicture(e["epoch"], self.folder / e["file"], e["prompt"], e["seed"]) for e in events.values())
 
     def losses(self) -> list[float]:
         """The loss of each optimizer step."""

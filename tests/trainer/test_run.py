@@ -99,6 +99,16 @@ def test_a_resume_takes_back_what_came_after_its_state(tmp_path):
     assert all(json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}"))
 
 
+def test_a_run_that_begins_anew_has_the_pictures_of_its_start_once(tmp_path):
+    log = EventLog(tmp_path)
+    for _ in range(2):
+        log.write("start", {"step": 0, "total_steps": 4})
+        log.write("validation", {"epoch": 0, "step": 0, "loss": 0.5})
+        log.write("sample", {"epoch": 0, "step": 0, "file": "samples/a.png", "prompt": "p", "seed": 1})
+    assert [picture.path.name for picture in Run(tmp_path).samples()] == ["a.png"]
+    assert Run(tmp_path).validation_losses() == {0: 0.5}
+
+
 def test_a_folder_of_masks_that_only_moved_is_the_same_job(job):
     def masked(mask, fingerprint="1-1+2-2"):
         samples = tuple(dataclasses.replace(s, mask=mask, fingerprint=fingerprint) for s in job.dataset.samples)
