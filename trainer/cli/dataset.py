@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .dataset import (
+from ..dataset import (
     assign_buckets,
     bucket_chart,
     bucket_report,
@@ -20,10 +20,10 @@ from .dataset import (
     scan_folder,
     shape_notes,
 )
-from .dataset.focus import by_edges, upper_third
-from .dataset.masks import MaskSource
-from .files import replace_atomically
-from .types import Dataset
+from ..dataset.focus import by_edges, upper_third
+from ..dataset.masks import MaskSource
+from ..files import replace_atomically
+from ..types import Dataset
 
 _LISTS = (".toml", ".json", ".jsonl")
 _CROPS = {"centre": None, "upper-third": upper_third, "edges": by_edges}

@@ -7,7 +7,7 @@ from PIL import Image
 from tiny import make_pictures
 
 from athanor.trainer.cli import main
-from athanor.trainer.cli_dataset import read_dataset
+from athanor.trainer.cli.dataset import read_dataset
 
 
 @pytest.fixture

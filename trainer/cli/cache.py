@@ -1,0 +1,39 @@
+"""`athanor cache`: what was encoded, how large it is, and away with it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..cache_folder import BASES, CACHE, clean_folder, folder_report, set_size_limit, size_limit_bytes
+from ..errors import AthanorError
+
+
+def add_cache_command(commands: Any) -> None:
+    cache = commands.add_parser("cache", help="show, limit or clean what was encoded of images and captions, or the models written from wires")
+    cache.add_argument("--models", action="store_true", help="the models that Base Model From Wires has written, instead of what was encoded")
+    cache.add_argument("--output", type=Path, default=Path("runs"), help="where the run directories are; with ComfyUI its output/athanor")
+    cache.add_argument("--limit", type=float, default=None, metavar="GIB", help="from now on keep it under this size; what was used longest ago goes")
+    cache.add_argument("--clean", action="store_true", help="delete all of it but what was used in the last half hour")
+
+
+def run_cache_command(options: argparse.Namespace) -> int:
+    folder = options.output / (BASES if options.models else CACHE)
+    if not folder.is_dir():
+        what = "are no models written from wires" if options.models else "is no cache"
+        raise AthanorError(f"There {what} in {options.output}; name the folder of the run directories with --output.")
+    if options.limit is not None:
+        set_size_limit(folder, options.limit)
+    freed = clean_folder(folder, 0 if options.clean else size_limit_bytes(folder))
+    report = folder_report(folder)
+    lines = [f"{_gib(num_bytes):>10}  {group}" for group, num_bytes in report.by_group.items()]
+    lines += [f"{_gib(report.num_bytes):>10}  in {report.num_files} files, of {_gib(report.limit_bytes)} allowed"]
+    lines += [f"{_gib(freed):>10}  freed"] if freed else []
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 // 10 else f"{num_bytes / 2**20:.1f} MiB"

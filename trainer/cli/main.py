@@ -1,0 +1,49 @@
+"""Training without ComfyUI: `athanor train …`, `athanor resume RUN` and `athanor dataset PATH`. The same jobs, runs and files as from the nodes.
+
+Ctrl+C ends a run after its step with everything saved; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import AthanorError
+from ..processes import PartedError, join_processes
+from .cache import add_cache_command, run_cache_command
+from .dataset import add_dataset_command, run_dataset_command
+from .epochs import COMMANDS, add_run_commands, run_run_command
+from .train import add_train_commands, run_train_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "dataset":
+            return run_dataset_command(options)
+        if options.command == "cache":
+            return run_cache_command(options)
+        if options.command in COMMANDS:
+            return run_run_command(options)
+        processes = join_processes()
+        try:
+            return run_train_command(options, processes)
+        finally:
+            processes.leave()
+    except AthanorError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except PartedError:
+        # One of the others has said why.
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="athanor", description="Trains LoRAs and embeddings.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_dataset_command(commands)
+    add_run_commands(commands)
+    add_train_commands(commands)
+    add_cache_command(commands)
+    return parser

@@ -1,0 +1,28 @@
+"""Settings as options of a command, and back."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, TypeVar
+
+from ..settings import value_type
+
+Settings = TypeVar("Settings")
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str = "", without: tuple[str, ...] = ()) -> None:
+    for item in dataclasses.fields(settings):
+        if item.name not in without:
+            option, sentence = f"--{prefix}{item.name.replace('_', '-')}", item.metadata["help"].replace("%", "%%")
+            kind = value_type(settings, item.name)
+            if kind is bool:
+                parser.add_argument(option, action=argparse.BooleanOptionalAction, default=item.default, help=sentence)
+            else:
+                parser.add_argument(option, type=kind, default=item.default, choices=item.metadata["choices"] or None, help=sentence)
+
+
+def settings_of(kind: type[Settings], options: dict[str, Any], prefix: str = "") -> Settings:
+    names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    key = prefix.replace("-", "_")
+    return kind(**{name: options[key + name] for name in names if key + name in options})
