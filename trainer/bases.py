@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from .errors import AthanorError
 from .families import all_families
+from .families._weights import folder_weights
 from .families.base import BaseFacts, Family
 from .files import content_fingerprint
 from .formats.contents import describe_contents, packed_as
-from .formats.header import MODEL_ENDINGS, read_model_header
+from .formats.header import MODEL_ENDINGS, read_header, read_model_header
 from .types import BaseModel
+
+_DENOISERS = ("unet", "transformer")
+"""Folders of diffusers."""
+_DENOISER_PREFIX = "model.diffusion_model."
 
 
 def describe_base(
@@ -59,6 +65,17 @@ def base_fingerprint(path: Path, text_encoders: Sequence[Path] = (), vae: Path |
     """Of the content of all files; one file alone has its own."""
     parts = [content_fingerprint(each) for each in (path, *text_encoders, *((vae,) if vae else ()))]
     return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode("ascii")).hexdigest()
+
+
+def count_denoiser_weights(base: BaseModel) -> int:
+    """From the headers of its files alone."""
+    path = Path(base.path)
+    if path.is_dir():
+        weights = next(found for each in _DENOISERS if (found := folder_weights(path / each, "diffusion_pytorch_model")) is not None)
+        return sum(math.prod(shape) for file in weights.files for shape in read_header(file).shapes.values())
+    shapes = read_model_header(path).shapes
+    inside = [shape for key, shape in shapes.items() if key.startswith(_DENOISER_PREFIX)]
+    return sum(math.prod(shape) for shape in inside or shapes.values())
 
 
 def _known() -> str:

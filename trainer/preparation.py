@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .base_merges import merge_into, merged_fingerprint
+from .bases import count_denoiser_weights
 from .batches import largest_batch
 from .cache import TensorCache
 from .cache_folder import CACHE, mark_used
@@ -28,7 +29,7 @@ from .processes import ALONE, Processes
 from .prompts import PromptBook, text_precision
 from .run import EventLog, Run
 from .sample_prompts import sample_prompts
-from .storage import chosen_storage, hold, room_on
+from .storage import Room, chosen_storage, hold, room_on
 from .trainee import Trainee
 from .views import View, all_views, plain_view
 
@@ -83,6 +84,9 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.train.precision]
     autocast = torch.autocast(device.type, dtype=precision if precision is not torch.float32 else None, enabled=precision is not torch.float32)
     mark_used(job.base.files)
+    room = room_on(device)
+    if not job.performance.block_offload:  # told before minutes are spent on captions and images; chosen again when the rest has its place
+        chosen_storage(job.train.base_precision, job.train.precision, count_denoiser_weights(job.base), room)
     cache = TensorCache(run.folder.parent / CACHE if job.data.keep_latents == "disk" else None)
     captioner = captioner_of(job)
 
@@ -113,7 +117,7 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     denoiser = family.load_denoiser(job.base, precision)
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
     if not job.performance.block_offload:
-        denoiser = _held(job, denoiser, device, events).to(device)
+        denoiser = _held(job, denoiser, room_on(device) if room.on_gpu else room, events).to(device)
     trainee = trainee or lora_trainee(job, family, denoiser, text)
     if (job.optimizer.t5_rate > 0 or job.kind == "embedding") and text is not None and (t5 := family.t5_part(job.base)) is not None:
         checkpoint_text(text.parts()[t5], job.performance, device)
@@ -122,10 +126,10 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     return Prepared(job, family, device, autocast, cache, captioner, book, denoiser, vae, vae_id, trainee, longest_prompt)
 
 
-def _held(job: TrainJob, denoiser: nn.Module, device: torch.device, events: EventLog) -> nn.Module:
+def _held(job: TrainJob, denoiser: nn.Module, room: Room, events: EventLog) -> nn.Module:
     """The frozen denoiser in the number format that was asked for, or that fits."""
     num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
-    storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room_on(device))
+    storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room)
     if job.train.base_precision == "auto" and storage != job.train.precision:
         events.write(
             "warning", {"message": f"The base is kept as {storage}, since it does not fit as {job.train.precision}; set base precision to choose."}

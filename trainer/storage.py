@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _ROOM_BYTES = 3 << 30
-"""For activations, adapters and their optimizer, beside the base."""
+"""For activations, adapters and their optimizer, beside the base on a GPU."""
 _LARGEST = {"fp8": 448.0, "int8": 127.0}
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4": 0.53}
 """A weight. NF4's scales are numbers too (Dettmers et al. 2023, section 3)."""
@@ -25,10 +25,11 @@ _BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4":
 
 @dataclass(frozen=True)
 class Room:
-    """What a base has to fit into; `free_bytes` is None where memory is not counted (CPU, Apple)."""
+    """What a base has to fit into; `free_bytes` is None where memory is not counted (Apple)."""
 
     free_bytes: int | None
     has_nf4: bool
+    on_gpu: bool = True
 
 
 def nf4_problem() -> str | None:
@@ -39,10 +40,12 @@ def nf4_problem() -> str | None:
 
 
 def room_on(device: torch.device) -> Room:
+    import psutil
     import torch
 
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-    return Room(free, device.type == "cuda" and nf4_problem() is None)
+    if device.type == "cuda":
+        return Room(torch.cuda.mem_get_info(device)[0], nf4_problem() is None)
+    return Room(psutil.virtual_memory().available if device.type == "cpu" else None, False, on_gpu=False)
 
 
 def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room) -> str:
@@ -53,7 +56,9 @@ def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room) ->
     if room.free_bytes is None:
         return precision if wanted == "auto" else wanted
     choices = [each for each in (precision, "fp8", "nf4") if each != "nf4" or room.has_nf4]
-    fitting = [each for each in choices if num_weights * _BYTES[each] + _ROOM_BYTES <= room.free_bytes]
+    # The CPU trains small models too, and what it lacks it can put onto the disk: there the base alone is counted.
+    beside = _ROOM_BYTES if room.on_gpu else 0
+    fitting = [each for each in choices if num_weights * _BYTES[each] + beside <= room.free_bytes]
     if wanted == "auto" and fitting:
         return fitting[0]
     smallest = min(choices, key=lambda each: _BYTES[each])
@@ -61,13 +66,12 @@ def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room) ->
     if wanted != "auto" and num_weights * _BYTES[wanted] <= room.free_bytes:
         return wanted
     needed = {
-        each: f"{(num_weights * _BYTES[each] + _ROOM_BYTES) / 2**30:.1f} GiB as {each}"
-        for each in {*choices, *([wanted] if wanted != "auto" else [])}
+        each: f"{(num_weights * _BYTES[each] + beside) / 2**30:.1f} GiB as {each}" for each in {*choices, *([wanted] if wanted != "auto" else [])}
     }
     advice = (
         f"choose base precision {fitting[0]}"
         if fitting
-        else f"close other programs that use the GPU, or choose a smaller base; even {smallest} is too large"
+        else f"close other programs{' that use the GPU' if room.on_gpu else ''}, or choose a smaller base; even {smallest} is too large"
     )
     raise AthanorError(
         f"The base does not fit: it needs {', '.join(needed[each] for each in sorted(needed, key=lambda name: -_BYTES[name]))}, and {room.free_bytes / 2**30:.1f} GiB are free; {advice}."

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from athanor.trainer import storage
+from athanor.trainer import preparation, storage
 from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach
 from athanor.trainer.adapters.base import LayerPlan, base_weight
+from athanor.trainer.bases import count_denoiser_weights
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.loop import train
@@ -120,6 +121,24 @@ def test_what_does_not_fit_is_told_with_what_would(wanted, free_gib, words):
     with pytest.raises(AthanorError) as told:
         chosen_storage(wanted, "bf16", 12_000_000_000, Room(free_gib * GIB, False))
     assert all(word in str(told.value) for word in words), told.value
+
+
+def test_without_a_gpu_the_base_alone_is_counted():
+    assert chosen_storage("auto", "bf16", 12_000_000_000, Room(23 * GIB, False, on_gpu=False)) == "bf16"
+    assert chosen_storage("auto", "bf16", 12_000_000_000, Room(12 * GIB, False, on_gpu=False)) == "fp8"
+    with pytest.raises(
+        AthanorError, match=r"it needs 22.4 GiB as bf16, 11.2 GiB as fp8, and 8.0 GiB are free; close other programs, or choose a smaller base"
+    ):
+        chosen_storage("auto", "bf16", 12_000_000_000, Room(8 * GIB, False, on_gpu=False))
+
+
+def test_a_base_that_does_not_fit_is_told_before_a_caption_is_encoded(tmp_path, job, monkeypatch):
+    needed = count_denoiser_weights(job.base)
+    monkeypatch.setattr(preparation, "room_on", lambda device: Room(needed // 2, False, on_gpu=False))
+    run = open_run(tmp_path, job)
+    with pytest.raises(AthanorError, match="The base does not fit"):
+        train(run, Control())
+    assert not any(each["event"] == "phase" for each in run.events()), "nothing was encoded before"
 
 
 def test_nf4_without_bitsandbytes_is_refused_before_anything_loads(job, monkeypatch):

@@ -16,7 +16,7 @@ from tiny_flow import FLOW_MAKERS
 from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, load, trained
 from athanor.trainer.adapters.plan import plan_layers
-from athanor.trainer.bases import describe_base
+from athanor.trainer.bases import count_denoiser_weights, describe_base
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
@@ -118,6 +118,8 @@ def test_the_conditioning_follows_captions_and_the_denoiser_follows_it(subject):
     assert answers.shape == shape and answers.isfinite().all()
     assert not torch.allclose(answers[0], answers[1], atol=1e-5), "the prompt matters"
     assert not torch.allclose(answers, early, atol=1e-5), "the time matters"
+    held = sum(each.numel() for each in (*denoiser.parameters(), *denoiser.buffers()))
+    assert count_denoiser_weights(subject.base) == pytest.approx(held, rel=0.01)
 
 
 def test_separate_encoders_are_dropped_one_by_one(subject):
