@@ -15,6 +15,7 @@ from .settings import (
     AdapterSettings,
     CaptioningSettings,
     CaptionSettings,
+    CheckpointSettings,
     DataSettings,
     EmbeddingSettings,
     ObjectiveSettings,
@@ -38,9 +39,10 @@ class TrainJob:
     name: str
     base: BaseModel
     dataset: Dataset
-    kind: Literal["lora", "embedding"] = "lora"
+    kind: Literal["lora", "embedding", "checkpoint"] = "lora"
     adapter: AdapterSettings = AdapterSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -56,6 +58,11 @@ class TrainJob:
         """The learning rates of the first and of the second text encoder; T5 has one of its own."""
         first, second = self.train.text_encoder_rate, self.optimizer.text_encoder_2_rate
         return first, first if second < 0 else second
+
+    @property
+    def trains_denoiser_weights(self) -> bool:
+        """Whether the denoiser's own weights change, so that they cannot be kept smaller or elsewhere."""
+        return self.kind == "checkpoint" and self.train.rate > 0
 
     @property
     def trains_text(self) -> bool:
@@ -166,7 +173,7 @@ class LoadedJob:
     unit: str
     """What they are numbered by: epoch or step."""
     epochs: tuple[LoadedEpoch, ...]
-    content: Literal["lora", "embedding"] = "lora"
+    content: Literal["lora", "embedding", "checkpoint"] = "lora"
     kind: Literal["loaded"] = "loaded"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .files_beside import files_beside
 from .run import Run
 
 
@@ -15,7 +16,8 @@ def keep_last(run: Run, num_files: int) -> None:
     best = run.best_epoch()
     for path in there[:-num_files]:
         if best is None or best.validation_loss is None or path != best.path:
-            try:
-                path.unlink()
-            except OSError:
-                continue
+            for each in (path, *files_beside(path)):
+                try:
+                    each.unlink()
+                except OSError:
+                    continue

@@ -25,6 +25,7 @@ from .performance import prepare
 from .preparation import prepare_training
 from .processes import ALONE, PartedError, Processes
 from .run import EventLog, NoEvents, Run
+from .space import space_problems
 from .state import Position, load_state
 from .step import backward_together, batch_losses
 from .steps import Steps, steps_of
@@ -36,6 +37,10 @@ from .validate_engine import device_problems, process_problems
 
 if TYPE_CHECKING:
     import torch
+
+
+_STATE_SHARE = 20
+"""How many times as long as a state takes to be saved the run goes on before the next one: those of whole models take their time."""
 
 
 def train(run: Run, control: Control, processes: Processes = ALONE) -> None:
@@ -56,7 +61,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     job, device = run.train_job(), best_device()
     if processes.leads:
         check_train_job(job)
-        raise_problems([*device_problems(job, device.type), *process_problems(job, processes.count)])
+        raise_problems([*device_problems(job, device.type), *process_problems(job, processes.count), *space_problems(job, run.folder)])
     ready = prepare_training(run, job, events, control, processes)
     job, family, trainee, denoiser, autocast = ready.job, ready.family, ready.trainee, ready.denoiser, ready.autocast
     process, keeping, slowdown = noise_of(job.base), keeping_of(job.performance), SlowdownWatch()
@@ -93,7 +98,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     watch = ExplosionWatch(job.run.explosion_factor, run.losses()[:step])
     ended_early = processes.leads and _lost_patience(run, job)
     last_state_sec, last_shape = time.monotonic(), None
-    loop_started_sec = last_state_sec
+    loop_started_sec, state_took_sec = last_state_sec, 0.0
     memory = PeakMemory()
     while step < steps.total and not processes.any_of(control.stop_requested or ended_early):
         started_sec = time.monotonic()
@@ -136,8 +141,10 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         if control.take_wish(SAVE):
             milestones.save_unfinished(step)
             last_state_sec = -math.inf
-        if time.monotonic() - last_state_sec > job.run.state_minutes * 60:
+        if time.monotonic() - last_state_sec > max(job.run.state_minutes * 60, _STATE_SHARE * state_took_sec):
+            state_began_sec = time.monotonic()
             milestones.save_state(Position(step, tuple(epoch_losses)))
+            state_took_sec = time.monotonic() - state_began_sec
             mark_used(job.base.files)
             last_state_sec = time.monotonic()
 

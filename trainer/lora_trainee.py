@@ -32,7 +32,7 @@ Layers = dict[str, "nn.Module"]
 def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack | None) -> Trainee:
     """Adapters on each part whose rate is not 0; `text` may be None if the text encoder's is 0."""
     settings, kind = job.adapter, adapter(job.adapter.kind)
-    rates = _rates(job, family, denoiser, text)
+    rates = trained_parts(job, family, denoiser, text)
     for part, (module, _) in rates.items():
         _check_names(family, part, module)
     plans, given = _plans(settings, family, {part: module for part, (module, _) in rates.items()})
@@ -90,7 +90,8 @@ def _spelt(names: str, part: Part, module: nn.Module, kind: Adapter, layers: Lay
     return spelt(names, part, held, (name for name, _ in module.named_modules()))
 
 
-def _rates(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack | None) -> dict[Part, tuple[nn.Module, float]]:
+def trained_parts(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack | None) -> dict[Part, tuple[nn.Module, float]]:
+    """The parts whose learning rate is not 0, with their rates; `text` may be None if no text encoder is among them."""
     rates: dict[Part, tuple[nn.Module, float]] = {}
     if job.train.rate > 0:
         rates["denoiser"] = (denoiser, job.train.rate)

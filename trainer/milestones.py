@@ -96,7 +96,11 @@ class Milestones:
     def _save_file(self, epoch: int | None, step: int, name: str) -> None:
         whole_epochs = step // steps_of(self.job).per_epoch
         metadata = {**file_metadata(self.job, self.ready.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
-        sha256 = save_tensors(self.run.folder / "epochs" / name, self.trainee.export(), metadata, self.job.train.save_precision)
+        path, precision = self.run.folder / "epochs" / name, self.job.train.save_precision
+        if self.trainee.save is not None:
+            sha256 = self.trainee.save(path, metadata, precision)
+        else:
+            sha256 = save_tensors(path, self.trainee.export(), metadata, precision)
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
 
     def save_state(self, position: Position) -> None:

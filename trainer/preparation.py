@@ -14,6 +14,7 @@ from .batches import largest_batch
 from .cache import TensorCache
 from .cache_folder import CACHE, mark_used
 from .captions import Captioner, captioner_of
+from .checkpoint_trainee import checkpoint_trainee
 from .config import TrainJob
 from .control import Control
 from .embedding_trainee import embedding_trainee
@@ -91,10 +92,11 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     captioner = captioner_of(job)
 
     encoding = text_precision(family, job.train.precision)
-    text = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
+    text = family.load_text(job.base, _text_dtype(job, encoding))
     in_text = merge_into(job.adapter, family, text.parts())
-    # Gradients that go through T5 need it whole.
-    bring_encoders(text.parts().values(), device, free_gpu_bytes(device) if job.kind == "lora" and job.optimizer.t5_rate == 0 else math.inf)
+    # Gradients that go through T5 need it whole, and so does what moves its weights.
+    whole = job.kind == "embedding" or job.optimizer.t5_rate > 0 or (job.kind == "checkpoint" and job.trains_text)
+    bring_encoders(text.parts().values(), device, math.inf if whole else free_gpu_bytes(device))
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
     measured = [captioner.plain(sample) for sample in held_out]
     captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
@@ -114,16 +116,33 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     with processes.leader_first():
         cache.look_again()
         vae, vae_id = _store_images(job, family, views, cache, device, _phase(events, control, "latents"), draws=processes.leads)
-    denoiser = family.load_denoiser(job.base, precision)
+    denoiser = family.load_denoiser(job.base, _weights_dtype(job) if job.trains_denoiser_weights else precision)
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
     if not job.performance.block_offload:
-        denoiser = _held(job, denoiser, room_on(device) if room.on_gpu else room, events).to(device)
-    trainee = trainee or lora_trainee(job, family, denoiser, text)
+        if not job.trains_denoiser_weights:
+            denoiser = _held(job, denoiser, room_on(device) if room.on_gpu else room, events)
+        denoiser = denoiser.to(device)
+    trainee = trainee or (checkpoint_trainee if job.kind == "checkpoint" else lora_trainee)(job, family, denoiser, text)
     if (job.optimizer.t5_rate > 0 or job.kind == "embedding") and text is not None and (t5 := family.t5_part(job.base)) is not None:
         checkpoint_text(text.parts()[t5], job.performance, device)
     if job.performance.block_offload:
         offload_blocks(denoiser, device)
     return Prepared(job, family, device, autocast, cache, captioner, book, denoiser, vae, vae_id, trainee, longest_prompt)
+
+
+def _weights_dtype(job: TrainJob) -> torch.dtype:
+    import torch
+
+    return torch.float32 if job.checkpoint.weights == "fp32" else torch.bfloat16
+
+
+def _text_dtype(job: TrainJob, encoding: str) -> torch.dtype:
+    """Encoders whose own weights are trained are loaded as fine as these are kept."""
+    import torch
+
+    if job.kind == "checkpoint" and job.trains_text:
+        return _weights_dtype(job)
+    return torch.bfloat16 if encoding == "bf16" else torch.float32
 
 
 def _held(job: TrainJob, denoiser: nn.Module, room: Room, events: EventLog) -> nn.Module:

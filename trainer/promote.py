@@ -10,7 +10,9 @@ from PIL import Image
 
 from .choice import chosen_epoch
 from .errors import AthanorError
+from .families import family
 from .files import file_sha256, replace_atomically, safe_name
+from .files_beside import files_beside
 from .formats.files import with_metadata
 from .formats.metadata import time_metadata
 from .run import Epoch, Run
@@ -65,18 +67,35 @@ def promote(run: Run, epochs: Sequence[Epoch], folder: Path, name: str) -> tuple
     return tuple(_promote_one(run, epoch, folder, final if len(epochs) == 1 else f"{final}-{epoch.number:06d}") for epoch in epochs)
 
 
+def promote_beside(run: Run, epochs: Sequence[Epoch], folder: Path, files: Sequence[Path]) -> tuple[Path, ...]:
+    """Puts the text encoders that were trained with `epochs` into `folder`, under the names of the promoted `files` of these."""
+    return tuple(
+        _placed(beside, folder, f"{target.stem}-{beside.stem.rpartition('-')[2]}", _final_metadata(run, epoch))
+        for epoch, target in zip(epochs, files, strict=True)
+        for beside in files_beside(epoch.path)
+    )
+
+
 def _promote_one(run: Run, epoch: Epoch, folder: Path, name: str) -> Path:
-    temporary = run.folder / "epochs" / f".{epoch.path.name}.promoted"
-    temporary.parent.mkdir(exist_ok=True)
+    target = _placed(epoch.path, folder, name, _final_metadata(run, epoch))
+    _write_preview(run, epoch, target)
+    return target
+
+
+def _placed(source: Path, folder: Path, name: str, metadata: dict[str, str]) -> Path:
+    """A copy of `source` with further metadata. It is made beside its target, since a whole model may not fit onto the disk twice."""
+    temporary = folder / f".{safe_name(name)}.promoted"
     try:
-        with_metadata(epoch.path, temporary, _final_metadata(run, epoch))
+        with_metadata(source, temporary, metadata)
         target = _free_or_same(folder, name, temporary)
         if not target.exists():
-            content = temporary.read_bytes()
-            replace_atomically(target, lambda path: path.write_bytes(content))
+            temporary.replace(target)
+    except OSError as error:
+        raise AthanorError(
+            f"Cannot write into {folder}: {error.strerror or error}. Free some space or choose a folder that can be written."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    _write_preview(run, epoch, target)
     return target
 
 
@@ -112,4 +131,7 @@ def _write_preview(run: Run, epoch: Epoch, target: Path) -> None:
 
 def kind_folder(run: Run) -> str:
     """ComfyUI's name of the folder that the run's files belong into."""
-    return "embeddings" if run.content() == "embedding" else "loras"
+    content = run.content()
+    if content == "checkpoint" and not run.is_loaded:
+        return "checkpoints" if family(run.train_job().base.family).saves_whole else "diffusion_models"
+    return {"embedding": "embeddings", "checkpoint": "checkpoints"}.get(content, "loras")

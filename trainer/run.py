@@ -146,7 +146,7 @@ class Run:
         return job
 
     def content(self) -> str:
-        """What its epochs are: "lora" or "embedding"."""
+        """What its epochs are: "lora", "embedding" or "checkpoint"."""
         job = self.job()
         return job.content if isinstance(job, LoadedJob) else self.train_job().kind
 
@@ -279,7 +279,7 @@ def open_run(root: Path, job: TrainJob) -> Run:
             return Run(folder)
 
 
-def open_loaded(root: Path, name: str, unit: str, files: Sequence[tuple[int, Path]], content: Literal["lora", "embedding"]) -> Run:
+def open_loaded(root: Path, name: str, unit: str, files: Sequence[tuple[int, Path]], content: Literal["lora", "embedding", "checkpoint"]) -> Run:
     """A run of files that another program saved. It keeps only what is drawn of them; the same files give the same run."""
     epochs = tuple(LoadedEpoch(number, str(path), file_sha256(path)) for number, path in files)
     job = LoadedJob(name, unit, epochs, content)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import AthanorError
-from .files import replace_atomically
-from .formats.files import load_tensors
+from .formats.files import Planned, load_tensors, save_streamed
 from .formats.header import read_header
 
 if TYPE_CHECKING:
@@ -40,9 +39,7 @@ class Stateful(Protocol):
 
 def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Tensor], updates: Stateful) -> None:
     """Writes into the slot that is not the newest, so that the newest stays whole until this one is."""
-    from safetensors.torch import save_file
-
-    tensors = {f"trained.{name}": tensor.detach().cpu().contiguous() for name, tensor in trained.items()}
+    tensors = {f"trained.{name}": tensor.detach() for name, tensor in trained.items()}
     packed = _Packer(tensors)
     metadata = {
         "step": str(position.step),
@@ -51,7 +48,8 @@ def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Ten
     }
     newest = _newest_slot(folder)
     slot = next(name for name in _SLOTS if newest is None or name != newest[0])
-    replace_atomically(folder / slot, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    # One tensor after the other: of a whole model there may be no second copy.
+    save_streamed(folder / slot, {name: Planned.like(tensor) for name, tensor in tensors.items()}, tensors.__getitem__, metadata)
 
 
 def drop_states_after(folder: Path, step: int) -> None:
@@ -85,8 +83,8 @@ def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: State
 class _Packer:
     """Nested dictionaries, lists and tuples of tensors and plain values as JSON, the tensors put aside under numbered names.
 
-    A tensor that stands in several places (the 8-bit optimizers share their tables) is kept once, since safetensors
-    refuses shared memory, and is shared again when it is read. Floats survive to the bit, infinity included.
+    A tensor that stands in several places (the 8-bit optimizers share their tables) is kept once, and is shared again
+    when it is read. Floats survive to the bit, infinity included.
     """
 
     def __init__(self, tensors: dict[str, torch.Tensor]):
@@ -110,7 +108,7 @@ class _Packer:
             self._names[id(tensor)] = name = f"updates.{len(self._names)}"
             # Kept from being freed, so that no later tensor gets its id.
             self._seen.append(tensor)
-            self._tensors[name] = tensor.detach().cpu().clone().contiguous()
+            self._tensors[name] = tensor.detach()
         return self._names[id(tensor)]
 
 

@@ -53,6 +53,8 @@ class Trainee:
     """Once the optimizer has moved the parameters: keeps them within their limits."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the file tells of its own form."""
+    save: Callable[[Path, Mapping[str, str], str], str] | None = None
+    """Writes an epoch's file with its metadata in a precision, and returns its sha256; None where `export` is to be written."""
     units: Mapping[str, float] = field(default_factory=dict)
     """By how much an embedding's parameter is multiplied to become what the file holds."""
 

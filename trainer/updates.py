@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .config import TrainJob
 from .ema import RunningMean
-from .optimizers import RATE_FINDING, build_optimizer, found_scale
+from .optimizers import AVERAGING, RATE_FINDING, ParameterGroups, build_optimizer, found_scale
+from .parameterwise import Parameterwise
 from .rounding import in_fp32
 from .schedules import rate_factor
 from .seeds import stable_seed
@@ -27,9 +28,9 @@ class Updates:
     def __init__(self, job: TrainJob, trainee: Trainee, device: torch.device):
         import torch
 
-        groups = [{"params": list(group.parameters.values()), "lr": group.rate} for group in trainee.groups]
-        self.optimizer = build_optimizer(job.train.optimizer, groups, job.train.weight_decay, chosen_options(job.optimizer))
         self._job, self._trainee = job, trainee
+        self._step = 0
+        self.optimizer = self._built()
         self._trained = trainee.parameters()
         self._scaler = torch.amp.GradScaler(device.type) if job.train.precision == "fp16" else None
         self._mean = None
@@ -37,7 +38,19 @@ class Updates:
             self._mean = RunningMean(self._trained, job.optimizer.ema_decay, torch.device("cpu") if job.optimizer.ema_on_cpu else device)
         self._steps = steps_of(job)
         self._schedule_options = chosen_schedule_options(job.schedule)
-        self._step = 0
+
+    def _built(self) -> torch.optim.Optimizer | Parameterwise:
+        job, groups = self._job, self._trainee.groups
+
+        def build(groups: ParameterGroups) -> torch.optim.Optimizer:
+            return build_optimizer(job.train.optimizer, groups, job.train.weight_decay, chosen_options(job.optimizer))
+
+        if not _moves_singly(job):
+            return build([{"params": list(group.parameters.values()), "lr": group.rate} for group in groups])
+        optimizer = Parameterwise(groups, build, lambda number: stable_seed(job.train.seed, "rounding", self._step, number))
+        if job.checkpoint.fused_backward:
+            optimizer.fuse()
+        return optimizer
 
     def set_rates(self, step: int) -> None:
         """The rates of optimizer step `step`, counted from 0."""
@@ -84,6 +97,8 @@ class Updates:
 
     def _exactly(self) -> AbstractContextManager[None]:
         """Around everything that the optimizer does to the trained tensors: those in bf16 are rounded by chance afterwards."""
+        if isinstance(self.optimizer, Parameterwise):
+            return nullcontext()  # it does so itself, one by one
         return in_fp32(self._trained.values(), stable_seed(self._job.train.seed, "rounding", self._step))
 
     def begin(self) -> None:
@@ -104,7 +119,9 @@ class Updates:
         if not averages and self._mean is None:
             yield
             return
-        kept = {name: tensor.detach().clone() for name, tensor in self._trained.items()}
+        # Of a whole model there may be no second copy beside the first.
+        aside = torch.device("cpu") if self._job.optimizer.ema_on_cpu else None
+        kept = {name: tensor.detach().to(device=aside, copy=True) for name, tensor in self._trained.items()}
         if averages:
             with self._exactly():
                 self.optimizer.eval()
@@ -136,3 +153,10 @@ class Updates:
             self._scaler.load_state_dict(state["scaler"])
         if self._mean is not None:
             self._mean.load_state_dict(state["mean"])
+
+
+def _moves_singly(job: TrainJob) -> bool:
+    """Whole models in bf16, whose finer copies would otherwise be in memory all at once. Some optimizers look at all weights together."""
+    if job.kind != "checkpoint" or job.train.optimizer in (*RATE_FINDING, *AVERAGING):
+        return False
+    return job.checkpoint.fused_backward or job.checkpoint.weights == "bf16"

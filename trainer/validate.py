@@ -19,6 +19,7 @@ from .sample_prompts import prompt_problems
 from .settings import AdapterSettings, EmbeddingSettings, TrainSettings, range_problems
 from .storage import nf4_problem
 from .types import BaseModel, Dataset
+from .validate_checkpoint import checkpoint_problems
 from .validate_engine import engine_problems
 
 
@@ -30,7 +31,12 @@ def check_train_job(job: TrainJob) -> None:
     problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
     problems += _run_problems(job)
     problems += effect_problems(job)
-    problems += _lora_problems(job) if job.kind == "lora" else _embedding_problems(job.embedding, job.adapter, job.train)
+    if job.kind == "lora":
+        problems += _lora_problems(job)
+    elif job.kind == "checkpoint":
+        problems += checkpoint_problems(job)
+    else:
+        problems += _embedding_problems(job.embedding, job.adapter, job.train)
     problems += _other_lora_problems(job)
     raise_problems(problems)
 

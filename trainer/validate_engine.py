@@ -69,7 +69,9 @@ def device_problems(job: TrainJob, device_type: str) -> list[str]:
 
 
 def process_problems(job: TrainJob, num_processes: int) -> list[str]:
-    """A sentence where some of several processes would never have anything to do."""
+    """A sentence where some of several processes would never have anything to do, or could not work together."""
+    if num_processes > 1 and job.kind == "checkpoint" and job.checkpoint.fused_backward:
+        return ["Checkpoint: fused_backward moves the weights before several processes could add up their gradients; turn it off, or start one."]
     accumulation = job.optimizer.accumulation
     if accumulation >= num_processes:
         return []
@@ -93,8 +95,8 @@ def _section_problems(
 
 def _rates(job: TrainJob) -> list[float]:
     """Of everything that is trained."""
-    num_encoders = len(family(job.base.family).text_parts) if job.kind == "lora" else 1
-    t5_rate = job.optimizer.t5_rate if job.kind == "lora" else 0.0
+    num_encoders = len(family(job.base.family).text_parts) if job.kind != "embedding" else 1
+    t5_rate = job.optimizer.t5_rate if job.kind != "embedding" else 0.0
     return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders], t5_rate) if rate > 0]
 
 

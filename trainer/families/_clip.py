@@ -134,7 +134,7 @@ def load_clip_model(file: TensorFile, dtype: torch.dtype, gelu: str, projected: 
         plain = name.removeprefix("text_model.")
         if plain.startswith("text_projection"):
             return (plain, "text_projection"), Place("")
-        return _open_clip_name(plain) if open_clip else ((f"{inner}{plain}",), Place(""))
+        return open_clip_name(plain) if open_clip else ((f"{inner}{plain}",), Place(""))
 
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
     encoder = fill(empty(lambda: kind(config)), file, locate, dtype, "CLIP text encoder")
@@ -153,7 +153,7 @@ _OPEN_CLIP_SINGLE = {
 }
 
 
-def _open_clip_name(name: str) -> tuple[tuple[str, ...], Place]:
+def open_clip_name(name: str) -> tuple[tuple[str, ...], Place]:
     """Where OpenCLIP has a tensor of Hugging Face's CLIP: query, key and value are one matrix there."""
     if name in _OPEN_CLIP_SINGLE:
         return (_OPEN_CLIP_SINGLE[name],), Place("")

@@ -20,6 +20,7 @@ from ._pipeline import component, missing_components, pipeline_class
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._unet import num_unet_targets, unet_targets
 from ._weights import read_json
+from ._whole import SavedPart, as_in_folder
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Template:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    saves_whole = False
     separate_encoders: tuple[str, ...] = ()
 
     # Recognition: from names, shapes and JSON files alone. Exactly one family may say yes to a model.
@@ -156,6 +158,10 @@ class Template:
 
     def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
         return () if part == "denoiser" else other_clip_names("clip_l", module_name)
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        """Of a family without files of its own the denoiser's under diffusers' names; see _whole.py for the others."""
+        return (as_in_folder(base, "denoiser", "unet", ""), as_in_folder(base, "text_encoder", "text_encoder", "text_encoder"))
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         encoder = text.parts()["text_encoder"]

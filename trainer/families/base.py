@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
+    from ._whole import SavedPart
+
 Conditioning = Mapping[str, "torch.Tensor"]
 """What the denoiser is told beside the noisy latents; each tensor has B as its first dimension."""
 
@@ -112,6 +114,8 @@ class Family(Protocol):
     """0 where no other layer of CLIP can be read."""
     text_parts: tuple[Part, ...]
     """The text encoders that the text encoder's learning rate trains: all but T5."""
+    saves_whole: bool
+    """Whether a trained model is saved with all its parts in one checkpoint; otherwise the denoiser's file is, and each trained text encoder's."""
     separate_encoders: tuple[str, ...]
     """Those that can be dropped one by one: `encode_text` names tensors after them, as "clip_l" and "clip_l_pooled", and `frame` joins these."""
 
@@ -209,6 +213,10 @@ class Family(Protocol):
 
     def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
         """Further names under which files of other programs keep the module's LoRA; dots and underscores are alike to the reader."""
+        ...
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        """What a trained model is saved as. Opens the base's headers."""
         ...
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:

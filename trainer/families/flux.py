@@ -20,6 +20,7 @@ from ._pipeline import component, missing_components, pipeline_class
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._weights import read_json
+from ._whole import SavedPart, clip_part, t5_saved, transformer_part
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Flux:
     max_chunks = 1
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    saves_whole = False
     separate_encoders: tuple[str, ...] = ()
 
     def matches(self, header: Header) -> bool:
@@ -227,6 +229,10 @@ class Flux:
         if clip is not None:
             return other_clip_names(clip, module_name)
         return () if part == "denoiser" else (f"text_encoders.t5xxl.transformer.{module_name}",)
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        denoiser = transformer_part(base, _PREFIXES, "img_in.weight", "scale")
+        return (denoiser, clip_part(base, "text_encoder", L_KINDS, "", "clip_l"), t5_saved(base, "text_encoder_2"))
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         clip, t5 = text.encoders

@@ -17,6 +17,7 @@ from ._pipeline import component
 from ._sd_base import load_unet_of, missing_sd_files, shape_of_header, unet_folder_matches
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer
 from ._unet import prediction_of, unet_targets
+from ._whole import SavedPart, clip_part, sd_vae_part, unet_part
 from .base import BaseFacts, Conditioning, Part, TextStack
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class SD15(OneClip):
         if part == "denoiser":
             return (SD1_LAYOUT.native(module_name),)
         return clip_key("lora_te1", module_name), *other_clip_names("clip_l", module_name)
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        return (unet_part(base), clip_part(base, "text_encoder", L_KINDS, "cond_stage_model.transformer."), sd_vae_part(base))
 
 
 FAMILIES.register("sd15")(SD15())

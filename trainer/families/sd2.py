@@ -18,6 +18,7 @@ from ._pipeline import component
 from ._sd_base import load_unet_of, missing_sd_files, shape_of_header, unet_folder_matches
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer
 from ._unet import prediction_of, unet_prefix, unet_targets
+from ._whole import SavedPart, open_clip_part, sd_vae_part, unet_part
 from .base import BaseFacts, Conditioning, Part, TextStack
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ class SD2(OneClip):
         if part == "denoiser":
             return (SD1_LAYOUT.native(module_name),)
         return clip_key("lora_te1", module_name), *other_clip_names("clip_h", module_name)
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        return (unet_part(base), open_clip_part(base, "text_encoder", H_KINDS, "cond_stage_model.model."), sd_vae_part(base))
 
 
 def _spread(header: Header) -> float:

@@ -32,6 +32,7 @@ from ._pipeline import component, missing_components, pipeline_class
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._weights import read_json
+from ._whole import SavedPart, clip_part, t5_saved, transformer_part
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
@@ -49,13 +50,7 @@ _T5_WIDTH = 4096
 _VAE, _VAE_SCALE, _VAE_SHIFT = vae("sd3.5_vae.safetensors"), 1.5305, 0.0609
 _CLIP_LAYER = 2
 _CLIP_G_PAD = 0
-_FOLDER = (
-    ("transformer", "diffusion_pytorch_model"),
-    ("vae", "diffusion_pytorch_model"),
-    ("text_encoder", "model"),
-    ("text_encoder_2", "model"),
-)
-
+_FOLDER = (("transformer", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model"), ("text_encoder_2", "model"))
 _T5_FOLDER = ("text_encoder_3", "model")
 
 
@@ -72,6 +67,7 @@ class SD35:
     max_chunks = 3
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+    saves_whole = False
     separate_encoders: tuple[str, ...] = ("clip_l", "clip_g", "t5")
 
     def matches(self, header: Header) -> bool:
@@ -270,6 +266,11 @@ class SD35:
         if clip is not None:
             return other_clip_names(clip, module_name)
         return () if part == "denoiser" else (f"text_encoders.t5xxl.transformer.{module_name}",)
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        clips = (clip_part(base, "text_encoder", L_KINDS, "", "clip_l"), clip_part(base, "text_encoder_2", G_KINDS, "", "clip_g"))
+        t5 = (t5_saved(base, "text_encoder_3"),) if _has_t5(base) else ()
+        return (transformer_part(base, _PREFIXES, "x_embedder.proj.weight", "weight"), *clips, *t5)
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         clip_l, clip_g, t5 = text.encoders

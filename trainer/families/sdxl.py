@@ -18,6 +18,7 @@ from ._pipeline import component
 from ._sd_base import facts_of_folder, load_unet_of, load_vae_of, missing_sd_files, shape_of_header, unet_folder_matches
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer
 from ._unet import decoded, encoded, num_unet_targets, pictures, prediction_of, unet_targets
+from ._whole import SavedPart, clip_part, open_clip_part, sd_vae_part, unet_part
 from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class SDXL:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+    saves_whole = True
     separate_encoders: tuple[str, ...] = ()
 
     def matches(self, header: Header) -> bool:
@@ -177,6 +179,10 @@ class SDXL:
 
     def other_names(self, part: Part, module_name: str) -> tuple[str, ...]:
         return () if part == "denoiser" else other_clip_names("clip_l" if part == "text_encoder" else "clip_g", module_name)
+
+    def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
+        first = clip_part(base, "text_encoder", L_KINDS, "conditioner.embedders.0.transformer.")
+        return (unet_part(base), first, open_clip_part(base, "text_encoder_2", G_KINDS, "conditioner.embedders.1.model."), sd_vae_part(base))
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         names = (("clip_l", "text_encoder"), ("clip_g", "text_encoder_2"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,26 @@ from ..errors import AthanorError
 from ..files import file_sha256, replace_atomically
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_KINDS = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+}
+"""By safetensors' names: torch's, and bytes a number."""
+_NAMES = {name: key for key, (name, _) in _KINDS.items()}
+_COPIED_BYTES = 1 << 24
 _LEGACY_OFFSET, _LEGACY_BYTES = 0x100000, 0x10000
 
 
@@ -54,16 +72,21 @@ class Planned:
     """A tensor of a file before it is there."""
 
     dtype: str
-    """As safetensors writes it: F32, F16, BF16."""
+    """As safetensors writes it: F32, F16, BF16, I64…"""
     shape: tuple[int, ...]
+
+    @classmethod
+    def like(cls, tensor: torch.Tensor) -> Planned:
+        """As `tensor` is. Raises KeyError for a dtype that safetensors does not know."""
+        return cls(_NAMES[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
 
     @property
     def num_bytes(self) -> int:
-        return math.prod(self.shape) * _BYTES[self.dtype]
+        return math.prod(self.shape) * _KINDS[self.dtype][1]
 
 
-def save_streamed(path: Path, planned: Mapping[str, Planned], make: Callable[[str], torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file one tensor after the other, so that never more than one of them is in memory.
+def save_streamed(path: Path, planned: Mapping[str, Planned], make: Callable[[str], torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """Writes a safetensors file one tensor after the other, so that never more than one of them is in memory; returns its sha256.
 
     `make` gives the tensor of a name in the planned shape; it is cast to the planned dtype.
     """
@@ -74,30 +97,48 @@ def save_streamed(path: Path, planned: Mapping[str, Planned], make: Callable[[st
     for name, tensor in planned.items():
         header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [end, end + tensor.num_bytes]}
         end += tensor.num_bytes
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    kinds = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    digest = hashlib.sha256()
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
+
+            def put(data: bytes | numpy.ndarray) -> None:
+                file.write(data)
+                digest.update(data)
+
+            put(_header_of(header))
             for name, tensor in planned.items():
-                made = make(name).detach().to("cpu", kinds[tensor.dtype]).contiguous()
+                made = make(name).detach().to("cpu", getattr(torch, _KINDS[tensor.dtype][0])).contiguous()
                 if tuple(made.shape) != tensor.shape:
                     raise AthanorError(f"{name} has the shape {tuple(made.shape)} instead of {tensor.shape}.")
-                file.write(made.reshape(-1).view(torch.uint8).numpy().tobytes() if made.numel() else b"")
+                if made.numel():
+                    put(made.reshape(-1).view(torch.uint8).numpy())
 
     replace_atomically(path, write)
+    return digest.hexdigest()
 
 
 def with_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
-    """Copies a safetensors file with further metadata; its tensors stay bit for bit the same."""
-    from safetensors import safe_open
+    """Copies a safetensors file with further metadata, piece by piece; its tensors stay bit for bit the same."""
+    with source.open("rb") as file:
+        end = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(end - 8))
+    header["__metadata__"] = dict(sorted({**header.get("__metadata__", {}), **metadata}.items()))
 
-    with safe_open(source, framework="pt") as file:
-        merged = {**(file.metadata() or {}), **metadata}
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    replace_atomically(target, lambda temporary: temporary.write_bytes(_serialise(tensors, merged)))
+    def write(temporary: Path) -> None:
+        with source.open("rb") as file, temporary.open("wb") as copy:
+            copy.write(_header_of(header))
+            file.seek(end)
+            shutil.copyfileobj(file, copy, _COPIED_BYTES)
+
+    replace_atomically(target, write)
+
+
+def _header_of(header: Mapping[str, object]) -> bytes:
+    """With its length before it, and blanks behind it up to the next multiple of eight."""
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _serialise(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -108,9 +149,7 @@ def _serialise(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str])
     end = _header_bytes(data)
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(metadata.items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
+    return _header_of(header) + data[end:]
 
 
 def _header_bytes(serialised: bytes) -> int:

@@ -35,7 +35,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_session_id": int(job_hash(job)[:8], 16),
         "ss_output_name": job.name,
         "ss_learning_rate": train.rate,
-        "ss_unet_lr": train.rate if job.kind == "lora" else None,
+        "ss_unet_lr": train.rate if job.kind != "embedding" else None,
         "ss_text_encoder_lr": _text_rates(job, family),
         "ss_num_train_images": sum(sample.repeats for sample in samples),
         "ss_num_validation_images": len(job.dataset.with_role("validation")),
@@ -73,7 +73,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_vae_name": Path(job.base.vae_path).name if job.base.vae_path else None,
         "ss_training_comment": "trained with Athanor",
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.implementation": family.modelspec_implementation,
+        "modelspec.implementation": _implementation(job, family),
         "modelspec.title": job.name,
         "modelspec.resolution": _resolution(samples).replace(",", "x"),
         "modelspec.prediction_type": None if job.base.prediction == "flow" else job.base.prediction,
@@ -85,6 +85,8 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         values |= {
             "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/lora",
         }
+    elif job.kind == "checkpoint":
+        values |= {"modelspec.architecture": family.modelspec_architecture(job.base)}
     else:
         values |= {
             "ss_num_vectors": job.embedding.num_vectors,
@@ -93,6 +95,12 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
             "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
         }
     return {key: str(value) for key, value in values.items() if value is not None or key.startswith("ss_")}
+
+
+def _implementation(job: TrainJob, family: Family) -> str:
+    """Whose names the file has: a LoRA's may be diffusers', a model's are those of the family's authors."""
+    whole = job.kind == "checkpoint" and family.modelspec_implementation == "diffusers"
+    return "https://github.com/Stability-AI/generative-models" if whole else family.modelspec_implementation
 
 
 def _text_rates(job: TrainJob, family: Family) -> float | list[float]:

@@ -4,6 +4,7 @@ from .adapter import AdapterSettings
 from .bundle import Settings
 from .captioning import CaptioningSettings
 from .captions import CaptionOverrides, CaptionSettings
+from .checkpoint import CheckpointSettings
 from .data import DataOverrides, DataSettings
 from .embedding import EmbeddingSettings
 from .field import range_problems, setting, value_type
@@ -20,6 +21,7 @@ __all__ = [
     "CaptionOverrides",
     "CaptionSettings",
     "CaptioningSettings",
+    "CheckpointSettings",
     "DataOverrides",
     "DataSettings",
     "EmbeddingSettings",

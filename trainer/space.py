@@ -1,0 +1,82 @@
+"""Whether the disk holds what a run will write, before it begins: whole models are large. No weights are read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from .checkpoint_file import planned_bytes
+from .config import TrainJob
+from .families import family
+from .steps import steps_of
+
+_MEANS_BYTES = {"adamw": 8, "adam": 8, "prodigy": 16, "schedulefree_adamw": 8, "lion": 4, "sgd": 4, "rmsprop": 4, "adafactor": 0.1}
+"""What the optimizers keep for each weight, in bytes; those in 8 bits two."""
+_NUM_STATES = 2
+_SPARE_BYTES = 200 << 20
+
+
+def num_files_at_once(job: TrainJob) -> int:
+    """How many epochs' files lie there at most; with keep_last also the best one, and the newest before an old one goes."""
+    steps, run = steps_of(job), job.run
+    by_epoch = -(-steps.epochs // job.train.save_every_epochs)
+    total = by_epoch + (steps.total // run.save_every_steps if run.save_every_steps else 0)
+    kept = run.keep_last + 1 + bool(job.dataset.with_role("validation"))
+    return min(total, kept) if run.keep_last else total
+
+
+def state_bytes(job: TrainJob, trained_bytes: int) -> int:
+    """Of one state, where what is trained takes `trained_bytes` in fp32."""
+    num_weights, kept = trained_bytes // 4, 2.0 if "8bit" in job.train.optimizer else _MEANS_BYTES.get(job.train.optimizer, 8)
+    weights = 2 if job.checkpoint.weights == "bf16" else 4
+    return int(num_weights * (weights + kept + (4 if job.optimizer.ema_decay > 0 else 0)))
+
+
+def space_problems(job: TrainJob, folder: Path, free_bytes: int | None = None) -> list[str]:
+    """A sentence where a run of a whole model in `folder` will not fit onto its disk; what lies there already counts as there.
+
+    `free_bytes` is what is free, None asks the disk.
+    """
+    if job.kind != "checkpoint":
+        return []
+    chosen = family(job.base.family)
+    parts = trained_part_names(job)
+    file_bytes = planned_bytes(chosen, job.base, parts, job.train.save_precision)
+    num_files = num_files_at_once(job)
+    state = state_bytes(job, _part_bytes(job, parts))
+    needed = num_files * file_bytes + _NUM_STATES * state + _SPARE_BYTES - _there(folder)
+    free = shutil.disk_usage(folder).free if free_bytes is None else free_bytes
+    if needed <= free:
+        return []
+    fewer = "set keep_last in Run Settings lower" if job.run.keep_last > 1 else "set keep_last in Run Settings, for example to 2"
+    return [
+        f"Disk: the run will write {num_files} checkpoint{'s' * (num_files != 1)} of {_gib(file_bytes)} and twice its state of {_gib(state)}, "
+        f"{_gib(needed)} in all, but only {_gib(free)} are free in {folder}; {fewer}, save less often, or free some space."
+    ]
+
+
+def trained_part_names(job: TrainJob) -> tuple[str, ...]:
+    """Those whose learning rate is not 0."""
+    chosen = family(job.base.family)
+    found = [part for part, rate in zip(chosen.text_parts, job.text_rates, strict=False) if rate > 0]
+    t5 = chosen.t5_part(job.base) if job.optimizer.t5_rate > 0 else None
+    return (*(("denoiser",) if job.train.rate > 0 else ()), *found, *((t5,) if t5 else ()))
+
+
+def _part_bytes(job: TrainJob, parts: Iterable[str]) -> int:
+    """In fp32."""
+    total = 0
+    for each in family(job.base.family).saved_parts(job.base):
+        if each.part in parts:
+            source = each.open()
+            total += 4 * sum(source.stored(name).numel() for name in source.names)
+    return total
+
+
+def _there(folder: Path) -> int:
+    return sum(file.stat().st_size for name in ("epochs", "state") for file in (folder / name).rglob("*") if file.is_file())
+
+
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 // 10 else f"{num_bytes / 2**20:.1f} MiB"
