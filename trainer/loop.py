@@ -25,7 +25,7 @@ from .performance import prepare
 from .preparation import prepare_training
 from .processes import ALONE, PartedError, Processes
 from .run import EventLog, NoEvents, Run
-from .space import space_problems
+from .space import bytes_to_come, space_problems
 from .state import Position, load_state
 from .step import backward_together, batch_losses
 from .steps import Steps, steps_of
@@ -65,7 +65,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     ready = prepare_training(run, job, events, control, processes)
     job, family, trainee, denoiser, autocast = ready.job, ready.family, ready.trainee, ready.denoiser, ready.autocast
     process, keeping, slowdown = noise_of(job.base), keeping_of(job.performance), SlowdownWatch()
-    checkpointing = prepare(denoiser, job.performance, device, ready.largest_pass)
+    checkpointing = prepare(denoiser, job.performance, device, ready.largest_pass, bytes_to_come(job, trainee))
     updates, steps = Updates(job, trainee, device), steps_of(job)
     position = load_state(run.folder / "state", trainee.parameters(), updates) or Position(0)
     updates.begin()

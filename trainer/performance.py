@@ -117,10 +117,17 @@ def keeping(settings: PerformanceSettings) -> Callable[[], AbstractContextManage
     return lambda: torch.autograd.graph.save_on_cpu(pin_memory=torch.cuda.is_available())
 
 
-def prepare(denoiser: nn.Module, settings: PerformanceSettings, device: torch.device, largest_pass: Callable[[], Callable[[], torch.Tensor]]) -> str:
+def prepare(
+    denoiser: nn.Module,
+    settings: PerformanceSettings,
+    device: torch.device,
+    largest_pass: Callable[[], Callable[[], torch.Tensor]],
+    to_come_bytes: int = 0,
+) -> str:
     """Sets a denoiser with its adapters up as `settings` say; returns the checkpointing that it has now.
 
     `largest_pass` makes the inputs of the largest batch and returns their pass through the denoiser, which is traced, not computed.
+    `to_come_bytes`: what gradients and optimizer will take of the memory that is free yet.
     """
     set_attention(denoiser, settings.attention)
     checkpointing = settings.gradient_checkpointing
@@ -128,7 +135,9 @@ def prepare(denoiser: nn.Module, settings: PerformanceSettings, device: torch.de
         checkpointing = "full"
     elif checkpointing == "auto":
         # The computer's own memory is large, and computing twice on it is slow.
-        checkpointing = "off" if device.type == "cpu" else checkpointing_for(saved_bytes(denoiser, largest_pass()), free_bytes(device))
+        checkpointing = (
+            "off" if device.type == "cpu" else checkpointing_for(saved_bytes(denoiser, largest_pass()), free_bytes(device) - to_come_bytes)
+        )
     set_checkpointing(denoiser, checkpointing)
     if settings.compile:
         compile_blocks(denoiser)

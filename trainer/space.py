@@ -1,4 +1,4 @@
-"""Whether the disk holds what a run will write, before it begins: whole models are large. No weights are read."""
+"""What a run of a whole model takes: of the disk, which is looked at before it begins, and of memory. No weights are read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .checkpoint_file import planned_bytes
 from .config import TrainJob
 from .families import family
 from .steps import steps_of
+from .trainee import Trainee
 
 _MEANS_BYTES = {"adamw": 8, "adam": 8, "prodigy": 16, "schedulefree_adamw": 8, "lion": 4, "sgd": 4, "rmsprop": 4, "adafactor": 0.1}
 """What the optimizers keep for each weight, in bytes; those in 8 bits two."""
@@ -31,6 +32,17 @@ def state_bytes(job: TrainJob, trained_bytes: int) -> int:
     num_weights, kept = trained_bytes // 4, 2.0 if "8bit" in job.train.optimizer else _MEANS_BYTES.get(job.train.optimizer, 8)
     weights = 2 if job.checkpoint.weights == "bf16" else 4
     return int(num_weights * (weights + kept + (4 if job.optimizer.ema_decay > 0 else 0)))
+
+
+def bytes_to_come(job: TrainJob, trainee: Trainee) -> int:
+    """What gradients, optimizer and running mean will take beside a whole model's weights, on their device; adapters take next to nothing."""
+    if job.kind != "checkpoint":
+        return 0
+    num_weights = sum(group.num_parameters for group in trainee.groups)
+    weights = 2 if job.checkpoint.weights == "bf16" else 4
+    averaged = job.optimizer.ema_decay > 0 and not job.optimizer.ema_on_cpu
+    gradients = 0 if job.checkpoint.fused_backward else weights
+    return state_bytes(job, 4 * num_weights) - num_weights * (weights + (4 if job.optimizer.ema_decay > 0 and not averaged else 0) - gradients)
 
 
 def space_problems(job: TrainJob, folder: Path, free_bytes: int | None = None) -> list[str]:
