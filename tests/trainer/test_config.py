@@ -47,8 +47,8 @@ def test_a_missing_field_and_a_wrong_kind_are_named():
     del data["base"]["family"]
     with pytest.raises(AthanorError, match=r"job\.base lacks 'family'"):
         from_json(TrainJob, data)
-    with pytest.raises(AthanorError, match=r"job\.kind is 'checkpoint'"):
-        from_json(TrainJob, {**to_json(JOB), "kind": "checkpoint"})
+    with pytest.raises(AthanorError, match=r"job\.kind is 'hypernetwork'"):
+        from_json(TrainJob, {**to_json(JOB), "kind": "hypernetwork"})
 
 
 def test_a_file_of_another_format_is_refused(tmp_path):
