@@ -80,6 +80,7 @@ def test_text_is_cached_by_what_is_merged(tmp_path):
     assert first != merged_fingerprint("base", merged)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_merged_base_starts_from_its_loss(tmp_path, job, other):
     """The held-out loss before the first step is that of the merged base, cached text or not."""
     path, *_ = other

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -36,6 +37,7 @@ def test_the_mean_of_half_precision_weights_is_fp32():
     assert mean.mean["a"].dtype == torch.float32 and mean.mean["a"][0] > 1
 
 
+@pytest.mark.slow
 def test_a_run_saves_the_mean_and_resumes_it_to_the_bit(tmp_path, job):
     job = dataclasses.replace(job, optimizer=OptimizerSettings(ema_decay=0.9), train=dataclasses.replace(job.train, save_precision="fp32"))
     whole = open_run(tmp_path / "whole", job)

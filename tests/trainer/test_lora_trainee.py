@@ -46,6 +46,7 @@ def run_whole(folder, job: TrainJob) -> Run:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path, job, kind):
     wanted = job_with(job, KINDS[kind])

@@ -15,6 +15,8 @@ from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import RunSettings, SampleSettings
 from athanor.trainer.validate import check_train_job
 
+pytestmark = pytest.mark.slow
+
 
 def trained(root: Path, job, **sections) -> Run:
     run = open_run(root, dataclasses.replace(job, **sections))

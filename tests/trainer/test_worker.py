@@ -18,6 +18,8 @@ from athanor.trainer.errors import AthanorError
 from athanor.trainer.run import EventLog, Run, open_run
 from athanor.trainer.worker import work
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = Path(athanor.__file__).parent / "trainer" / "launch.py"
 TIMEOUT_SEC = 300
 

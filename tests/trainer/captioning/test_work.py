@@ -21,6 +21,8 @@ from athanor.trainer.errors import AthanorError
 from athanor.trainer.run import Run, write_job_file
 from athanor.trainer.settings import CaptioningSettings
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = Path(athanor.__file__).parent / "trainer" / "launch.py"
 TIMEOUT_SEC = 300
 SETTINGS = CaptioningSettings(max_tokens=12, num_beams=2)

@@ -129,6 +129,7 @@ def test_pictures_equal_those_of_the_pipeline(tmp_path):
     assert drawn.size == (64, 32) and difference.abs().max() <= 1.01 / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text_rate", [0.0, 1e-3])
 def test_dropped_encoders_change_the_training_with_cached_and_with_trained_encoders(text_rate, tmp_path):
     made = make_sd35_file(tmp_path)
