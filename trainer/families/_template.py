@@ -7,7 +7,7 @@ does neither, so that it is not in the drop-downs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from ._tokenizers import CLIP_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._unet import num_unet_targets, unet_targets
 from ._weights import read_json
 from ._whole import SavedPart, as_in_folder
-from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
+from .base import BaseFacts, Conditioning, Framing, ModulePlaces, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -166,3 +166,7 @@ class Template:
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         encoder = text.parts()["text_encoder"]
         return (("clip_l", getattr(encoder, "text_model", encoder).embeddings, "token_embedding"),)
+
+    def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
+        """For what reads and writes files of weights without loading the model; this family has no single files."""
+        return {"denoiser": {}, "text_encoder": {}}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..formats.header import Header
+from ..formats.native import Place
 from ..noise import Prediction
 from ..types import BaseModel, Sample
 
@@ -30,6 +31,8 @@ Part = Literal["denoiser", "text_encoder", "text_encoder_2", "text_encoder_3"]
 """Named as diffusers names a pipeline's components."""
 TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 PARTS: tuple[Part, ...] = ("denoiser", *TEXT_PARTS)
+ModulePlaces = dict[str, tuple[str, Place]]
+"""By a module's name: the name of the tensor that has its weight, and which of its rows."""
 
 
 @dataclass
@@ -221,4 +224,8 @@ class Family(Protocol):
 
     def token_tables(self, text: TextStack) -> tuple[tuple[str, nn.Module, str], ...]:
         """For each encoder that embeddings are trained for, in the order of `text`: its key in the file, the module that holds the table, its attribute."""
+        ...
+
+    def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
+        """Where a file keeps the weights of the modules that adapters are made for, of each part that is in it. It need not be a file of this family."""
         ...

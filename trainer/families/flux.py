@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,12 @@ from ._latents import conditioning_of, decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
 from ._parts import T5, broken_files, find_any, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
+from ._places import clip_places, t5_places, transformer_places
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._weights import read_json
 from ._whole import SavedPart, clip_part, t5_saved, transformer_part
-from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
+from .base import BaseFacts, Conditioning, Framing, ModulePlaces, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -238,6 +239,15 @@ class Flux:
         clip, t5 = text.encoders
         assert clip is not None and t5 is not None
         return (("clip_l", getattr(clip, "text_model", clip).embeddings, "token_embedding"), ("t5xxl", t5.encoder, "embed_tokens"))
+
+    def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
+        text = {"text_encoder": clip_places(header, L_KINDS), "text_encoder_2": t5_places(header, T5)}
+        prefix = _prefix(header)
+        if prefix is None:
+            return {"denoiser": {}, **text}
+        names = frozenset(name.removeprefix(prefix) for name in header.shapes if name.startswith(prefix))
+        places = flux_places(count_blocks(names, "double_blocks"), count_blocks(names, "single_blocks"), "guidance_in.in_layer.weight" in names)
+        return {"denoiser": transformer_places(header, prefix, places), **text}
 
 
 def _prefix(header: Header) -> str | None:

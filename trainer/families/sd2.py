@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,12 @@ from ._native import TensorFile
 from ._one_clip import FOLDER_PARTS, OneClip
 from ._parts import open_any, text_paths
 from ._pipeline import component
+from ._places import clip_places, unet_places
 from ._sd_base import load_unet_of, missing_sd_files, shape_of_header, unet_folder_matches
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer
 from ._unet import prediction_of, unet_prefix, unet_targets
 from ._whole import SavedPart, open_clip_part, sd_vae_part, unet_part
-from .base import BaseFacts, Conditioning, Part, TextStack
+from .base import BaseFacts, Conditioning, ModulePlaces, Part, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,9 @@ class SD2(OneClip):
 
     def saved_parts(self, base: BaseModel) -> tuple[SavedPart, ...]:
         return (unet_part(base), open_clip_part(base, "text_encoder", H_KINDS, "cond_stage_model.model."), sd_vae_part(base))
+
+    def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
+        return {"denoiser": unet_places(header), "text_encoder": clip_places(header, H_KINDS)}
 
 
 def _spread(header: Header) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,12 @@ from ._latents import conditioning_of, decoded, encoded, load_vae, start_noise
 from ._native import TensorFile, count_blocks, empty, fill, locate_in
 from ._parts import T5, broken_files, find_any, find_part, missing_part, open_any, open_part, text_paths, vae, vae_paths
 from ._pipeline import component, missing_components, pipeline_class
+from ._places import clip_places, t5_places, transformer_places
 from ._t5 import encode_t5, load_t5, t5_ids, t5_key, t5_targets
 from ._tokenizers import CLIP_TOKENIZER, T5_TOKENIZER, load_tokenizer, missing_tokenizer
 from ._weights import read_json
 from ._whole import SavedPart, clip_part, t5_saved, transformer_part
-from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
+from .base import BaseFacts, Conditioning, Framing, ModulePlaces, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -277,6 +278,16 @@ class SD35:
         assert clip_l is not None and clip_g is not None
         tables = [(key, getattr(clip, "text_model", clip).embeddings, "token_embedding") for key, clip in (("clip_l", clip_l), ("clip_g", clip_g))]
         return (*tables, *((("t5xxl", t5.encoder, "embed_tokens"),) if t5 is not None else ()))
+
+    def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
+        clips = {"text_encoder": clip_places(header, L_KINDS), "text_encoder_2": clip_places(header, G_KINDS)}
+        prefix = _prefix(header)
+        if prefix is None:
+            return {"denoiser": {}, **clips, "text_encoder_3": t5_places(header, T5)}
+        names = frozenset(name.removeprefix(prefix) for name in header.shapes if name.startswith(prefix))
+        num_blocks = count_blocks(names, "joint_blocks")
+        dual = [i for i in range(num_blocks) if f"joint_blocks.{i}.x_block.attn2.qkv.weight" in names]
+        return {"denoiser": transformer_places(header, prefix, sd3_places(num_blocks, dual)), **clips, "text_encoder_3": t5_places(header, T5)}
 
 
 def _prefix(header: Header) -> str | None:

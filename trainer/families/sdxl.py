@@ -15,11 +15,12 @@ from . import FAMILIES
 from ._clip import G_KINDS, L_KINDS, chunk_ids, clip_key, clip_pooled, clip_states, clip_targets, count_chunks, load_clip_model, other_clip_names
 from ._parts import open_any, text_paths
 from ._pipeline import component
+from ._places import clip_places, unet_places
 from ._sd_base import facts_of_folder, load_unet_of, load_vae_of, missing_sd_files, shape_of_header, unet_folder_matches
 from ._tokenizers import CLIP_TOKENIZER, load_tokenizer
 from ._unet import decoded, encoded, num_unet_targets, pictures, prediction_of, unet_targets
 from ._whole import SavedPart, clip_part, open_clip_part, sd_vae_part, unet_part
-from .base import BaseFacts, Conditioning, Framing, Part, Prompted, TextStack
+from .base import BaseFacts, Conditioning, Framing, ModulePlaces, Part, Prompted, TextStack
 
 if TYPE_CHECKING:
     import torch
@@ -188,6 +189,10 @@ class SDXL:
         names = (("clip_l", "text_encoder"), ("clip_g", "text_encoder_2"))
         encoders: Mapping[Part, nn.Module] = text.parts()
         return tuple((key, getattr(encoders[part], "text_model", encoders[part]).embeddings, "token_embedding") for key, part in names)
+
+    def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
+        clips = {"text_encoder": clip_places(header, L_KINDS), "text_encoder_2": clip_places(header, G_KINDS)}
+        return {"denoiser": unet_places(header), **clips}
 
 
 def _answer(denoiser: nn.Module, noisy: torch.Tensor, steps: torch.Tensor, conditioning: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -6,6 +6,7 @@ One table serves the reading of models, and the reading and writing of LoRAs.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _SINGLE = {
@@ -25,6 +26,7 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
+_NATIVE_RESNET = {native: module for module, native in _RESNET.items()}
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)")
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.?(.*)")
 
@@ -59,6 +61,34 @@ class UNetLayout:
         if kind == "downsamplers":
             return f"{side}.{stride * (level + 1)}.0.op"
         return f"{side}.{stride * level + self.num_layers}.{2 if level in self.attended else 1}.conv"
+
+    def modules(self, natives: Iterable[str], num_levels: int) -> dict[str, str]:
+        """The inverse of `native`: by diffusers' name of each module, the one of `natives` that it is."""
+        blocks, known = self._blocks(num_levels), {native: module for module, native in _SINGLE.items()}
+        found = {}
+        for native in natives:
+            if native in known:
+                found[known[native]] = native
+                continue
+            head, rest = ".".join(native.split(".")[:3]), ".".join(native.split(".")[3:])
+            if native in blocks:
+                found[blocks[native]] = native
+            elif head in blocks:
+                found[f"{blocks[head]}.{_NATIVE_RESNET.get(rest, rest) if '.resnets.' in blocks[head] else rest}"] = native
+            elif (head := ".".join(native.split(".")[:2])) in blocks:
+                rest = ".".join(native.split(".")[2:])
+                found[f"{blocks[head]}.{_NATIVE_RESNET.get(rest, rest) if '.resnets.' in blocks[head] else rest}"] = native
+        return found
+
+    def _blocks(self, num_levels: int) -> dict[str, str]:
+        """By Stability's name of each ResNet, transformer and sampler: diffusers'."""
+        names = [f"mid_block.{kind}.{i}" for kind, i in (("resnets", 0), ("attentions", 0), ("resnets", 1))]
+        for level in range(num_levels):
+            for way, num in (("down", self.num_layers), ("up", self.num_layers + 1)):
+                names += [f"{way}_blocks.{level}.{kind}.{i}" for kind in ("resnets", "attentions") for i in range(num)]
+        blocks = {self.native(f"{name}.norm").removesuffix(".norm"): name for name in names}
+        samplers = [f"{way}_blocks.{level}.{way}samplers.0.conv" for way in ("down", "up") for level in range(num_levels - 1)]
+        return {**blocks, **{self.native(name): name for name in samplers}}
 
 
 SD1_LAYOUT = UNetLayout(2, frozenset({1, 2, 3}))
