@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .errors import AthanorError
 _WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
 _FINGERPRINT_BLOCK_BYTES = 1 << 16
 _NUM_FINGERPRINT_BLOCKS = 64
+_SPARE_BYTES = 64 << 20
+"""A disk that is filled to its last byte stops everything else."""
 
 
 def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -30,12 +33,24 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except Exception as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, Exception) or isinstance(error, AthanorError):
+            raise  # stopped by a person, or told already
         is_too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
         advice = "Give it a shorter name" if is_too_long else "Free some space or choose a folder that can be written"
         raise AthanorError(f"Cannot write {path}: {_reason(error)}. {advice}, then queue again.") from error
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raises AthanorError where the disk of `folder`, which need not be there yet, has no room for so many bytes more."""
+    there = next(each for each in (folder, *folder.resolve().parents) if each.is_dir())
+    free = shutil.disk_usage(there).free
+    if num_bytes + _SPARE_BYTES > free:
+        raise AthanorError(
+            f"{folder} has {free / 2**30:.2f} GiB free, and {(num_bytes + _SPARE_BYTES) / 2**30:.2f} GiB are needed; free some space, or choose another folder."
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AthanorError
-from ..families.base import Family, Part
+from ..families.base import Family, ModulePlaces, Part
 from .fused import cut, places_of
 from .header import Header
 from .native import Place
@@ -125,6 +125,28 @@ def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, n
         for name, place in originals[plain]:
             found.setdefault(name, cut(held, place))
     return found
+
+
+def placed_layers(
+    tensors: Mapping[str, torch.Tensor], family: Family, part: Part, places: ModulePlaces
+) -> tuple[list[tuple[str, Place, dict[str, torch.Tensor]]], set[str]]:
+    """What a file has for one part of the model: the name of each tensor of the base's file, the rows of it, and the tensors by our suffix.
+
+    Fused layers stay fused where the base's file has them so. Also the names, as the file spells them, of the layers that were found.
+    """
+    known = _spellings(family, part, places)
+    fused = {place.module.replace(".", "_"): name for name, place in places.values() if place.module}
+    found, taken = [], set()
+    for base, held in grouped(tensors).items():
+        plain = _plain(part, base)
+        if plain in known:
+            found.append((*places[known[plain]], held))
+        elif plain in fused:
+            found.append((fused[plain], Place(""), held))
+        else:
+            continue
+        taken.add(base)
+    return found, taken
 
 
 def _originals(part: Part, names: Iterable[str]) -> dict[str, list[tuple[str, Place]]]:

@@ -1,0 +1,73 @@
+"""The tensors of a base's files as a file to come has them: each is read when it is its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..families._native import TensorFile
+from ..formats.files import Planned
+from ..formats.header import Header, read_model_header
+from ..formats.native import Place
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["as it is", "fp16", "bf16", "fp32"]
+PRECISIONS: tuple[Precision, ...] = ("as it is", "fp16", "bf16", "fp32")
+_FLOATS = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
+_SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
+_STALE = "model_ema."
+"""A copy of the weights from training, which would stay without the changes."""
+
+
+@dataclass(frozen=True)
+class Source:
+    planned: Planned
+    read: Callable[[], torch.Tensor]
+    """In the shape of `planned`; fp8's scales are worked in."""
+
+
+Sources = dict[str, Source]
+"""By the tensors' names in the file to come."""
+
+
+def sources_of_file(path: Path) -> Sources:
+    """Of a safetensors file or an old `.ckpt`. fp8 is unfolded to bf16, which holds all that it can say."""
+    file, header = TensorFile(path), read_model_header(path)
+    found: Sources = {}
+    for name, shape in header.shapes.items():
+        if name.startswith(_STALE) or name == "scaled_fp8" or name.endswith(_SCALES):
+            continue
+        dtype = header.dtypes.get(name) or Planned.like(file.stored(name)).dtype
+        found[name] = _folded(file, name, shape) if dtype.startswith("F8_") else Source(Planned(dtype, shape), _reader(file, name))
+    return found
+
+
+def in_precision(sources: Sources, precision: Precision) -> Sources:
+    """With what is no whole number in that precision."""
+    if precision == "as it is":
+        return sources
+    return {
+        name: replace(source, planned=replace(source.planned, dtype=_FLOATS[precision])) if "F" in source.planned.dtype else source
+        for name, source in sources.items()
+    }
+
+
+def header_of(sources: Sources) -> Header:
+    """As the file to come will have it."""
+    return Header(
+        {name: source.planned.shape for name, source in sources.items()}, {name: source.planned.dtype for name, source in sources.items()}, {}
+    )
+
+
+def _reader(file: TensorFile, name: str) -> Callable[[], torch.Tensor]:
+    return lambda: file.stored(name)
+
+
+def _folded(file: TensorFile, name: str, shape: tuple[int, ...]) -> Source:
+    import torch
+
+    return Source(Planned("BF16", shape), lambda: file.rows(name, Place(""), torch.float32))
