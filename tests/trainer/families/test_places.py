@@ -35,4 +35,4 @@ def test_every_linear_layer_and_convolution_is_found_where_it_is(tmp_path: Path,
         if part == "denoiser":
             assert seen[part] == sum(hasattr(layer, "weight") and layer.weight is not None for layer in module.modules())
         else:
-            assert seen[part] == of_family.expected_targets(part, module) or "T5" in type(module).__name__ and seen[part] == 14
+            assert seen[part] == of_family.expected_targets(part, module) or ("T5" in type(module).__name__ and seen[part] == 14)
