@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..trainer.errors import AthanorError
 from ..trainer.files import file_sha256
+from ..trainer.formats.embedding import read_vectors
 from ..trainer.formats.layers import read_tensors_of
 from ..trainer.promote import pick_epochs
-from ..trainer.run import Run
+from ..trainer.run import Epoch, Run
 from . import host
 from .adapters import lora_file, lora_names
 from .types import RunWire
@@ -38,42 +40,72 @@ class ApplyEpoch(io.ComfyNode):
                 io.Float.Input(
                     "strength_clip", default=1.0, min=-100.0, max=100.0, step=0.01, display_name="strength clip", tooltip="How strongly the text encoder is changed; of an embedding, the factor of its vectors."
                 ),
+                io.Combo.Input(
+                    "embedding", options=["none", *host.embedding_names()], default="none", optional=True,
+                    tooltip="An embedding's file to apply where no run is connected: A1111's .pt, diffusers' and kohya's, too. Prompts call it embedding: and its file's name.",
+                ),
             ],
             outputs=[io.Model.Output("model", display_name="MODEL"), io.Clip.Output("clip", display_name="CLIP")],
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, lora: str, **values: Any) -> int:
-        """The file may change under its name."""
-        return host.changed_at(lora)
+    def fingerprint_inputs(cls, lora: str, embedding: str = "none", **values: Any) -> str:
+        """The files may change under their names."""
+        names = {} if embedding == "none" or embedding not in host.embedding_names() else {embedding: host.embedding_path(embedding)}
+        return repr([host.changed_at(lora), *(path.stat().st_mtime_ns for path in names.values())])
 
     @classmethod
     def execute(
-        cls, model: Any, epoch: str, lora: str, strength_model: float, strength_clip: float, clip: Any = None, run: Run | None = None
-    ) -> io.NodeOutput:
-        from .patching import apply_adapter, with_embedding
+        cls, model: Any, epoch: str, lora: str, strength_model: float, strength_clip: float, clip: Any = None, run: Run | None = None,
+        embedding: str = "none",
+    ) -> io.NodeOutput:  # fmt: skip
+        from .patching import apply_adapter
 
-        path = _file(run, epoch, lora)
-        tensors = read_tensors_of(path)
-        if run is not None and (token := run.token()):
-            if clip is None:
-                raise AthanorError(f"{run.name} is an embedding, which lives in the text encoder; connect clip.")
-            fingerprint = f"{file_sha256(path)[:16]}-{strength_clip:g}"
-            return io.NodeOutput(model, with_embedding(clip, tensors, token, strength_clip, fingerprint))
-        patched = apply_adapter(model, clip, tensors, strength_model, strength_clip, path.name)
-        return io.NodeOutput(*patched)
+        if embedding != "none":
+            return io.NodeOutput(model, _with_words(clip, {_word(embedding): _embedding_file(run, lora, embedding)}, strength_clip))
+        chosen = _epoch(run, epoch, lora)
+        token = run.token() if run is not None else ""
+        # At another strength than 1 an embedding that was trained with a LoRA would no longer be what the LoRA learned with.
+        words = {**({token: chosen.path} if token else {}), **dict(chosen.words)}
+        clip = _with_words(clip, words, strength_clip if token else 1.0) if words else clip
+        if token:
+            return io.NodeOutput(model, clip)
+        return io.NodeOutput(*apply_adapter(model, clip, read_tensors_of(chosen.path), strength_model, strength_clip, chosen.path.name))
 
 
-def _file(run: Run | None, epoch: str, lora: str) -> Path:
+def _with_words(clip: Any, files: Mapping[str, Path], strength: float) -> Any:
+    """CLIP that reads each of these embeddings by its word."""
+    from .patching import with_embedding
+
+    if clip is None:
+        raise AthanorError(f"{', '.join(files)} is an embedding, which lives in the text encoder; connect clip.")
+    for word, path in files.items():
+        clip = with_embedding(clip, read_vectors(path), word, strength, f"{file_sha256(path)[:16]}-{strength:g}")
+    return clip
+
+
+def _word(embedding: str) -> str:
+    """By which prompts call it, wherever below models/embeddings it lies."""
+    return PurePath(embedding.replace("\\", "/")).stem
+
+
+def _embedding_file(run: Run | None, lora: str, embedding: str) -> Path:
+    if run is not None or lora != "none":
+        raise AthanorError(f"Apply Epoch has the embedding {embedding} and something else to apply; set embedding to none, or chain two nodes.")
+    return host.embedding_path(embedding)
+
+
+def _epoch(run: Run | None, epoch: str, lora: str) -> Epoch:
+    """What to apply; of a file, an epoch of no run."""
     chosen = lora_file(lora)
     if run is None and chosen is None:
         raise AthanorError("Apply Epoch has nothing to apply: connect a run, or pick a file as lora.")
     if run is None:
         assert chosen is not None
-        return chosen
+        return Epoch(0, 0, chosen, "")
     if chosen is not None:
         raise AthanorError(f"Apply Epoch has both the run {run.name} and the file {lora}; set lora to none, or take the run off.")
     epochs = pick_epochs(run, epoch)
     if len(epochs) > 1:
         raise AthanorError(f"Epoch: {epoch!r} are {len(epochs)} epochs; Apply Epoch takes one. Chain two nodes to mix epochs.")
-    return epochs[0].path
+    return epochs[0]

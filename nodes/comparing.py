@@ -84,7 +84,7 @@ class Comparison:
 
     def usual_prompts(self) -> tuple[str, ...]:
         """Where none are written."""
-        words = self.token or self.facts.trigger
+        words = self.token or self.facts.trigger or ", ".join(self.facts.words[:1])
         if not words:
             raise AthanorError("Prompts: nothing is written there, and the dataset has no trigger; write one prompt a line.")
         return (words,)
@@ -137,6 +137,10 @@ class Comparison:
     def files(self) -> dict[tuple[str, int], Path]:
         return {(name, epoch.number): epoch.path for name, run in self.runs.items() for epoch in run.epochs()}
 
+    def word_files(self) -> dict[tuple[str, int], dict[str, Path]]:
+        """Of the embeddings that an epoch has beside its file."""
+        return {(name, epoch.number): dict(epoch.words) for name, run in self.runs.items() for epoch in run.epochs()}
+
     def hashes(self) -> dict[tuple[str, int], str]:
         return {(name, epoch.number): epoch.sha256 for name, run in self.runs.items() for epoch in run.epochs()}
 
@@ -166,15 +170,18 @@ class Comparison:
 
 def draw_by_worker(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:
     """Draws what is missing in a process of its own, with one load of each base. Returns the reason of each failure by file."""
-    jobs, merged = [], {name: RunFacts.of(run, None).merge_files for name, run in comparison.runs.items()}
-    for (checkpoint, merge_files), group in groupby(
-        sheet.missing(), key=lambda recipe: (recipe.checkpoint, merged.get(recipe.run, comparison.facts.merge_files))
-    ):
+    jobs, facts = [], {name: RunFacts.of(run, None) for name, run in comparison.runs.items()}
+
+    def loaded(recipe: Recipe) -> tuple[str, str, tuple[str, ...]]:
+        of_run = facts.get(recipe.run, comparison.facts)
+        return recipe.checkpoint, of_run.merge_files, of_run.words
+
+    for (checkpoint, merge_files, words), group in groupby(sheet.missing(), key=loaded):
         base = comparison.samplers.base_model
         assert base is not None
         if checkpoint:
             base = comparison.facts.drawn(describe_base(host.base_model_path(checkpoint), host.tokenizer_folders()))
-        job = _worker_job(comparison, sheet, base, tuple(group), merge_files)
+        job = _worker_job(comparison, sheet, base, tuple(group), merge_files, words)
         check_compare_job(job)
         jobs.append(job)
     run = Run(sheet.folder)
@@ -187,8 +194,10 @@ def draw_by_worker(comparison: Comparison, sheet: Sheet, node_id: str | None) ->
     return {event["file"]: event["message"] for event in events if event["event"] == "cell_failed" and not (sheet.folder / event["file"]).is_file()}
 
 
-def _worker_job(comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: Sequence[Recipe], merge_files: str) -> CompareJob:
-    files = comparison.files()
+def _worker_job(
+    comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: Sequence[Recipe], merge_files: str, words: tuple[str, ...]
+) -> CompareJob:
+    files, word_files = comparison.files(), comparison.word_files()
     cells = [
         SheetCell(
             file=sheet.files[recipe],
@@ -201,12 +210,13 @@ def _worker_job(comparison: Comparison, sheet: Sheet, base: BaseModel, recipes: 
             steps=recipe.steps,
             guidance=recipe.flux_guidance or recipe.guidance,
             label=comparison.label(recipe),
+            word_files=tuple(str(path) for path in word_files[recipe.run, recipe.epoch].values()) if recipe.epoch != BASELINE else (),
         )
         for recipe in recipes
     ]
     width_px, height_px = comparison.size_px
     facts = comparison.facts
-    return CompareJob(base, tuple(cells), width_px, height_px, facts.precision, comparison.token, merge_files, facts.base_precision)
+    return CompareJob(base, tuple(cells), width_px, height_px, facts.precision, comparison.token, merge_files, facts.base_precision, words)
 
 
 def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:
@@ -214,7 +224,7 @@ def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -
     from .stock_sampling import DEFAULT_SAMPLER, DEFAULT_SCHEDULER, StockPainter
 
     wires = comparison.samplers
-    painter = StockPainter(wires.model, wires.clip, wires.vae, comparison.files(), comparison.size_px, comparison.token)
+    painter = StockPainter(wires.model, wires.clip, wires.vae, comparison.files(), comparison.size_px, comparison.token, comparison.word_files())
     missing, total = sheet.missing(), len(sheet.recipes)
     failed: dict[str, str] = {}
     started_sec, drawn_sec, drawn_steps = time.monotonic(), 0.0, 0

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..trainer.formats.files import load_tensors
 from ..trainer.palette import THEMES
-from ..trainer.promote import kind_folder, pick_epochs, promote
+from ..trainer.promote import kind_folder, pick_epochs, promote, promote_words
 from ..trainer.run import Run
 from . import host
 from .images import open_rgb, shown, to_comfy
@@ -49,8 +49,10 @@ class SaveEpoch(io.ComfyNode):
     @classmethod
     def execute(cls, run: Run, epochs: str, filename: str) -> io.NodeOutput:
         folder = host.save_folder(kind_folder(run))
-        files = promote(run, pick_epochs(run, epochs), folder, filename.strip())
-        names = "\n".join(file.name for file in files)
+        chosen = pick_epochs(run, epochs)
+        files = promote(run, chosen, folder, filename.strip())
+        words = promote_words(run, chosen, host.save_folder("embeddings"))
+        names = "\n".join(file.name for file in (*files, *words))
         return io.NodeOutput(run, load_tensors(files[-1]), names, ui=ui.PreviewText(names))
 
 

@@ -9,13 +9,14 @@ from comfy_api.latest import io, ui
 
 from ..trainer.errors import AthanorError
 from ..trainer.foreign import series_of
+from ..trainer.formats.embedding import EMBEDDING_ENDINGS, as_safetensors, is_embedding
 from ..trainer.formats.header import is_safe, read_header
 from ..trainer.run import Run, open_loaded
 from . import host
 from .types import RunWire
 
 FILES = "(files of another trainer)"
-_EMBEDDING_KEYS = ("emb_params", "clip_l", "clip_g", "t5xxl")
+_CONVERTED = ".loaded/embeddings"
 _MAX_FILES = 1000
 
 
@@ -65,7 +66,7 @@ def _own(name: str) -> Run:
     if name not in host.run_names():
         raise AthanorError(f"There is no run {name!r} in {host.runs_root()}; press R and choose one of the list.")
     run = Run(host.runs_root() / name)
-    host.register_epochs(run.folder, "embeddings" if run.content() == "embedding" else "loras")
+    host.register_epochs(run.folder, "embeddings" if run.content() == "embedding" else "loras", bool(run.words()))
     return run
 
 
@@ -74,9 +75,9 @@ def _foreign(text: str) -> tuple[Run, str]:
     if not paths:
         places = ", ".join(map(str, host.epoch_roots()))
         raise AthanorError(f"No safetensors file fits {text!r} below {places}; write a folder or a pattern such as my-lora-*.safetensors.")
+    paths = [path if is_safe(path) else as_safetensors(path, host.runs_root() / _CONVERTED) for path in paths]
     series = series_of(paths)
-    header = read_header(series.numbered[0][1])
-    content = "embedding" if any(key in header.shapes for key in _EMBEDDING_KEYS) else "lora"
+    content = "embedding" if is_embedding(read_header(series.numbered[0][1])) else "lora"
     return open_loaded(host.runs_root(), series.name, series.unit, series.numbered, content), series.unit
 
 
@@ -86,13 +87,19 @@ def _matching(text: str) -> list[Path]:
     if not wanted:
         raise AthanorError("Files: nothing is written there; write a folder below models/loras, or a pattern such as my-lora-*.safetensors.")
     found: dict[Path, None] = {}
+    embeddings = host.embedding_folders()
     for root in host.epoch_roots():
         for path in sorted(_below(root, wanted)):
-            if path.is_file() and is_safe(path) and host.is_within(path, root):
+            if path.is_file() and _is_wanted(path, root in embeddings) and host.is_within(path, root):
                 found.setdefault(path.resolve())
             if len(found) > _MAX_FILES:
                 raise AthanorError(f"More than {_MAX_FILES} files fit {text!r}; write a narrower pattern.")
     return list(found)
+
+
+def _is_wanted(path: Path, among_embeddings: bool) -> bool:
+    """Old embeddings are pickles; of them only tensors are read."""
+    return is_safe(path) or (among_embeddings and path.suffix.lower() in EMBEDDING_ENDINGS)
 
 
 def _below(root: Path, wanted: str) -> list[Path]:
@@ -101,7 +108,7 @@ def _below(root: Path, wanted: str) -> list[Path]:
             expression = re.compile(wanted.removeprefix("re:").strip())
         except re.error as error:
             raise AthanorError(f"Files: {wanted!r} is no regular expression: {error}.") from None
-        return [path for path in root.rglob("*") if is_safe(path) and expression.search(path.relative_to(root).as_posix())]
+        return [path for path in root.rglob("*") if expression.search(path.relative_to(root).as_posix())]
     pure = PurePath(wanted)
     if pure.is_absolute():
         if not pure.is_relative_to(root):
@@ -112,7 +119,7 @@ def _below(root: Path, wanted: str) -> list[Path]:
     folder = root / pure
     if folder.is_dir():
         return [
-            *(path for path in folder.glob("*") if is_safe(path)),
+            *folder.glob("*"),
             *folder.glob("*/adapter_model.safetensors"),
             *folder.glob("*/pytorch_lora_weights.safetensors"),
         ]

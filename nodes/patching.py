@@ -16,6 +16,7 @@ from ..trainer.adapters import adapter
 from ..trainer.adapters.dora import PEFT_MAGNITUDE
 from ..trainer.errors import AthanorError
 from ..trainer.files import replace_atomically
+from ..trainer.formats.embedding import fitting_vectors
 from ..trainer.formats.layers import grouped, spellings, split_key
 from . import host
 
@@ -110,6 +111,10 @@ class _EpochTokenizer:
     def __init__(self, tokenizer: Any, name: re.Pattern[str], file_name: str):
         self._tokenizer, self._name, self._file_name = tokenizer, name, file_name
 
+    @property
+    def inner(self) -> Any:
+        return self._tokenizer
+
     def tokenize_with_weights(self, text: str, *arguments: Any, **options: Any) -> Any:
         return self._tokenizer.tokenize_with_weights(self._name.sub(self._file_name, text), *arguments, **options)
 
@@ -124,7 +129,10 @@ def with_embedding(clip: Any, tensors: Mapping[str, torch.Tensor], token: str, s
     from safetensors.torch import save_file
 
     folder = host.temp_folder() / "athanor-embeddings"
-    scaled = {key: (tensor.float() * strength).contiguous() for key, tensor in tensors.items()}
+    widths = _embedding_widths(clip.tokenizer)
+    # Tokenizers do not know the width of small models; ComfyUI itself takes what is there.
+    fitting = fitting_vectors(widths, tensors) or tensors
+    scaled = {key: (tensor.float() * strength).contiguous() for key, tensor in fitting.items()}
     replace_atomically(folder / f"{token}-{fingerprint}.safetensors", lambda temporary: save_file(scaled, temporary))
     tokenizer = copy.copy(clip.tokenizer)
     for attribute, value in list(vars(clip.tokenizer).items()):
@@ -136,6 +144,14 @@ def with_embedding(clip: Any, tensors: Mapping[str, torch.Tensor], token: str, s
     patched = clip.clone()
     patched.tokenizer = _EpochTokenizer(tokenizer, name, f"embedding:{token}-{fingerprint}")
     return patched
+
+
+def _embedding_widths(tokenizer: Any) -> dict[str, int]:
+    """By the keys under which ComfyUI's tokenizers look for embeddings how wide these are."""
+    while isinstance(tokenizer, _EpochTokenizer):
+        tokenizer = tokenizer.inner
+    inner = [value for value in vars(tokenizer).values() if hasattr(value, "embedding_directory")]
+    return {each.embedding_key: each.embedding_size for each in inner if each.embedding_key and each.embedding_size}
 
 
 def _as_list(folders: Any) -> list[str]:

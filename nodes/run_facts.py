@@ -34,6 +34,8 @@ class RunFacts:
     """LoRAs that its base was given first."""
     base_precision: str = "auto"
     objective: ObjectiveSettings = ObjectiveSettings()
+    words: tuple[str, ...] = ()
+    """Embeddings that each epoch has beside its own file."""
 
     @classmethod
     def of(cls, run: Run, base: BaseModel | None) -> RunFacts:
@@ -52,6 +54,7 @@ class RunFacts:
             merge_files=job.adapter.merge_files,
             base_precision=job.train.base_precision,
             objective=job.objective,
+            words=run.words(),
         )
 
     def drawn(self, base: BaseModel) -> BaseModel:

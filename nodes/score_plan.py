@@ -14,7 +14,6 @@ from ..trainer.captions import captioner_of
 from ..trainer.compare.axes import parse_epochs
 from ..trainer.compare.pace import known_pace, pace_of_training, remember_cells
 from ..trainer.config import CompareJob, Job, ScoreJob, TrainJob, to_json
-from ..trainer.embedding_trainee import embedding_prompt, whole_word
 from ..trainer.errors import AthanorError
 from ..trainer.run import Run, write_job_file
 from ..trainer.scoring.embedders import BUILT_IN, kind_of_embedder
@@ -22,8 +21,10 @@ from ..trainer.scoring.files import FOLDER
 from ..trainer.scoring.measured import Measured, read_measured
 from ..trainer.scoring.plan import Drawing, plan_scores
 from ..trainer.settings import DataSettings
+from ..trainer.templates import prompt_of
 from ..trainer.types import BaseModel, Dataset, Sample
 from ..trainer.validate import check_score_job
+from ..trainer.words import named_in
 from . import host
 from .run_facts import RunFacts
 from .worker import run_worker
@@ -96,7 +97,7 @@ class Scoring:
     def job(self, drawing: Drawing, embedder: str) -> ScoreJob:
         """Everything that is drawn and measured."""
         files, facts, (width_px, height_px) = {epoch.number: epoch for epoch in self.run.epochs()}, self.facts, self._size_px
-        pictures = CompareJob(self.base, (), width_px, height_px, facts.precision, facts.token, facts.merge_files, facts.base_precision)
+        pictures = CompareJob(self.base, (), width_px, height_px, facts.precision, facts.token, facts.merge_files, facts.base_precision, facts.words)
         judges_captions = embedder != BUILT_IN and kind_of_embedder(Path(embedder)) == "clip" and all(map(is_prose, self.captions))
         epochs, name = [files[number] for number in self.epochs], f"{self.run.name} {facts.unit}"
         return plan_scores(
@@ -172,8 +173,8 @@ def _caption(job: Job, facts: RunFacts, dataset: Dataset | None, sample: Sample)
     """What the loss of the image is measured with and its pictures are drawn for; an embedding stands in it by its name."""
     if isinstance(job, TrainJob):
         caption = captioner_of(job).plain(sample)
-        return embedding_prompt(job.embedding, (job.embedding.token,), caption, 0) if job.kind == "embedding" else caption
+        return prompt_of(job.embedding, job.word_names, caption, 0) if job.kind == "embedding" else caption
     caption = sample.prompt(dataset.trigger if dataset else "")
-    if not facts.token or whole_word(facts.token).search(caption):
+    if not facts.token or named_in(caption, [facts.token]):
         return caption
     return ", ".join(part for part in (facts.token, caption) if part)

@@ -14,9 +14,10 @@ from PIL import Image
 import nodes as stock
 
 from ..trainer.compare.recipe import BASELINE, Recipe
-from ..trainer.embedding_trainee import whole_word, without_word
 from ..trainer.errors import AthanorError
 from ..trainer.files import content_fingerprint
+from ..trainer.formats.embedding import read_vectors
+from ..trainer.words import any_word, without_words
 from . import host
 from .patching import apply_adapter, with_embedding
 
@@ -26,10 +27,23 @@ DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "euler", "normal"
 class StockPainter:
     """Applies each epoch once and encodes each prompt once, as long as pictures come in `drawing_order`."""
 
-    def __init__(self, model: Any, clip: Any, vae: Any, epoch_files: Mapping[tuple[str, int], Path], size_px: tuple[int, int], token: str):
-        """`epoch_files` by run and epoch number. `token` is the embedding's word in the prompts; empty for LoRAs."""
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        epoch_files: Mapping[tuple[str, int], Path],
+        size_px: tuple[int, int],
+        token: str,
+        word_files: Mapping[tuple[str, int], Mapping[str, Path]],
+    ):
+        """`epoch_files` by run and epoch number. `token` is the embedding's word in the prompts; empty for LoRAs.
+
+        `word_files`: the embeddings that an epoch has beside its file, by their words.
+        """
         self._wired = (model, clip, vae)
-        self._files, self._size_px, self._token = epoch_files, size_px, token
+        self._files, self._size_px, self._token, self._word_files = epoch_files, size_px, token, word_files
+        self._names = tuple(dict.fromkeys([*([token] if token else []), *(name for files in word_files.values() for name in files)]))
         self._checkpoint, self._base = "", self._wired
         self._lora_file: Path | None = None
         self._lora: Mapping[str, Any] = {}
@@ -71,14 +85,14 @@ class StockPainter:
             return self._worn
         model, clip, _ = self._base
         if recipe.epoch != BASELINE:
-            file, tensors = self._files[recipe.run, recipe.epoch], self._tensors(recipe)
-            if self._token:
-                clip = with_embedding(clip, tensors, self._token, 1.0, content_fingerprint(file)[:12])
-            else:
-                model, clip = apply_adapter(model, clip, tensors, recipe.strength_model, recipe.strength_text, file.name)
+            at = recipe.run, recipe.epoch
+            for name, path in {**({self._token: self._files[at]} if self._token else {}), **self._word_files.get(at, {})}.items():
+                clip = with_embedding(clip, read_vectors(path), name, 1.0, content_fingerprint(path)[:12])
+            if not self._token:
+                model, clip = apply_adapter(model, clip, self._tensors(recipe), recipe.strength_model, recipe.strength_text, self._files[at].name)
         self._worn, self._worn_as = (model, clip), wanted
         # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
-        reads_anew = clip is not self._base[1] and (bool(self._token) or self._changes_text(clip, recipe.strength_text))
+        reads_anew = clip is not self._base[1] and (bool(self._names) or self._changes_text(clip, recipe.strength_text))
         self._encoded = {} if reads_anew else self._encoded_bare
         return self._worn
 
@@ -92,9 +106,11 @@ class StockPainter:
         return self._lora
 
     def _text(self, recipe: Recipe, text: str) -> str:
-        if not self._token:
+        if not self._names:
             return text
-        return without_word(text, self._token) if recipe.epoch == BASELINE else whole_word(self._token).sub(f"embedding:{self._token}", text)
+        if recipe.epoch == BASELINE:
+            return without_words(text, self._names)
+        return any_word(self._names).sub(lambda found: f"embedding:{found[1]}", text)
 
     def _encode(self, clip: Any, text: str) -> Any:
         if text not in self._encoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,8 +13,10 @@ from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
 from ..trainer.run import Run, open_run
 from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
+from ..trainer.templates import lines_of_template
 from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
+from ..trainer.words import read_words, with_files
 from . import host
 from .adapters import kind_widget, with_kind
 from .failures import begin, told_after_the_others
@@ -29,6 +32,10 @@ _RUN_TOOLTIP = "Name of the run and of its files. With other settings under the 
 _SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chained. What has a widget here is taken from here, but for what Import Settings read from a file."
 _SAMPLE_WIDGETS = ("prompts", "negative_prompt", "steps", "guidance", "seed")
 _RATES = ("rate", "text_encoder_rate", "weight_decay")
+
+_WORDS = ("num_vectors", "initial_words", "templates")
+_BESIDE_A_LORA = ("other_embeddings", "embedding_rate", "embedding_percent", "keep_norm")
+_NONE = "none"
 
 _LATER = ("base_precision",)
 """Widgets that came when workflows had been saved already, in which values go by their place: they stand at the end."""
@@ -52,6 +59,7 @@ class TrainLora(io.ComfyNode):
                 *widgets(TrainSettings, without=_LATER),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
+                *widgets(EmbeddingSettings, only=_BESIDE_A_LORA),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[
@@ -62,6 +70,10 @@ class TrainLora(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **values: Any) -> str:
+        return _files_changed(values)
 
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
@@ -87,7 +99,7 @@ class TrainEmbedding(io.ComfyNode):
                     default="my-embedding",
                     tooltip="The word for prompts, and the name of the run and its files. " + _RUN_TOOLTIP.split(". ", 1)[1],
                 ),
-                *widgets(EmbeddingSettings, without=("token",)),
+                *widgets(EmbeddingSettings, only=_WORDS),
                 io.Float.Input(
                     "text_encoder_rate",
                     default=5e-3,
@@ -101,6 +113,24 @@ class TrainEmbedding(io.ComfyNode):
                 *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate", *_LATER)),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
+                *widgets(EmbeddingSettings, only=("sentences", "other_embeddings", "keep_norm")),
+                io.Combo.Input(
+                    "template_file",
+                    options=[_NONE, *host.template_files()],
+                    default=_NONE,
+                    optional=True,
+                    display_name="template file",
+                    tooltip="Own sentences from a text file in models/textual_inversion_templates, in place of those written above. A1111's files are understood.",
+                ),
+                io.Combo.Input(
+                    "start_embedding",
+                    options=[_NONE, *host.embedding_names()],
+                    default=_NONE,
+                    optional=True,
+                    advanced=True,
+                    display_name="start from",
+                    tooltip=next(item.metadata["help"] for item in dataclasses.fields(EmbeddingSettings) if item.name == "start_embedding"),
+                ),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[
@@ -110,6 +140,10 @@ class TrainEmbedding(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **values: Any) -> str:
+        return _files_changed(values)
 
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
@@ -135,7 +169,7 @@ def _job(
         dataset=dataset,
         kind=kind,
         adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
-        embedding=from_widgets(EmbeddingSettings(), {**values, "token": name.strip()} if kind == "embedding" else values),
+        embedding=_embedding(kind, name, values),
         # Rates of a LoRA's file would be far too low for an embedding.
         train=front("train", without=_RATES if kind == "embedding" else ()),
         optimizer=given.optimizer,
@@ -147,6 +181,34 @@ def _job(
         samples=front("samples", prefix="sample_"),
         run=given.run,
     )
+
+
+def _embedding(kind: str, name: str, values: Mapping[str, Any]) -> EmbeddingSettings:
+    """What the widgets say, with the files that they name."""
+    template, start = values.get("template_file", _NONE), values.get("start_embedding", _NONE)
+    said = {**values, "start_embedding": "" if start == _NONE else start, **({"token": name.strip()} if kind == "embedding" else {})}
+    if template != _NONE:
+        if str(values.get("sentences", "")).strip():
+            raise AthanorError(
+                f"Embedding: both sentences and the template file {template} are given; take the sentences out, or set template file to none."
+            )
+        files = host.template_files()
+        if template not in files:
+            raise AthanorError(f"There is no template {template!r}; put it into models/textual_inversion_templates and press R to refresh.")
+        said["sentences"] = "\n".join(lines_of_template(files[template]))
+    return with_files(from_widgets(EmbeddingSettings(), said), lambda file: str(host.embedding_path(file)))
+
+
+def _files_changed(values: Mapping[str, Any]) -> str:
+    """Tells whether the files that the widgets name have changed under their names."""
+    template, start = values.get("template_file", _NONE), values.get("start_embedding", _NONE)
+    try:
+        named = [word.start_file for word in read_words(str(values.get("other_embeddings", ""))) if word.start_file]
+        files = [host.embedding_path(file) for file in (*named, *([] if start in (None, _NONE) else [start]))]
+        files += [host.template_files()[template]] if template not in (None, _NONE) else []
+        return repr([(str(file), file.stat().st_mtime_ns) for file in files])
+    except (AthanorError, KeyError, OSError) as error:
+        return str(error)
 
 
 def _adapter(given: Settings, chosen: Mapping[str, Any]) -> AdapterSettings:
@@ -168,9 +230,9 @@ async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
     """
     turn = begin()
     try:
-        check_train_job(job)
+        check_train_job(job, host.embedding_folders())
         run = open_run(host.runs_root(), job)
-        host.register_epochs(run.folder, "embeddings" if job.kind == "embedding" else "loras")
+        host.register_epochs(run.folder, "embeddings" if job.kind == "embedding" else "loras", bool(run.words()))
         announce(node_id, name, run)
         if not run.finished():
             run_worker(run, node_id)

@@ -27,6 +27,7 @@ from .settings import (
     TrainSettings,
 )
 from .types import BaseModel, Dataset, Sample
+from .words import words_of
 
 Value = TypeVar("Value")
 FORMAT_VERSION = 1
@@ -65,9 +66,14 @@ class TrainJob:
         return self.kind == "checkpoint" and self.train.rate > 0
 
     @property
+    def word_names(self) -> tuple[str, ...]:
+        """The embeddings that are trained, the main one first; of a LoRA those that are trained along."""
+        return tuple(word.name for word in words_of(self.kind, self.embedding))
+
+    @property
     def trains_text(self) -> bool:
         """Whether captions must be encoded anew at each step."""
-        return self.kind == "embedding" or any(rate > 0 for rate in (*self.text_rates, self.optimizer.t5_rate))
+        return bool(self.word_names) or any(rate > 0 for rate in (*self.text_rates, self.optimizer.t5_rate))
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,8 @@ class SheetCell:
     guidance: float
     label: str = ""
     """What is written into the picture as its model."""
+    word_files: tuple[str, ...] = ()
+    """Of the further embeddings, in the order of the job's `words`; none where the base alone is drawn."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class CompareJob:
     """LoRAs that the base was given before it was trained upon, as in AdapterSettings."""
     base_precision: str = "auto"
     """How the denoiser's weights are kept, as in TrainSettings."""
+    words: tuple[str, ...] = ()
+    """Embeddings that each epoch has beside its own file: those that were trained with a LoRA, or with the embedding."""
     kind: Literal["compare"] = "compare"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from .config import TrainJob
 from .families import all_families, family
 from .settings import CaptionSettings, DataSettings, ObjectiveSettings, range_problems
+from .templates import reads_captions
 from .types import Dataset
 from .views import View
 
@@ -130,7 +131,7 @@ def _dataset_problems(job: TrainJob) -> list[str]:
 
 def _caption_problems(job: TrainJob) -> list[str]:
     plain = CaptionSettings()
-    if job.kind == "embedding" and job.embedding.templates != "captions" and job.captions != plain:
+    if job.kind == "embedding" and not reads_captions(job.embedding) and job.captions != plain:
         changed = [item.name for item in dataclasses.fields(plain) if getattr(job.captions, item.name) != item.default]
         return [
             f"Captions: {', '.join(changed)} does nothing with the templates {job.embedding.templates}, which make the prompts without captions; choose the templates captions, or leave out the Caption Settings."

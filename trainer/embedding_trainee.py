@@ -2,86 +2,210 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import TrainJob
 from .errors import AthanorError
 from .families.base import TEXT_PARTS, Family, TextStack
-from .formats.files import load_tensors
+from .formats.embedding import read_vectors, vectors_for
 from .seeds import generator
-from .settings import EmbeddingSettings
+from .templates import prompt_of
 from .trainee import Group, Trainee
+from .types import BaseModel
+from .words import Word, any_word, words_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+Vectors = dict[str, "torch.Tensor"]
+"""By encoder, under the family's key, [num_vectors, D]."""
+_USUAL_NORMS = (0.05, 0.95)
+"""Between which quantiles of the norms of real tokens those of trained vectors are kept."""
 
-def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee:
-    """New rows of each token table; every other row is frozen by construction.
 
-    T5's vectors are hundreds of times as long as CLIP's, so that a rate that suits CLIP would hardly move them: they are
-    trained in units of how much wider T5's table is spread.
-    """
-    settings, trained, units, spread = job.embedding, {}, {}, 0.0
-    t5 = family.t5_part(job.base)
-    placeholders = tuple(f"<{settings.token}_{i}>" for i in range(settings.num_vectors))
-    for index, (key, holder, attribute) in enumerate(family.token_tables(text)):
-        table, tokenizer, is_t5 = getattr(holder, attribute), text.tokenizers[index], TEXT_PARTS[index] == t5
-        vectors = _initial_vectors(table.weight, tokenizer, settings, job.train.seed)
-        spread = spread or float(table.weight.float().std())
-        units[key] = float(table.weight.float().std()) / spread if is_t5 else 1.0
-        first = len(tokenizer)
-        extended = _extended_table(table, vectors, first, units[key])
-        setattr(holder, attribute, extended)
-        tokenizer.add_tokens(list(placeholders))
-        # T5's table has some rows more than its tokenizer has tokens.
-        fits = first <= table.weight.shape[0] if is_t5 else first == table.weight.shape[0]
-        if tokenizer.convert_tokens_to_ids(placeholders[0]) != first or not fits:
-            raise AthanorError(f"The tokenizer knows {first} tokens and the text encoder {table.weight.shape[0]}: they do not belong together.")
-        trained[key] = extended.vectors
-    group = Group("embedding", job.train.text_encoder_rate, trained, len(trained))
+@dataclass(frozen=True)
+class NewWords:
+    """Embeddings with their places in the text encoders' tables."""
 
-    def export() -> dict[str, torch.Tensor]:
-        return {key: (vectors.detach().float() * units[key]).cpu().clone().contiguous() for key, vectors in trained.items()}
+    words: tuple[Word, ...]
+    trained: Mapping[str, Vectors]
+    """The parameters by name, in the units below."""
+    units: Mapping[str, float]
+    """By how much an encoder's parameters are multiplied to become vectors."""
+    norms: Mapping[str, tuple[float, float]]
+    """By encoder, between which lengths most real tokens' vectors are."""
 
-    def take(path: Path) -> None:
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(word.name for word in self.words)
+
+    def prompt(self, text: str) -> str:
+        """With each name as its tokens."""
+        tokens = {name.casefold(): " ".join(_placeholders(name, _first_of(self.trained[name]).shape[0])) for name in self.names}
+        return any_word(self.names).sub(lambda found: tokens[found[1].casefold()], text)
+
+    def vectors(self, name: str) -> Vectors:
+        """As a file holds them: fp32, on the CPU."""
+        return {key: (parameter.detach().float() * self.units[key]).cpu().clone().contiguous() for key, parameter in self.trained[name].items()}
+
+    def put(self, name: str, path: Path) -> None:
+        """The vectors of a file into the place of what was trained so far. Raises AthanorError if they have another form."""
         import torch
 
-        tensors = load_tensors(path)
-        wrong = [key for key in trained if key not in tensors or tensors[key].shape != trained[key].shape]
+        trained = self.trained[name]
+        held = vectors_for({key: parameter.shape[1] for key, parameter in trained.items()}, read_vectors(path), path.name)
+        wrong = [key for key in trained if held[key].shape != trained[key].shape]
         if wrong:
-            raise AthanorError(f"{path.name} holds no {wrong[0]} of {len(trained[wrong[0]])} vectors; it is another embedding.")
+            key = wrong[0]
+            raise AthanorError(f"{path.name} holds {len(held[key])} vectors {key} instead of {len(trained[key])}; it is another embedding.")
         with torch.no_grad():
-            for key, vectors in trained.items():
-                vectors.copy_(tensors[key] / units[key])
+            for key, parameter in trained.items():
+                parameter.copy_(held[key] / self.units[key])
 
+    def keep_norms(self) -> None:
+        """Vectors that became longer or shorter than nearly all real tokens' are brought back, their direction kept."""
+        import torch
+
+        with torch.no_grad():
+            for vectors in self.trained.values():
+                for key, parameter in vectors.items():
+                    low, high = (norm / self.units[key] for norm in self.norms[key])
+                    lengths = parameter.norm(dim=1, keepdim=True).clamp(min=1e-12)
+                    parameter.mul_(lengths.clamp(low, high) / lengths)
+
+    def group(self, rate: float, until: float = 1.0, weight_decay: float | None = None) -> Group:
+        """The first embedding's parameters under the encoders' keys, the others' with their name in front."""
+        parameters = {
+            (key if index == 0 else f"{name}/{key}"): parameter
+            for index, name in enumerate(self.names)
+            for key, parameter in self.trained[name].items()
+        }
+        return Group("embedding", rate, parameters, len(parameters), until, weight_decay)
+
+
+def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: TextStack, seed: int) -> NewWords:
+    """Extends the tokenizers and the token tables of `text`.
+
+    T5's vectors are hundreds of times as long as CLIP's, so that a rate that suits CLIP would hardly move them: they are
+    trained in units of how much wider T5's table is spread. Raises AthanorError for a file to go on from of another family.
+    """
+    import torch
+
+    t5, tables = family.t5_part(base), family.token_tables(text)
+    widths = {key: getattr(holder, attribute).weight.shape[1] for key, holder, attribute in tables}
+    given = {word.name: vectors_for(widths, read_vectors(Path(word.start_file)), Path(word.start_file).name) for word in words if word.start_file}
+    trained: dict[str, Vectors] = {word.name: {} for word in words}
+    units, norms, spread = {}, {}, 0.0
+    for index, (key, holder, attribute) in enumerate(tables):
+        table, tokenizer, is_t5 = getattr(holder, attribute), text.tokenizers[index], TEXT_PARTS[index] == t5
+        spread = spread or float(table.weight.float().std())
+        units[key] = float(table.weight.float().std()) / spread if is_t5 else 1.0
+        norms[key] = _usual_norms(table.weight)
+        first = len(tokenizer)
+        starts = [
+            given[word.name][key].to(table.weight.device) if word.name in given else _initial_vectors(table.weight, tokenizer, word, seed, i)
+            for i, word in enumerate(words)
+        ]
+        extended = _extended_table(table, starts, first, units[key])
+        setattr(holder, attribute, extended)
+        placeholders = [token for word, start in zip(words, starts, strict=True) for token in _placeholders(word.name, len(start))]
+        tokenizer.add_tokens(placeholders)
+        # T5's table has some rows more than its tokenizer has tokens.
+        fits = first <= table.weight.shape[0] if is_t5 else first == table.weight.shape[0]
+        if tokenizer.convert_tokens_to_ids(placeholders) != list(range(first, first + len(placeholders))) or not fits:
+            raise AthanorError(f"The tokenizer knows {first} tokens and the text encoder {table.weight.shape[0]}: they do not belong together.")
+        for word, parameter in zip(words, extended.vectors, strict=True):
+            trained[word.name][key] = parameter
+    assert all(isinstance(parameter, torch.Tensor) for vectors in trained.values() for parameter in vectors.values())
+    return NewWords(tuple(words), trained, units, norms)
+
+
+def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee:
+    """New rows of each token table, for each of the job's embeddings; everything else is frozen."""
+    new = new_words(words_of("embedding", job.embedding), family, job.base, text, job.train.seed)
+    first = new.names[0]
     return Trainee(
-        (group,),
-        export,
-        caption=lambda caption, draw: embedding_prompt(settings, placeholders, caption, draw),
-        prompt=lambda prompt: whole_word(settings.token).sub(" ".join(placeholders), prompt),
-        units=units,
-        take=take,
+        (new.group(job.train.text_encoder_rate),),
+        lambda: new.vectors(first),
+        caption=lambda caption, draw: new.prompt(prompt_of(job.embedding, new.names, caption, draw)),
+        prompt=new.prompt,
+        take=lambda path: new.put(first, path),
+        words=lambda: {name: new.vectors(name) for name in new.names[1:]},
+        take_words=_taking(new),
+        **_limits(job, new),
     )
 
 
-def _initial_vectors(table: torch.Tensor, tokenizer, settings: EmbeddingSettings, seed: int) -> torch.Tensor:
+def with_words(trainee: Trainee, new: NewWords, job: TrainJob) -> Trainee:
+    """A LoRA's trainee that learns embeddings along (pivotal tuning)."""
+    group = new.group(job.embedding.embedding_rate, job.embedding.embedding_percent / 100, weight_decay=0.0)
+    lora_step, limits = trainee.after_step, _limits(job, new)
+
+    def after_step() -> None:
+        lora_step()
+        if "after_step" in limits:
+            limits["after_step"]()
+
+    return dataclasses.replace(
+        trainee,
+        groups=(*trainee.groups, group),
+        caption=lambda caption, draw: new.prompt(caption),
+        prompt=new.prompt,
+        after_step=after_step,
+        words=lambda: {name: new.vectors(name) for name in new.names},
+        take_words=_taking(new),
+    )
+
+
+def _taking(new: NewWords) -> Callable[[Mapping[str, Path]], None]:
+    def take(files: Mapping[str, Path]) -> None:
+        for name, path in files.items():
+            new.put(name, path)
+
+    return take
+
+
+def _limits(job: TrainJob, new: NewWords) -> dict[str, Callable[[], None]]:
+    return {"after_step": new.keep_norms} if job.embedding.keep_norm else {}
+
+
+def _placeholders(name: str, num_vectors: int) -> list[str]:
+    return [f"<{name}_{i}>" for i in range(num_vectors)]
+
+
+def _first_of(vectors: Vectors) -> torch.Tensor:
+    return next(iter(vectors.values()))
+
+
+def _usual_norms(table: torch.Tensor) -> tuple[float, float]:
+    import torch
+
+    lengths = table.detach().float().norm(dim=1)
+    # Rows of nothing, as T5's table has some at its end, are no tokens.
+    lengths = lengths[lengths > 0]
+    low, high = torch.quantile(lengths, torch.tensor(_USUAL_NORMS, device=lengths.device)).tolist()
+    return low, high
+
+
+def _initial_vectors(table: torch.Tensor, tokenizer, word: Word, seed: int, index: int) -> torch.Tensor:
     """[num_vectors, D] in fp32: the initial words' own vectors in turn, or random ones as long as the table's."""
     import torch
 
-    ids = tokenizer(settings.initial_words, add_special_tokens=False)["input_ids"] if settings.initial_words.strip() else []
+    ids = tokenizer(word.initial_words, add_special_tokens=False)["input_ids"] if word.initial_words.strip() else []
     if ids:
-        return torch.stack([table[ids[i % len(ids)]].detach().float() for i in range(settings.num_vectors)])
-    drawn = torch.randn((settings.num_vectors, table.shape[1]), generator=generator(seed, "init", "embedding"))
+        return torch.stack([table[ids[i % len(ids)]].detach().float() for i in range(word.num_vectors)])
+    purpose = "embedding" if index == 0 else f"embedding {word.name}"
+    drawn = torch.randn((word.num_vectors, table.shape[1]), generator=generator(seed, "init", purpose))
     return drawn.to(table.device) * table.detach().float().std()
 
 
-def _extended_table(table: nn.Embedding, vectors: torch.Tensor, first: int, unit: float) -> nn.Module:
-    """The frozen table with trained rows, of which `unit` times is read: ids from `first` on are theirs."""
+def _extended_table(table: nn.Embedding, starts: Sequence[torch.Tensor], first: int, unit: float) -> nn.Module:
+    """The frozen table with trained rows, of which `unit` times is read: ids from `first` on are theirs, one embedding after the other."""
     import torch
     from torch import nn
 
@@ -89,7 +213,7 @@ def _extended_table(table: nn.Embedding, vectors: torch.Tensor, first: int, unit
         def __init__(self) -> None:
             super().__init__()
             self.table = table.requires_grad_(False)
-            self.vectors = nn.Parameter(vectors / unit)
+            self.vectors = nn.ParameterList([nn.Parameter(start / unit) for start in starts])
 
         @property
         def weight(self) -> torch.Tensor:
@@ -97,52 +221,8 @@ def _extended_table(table: nn.Embedding, vectors: torch.Tensor, first: int, unit
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             known = self.table(ids.clamp(max=first - 1))
-            new = (self.vectors[(ids - first).clamp(min=0)] * unit).to(known.dtype)
+            rows = torch.cat(list(self.vectors))
+            new = (rows[(ids - first).clamp(min=0)] * unit).to(known.dtype)
             return torch.where((ids >= first).unsqueeze(-1), new, known)
 
     return ExtendedTable()
-
-
-# The sentences of the textual inversion paper's code (Gal et al. 2022), those without an adjective of quality.
-_TEMPLATES: dict[str, tuple[str, ...]] = {
-    "subject": (
-        "a photo of a {}",
-        "a rendering of a {}",
-        "a cropped photo of the {}",
-        "the photo of a {}",
-        "a photo of the {}",
-        "a close-up photo of a {}",
-        "a depiction of a {}",
-        "a photo of one {}",
-    ),
-    "style": (
-        "a painting in the style of {}",
-        "a rendering in the style of {}",
-        "a cropped painting in the style of {}",
-        "the painting in the style of {}",
-        "a picture in the style of {}",
-        "a close-up painting in the style of {}",
-        "a depiction in the style of {}",
-    ),
-}
-
-
-def embedding_prompt(settings: EmbeddingSettings, placeholders: Sequence[str], caption: str, draw: int) -> str:
-    """The training prompt: the caption, or a template's sentence, with the embedding's name written as its placeholders."""
-    if settings.templates == "captions":
-        named = caption if whole_word(settings.token).search(caption) else ", ".join(part for part in (settings.token, caption) if part)
-    else:
-        sentences = _TEMPLATES[settings.templates]
-        named = sentences[draw % len(sentences)].format(settings.token)
-    return whole_word(settings.token).sub(" ".join(placeholders), named)
-
-
-def without_word(prompt: str, token: str) -> str:
-    """A prompt without the embedding's name, for pictures of the base alone."""
-    parts = [whole_word(token).sub("", part).strip() for part in prompt.split(",")]
-    return ", ".join(" ".join(part.split()) for part in parts if part)
-
-
-def whole_word(token: str) -> re.Pattern[str]:
-    """Finds the name of an embedding in a prompt, with or without `embedding:` before it."""
-    return re.compile(rf"(?<![\w-])(?:embedding:)?{re.escape(token)}(?![\w-])", re.IGNORECASE)

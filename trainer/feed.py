@@ -59,7 +59,7 @@ class Feed:
     """The batches of a run by their numbers, the first is 0.
 
     `vae_id`: what the latents were made with. `to_prompt`: from a caption and a draw to the prompt. `will_ask`: whether a
-    batch will be asked for in this process.
+    batch will be asked for in this process. `as_written`: to the prompt of a regularization image.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Feed:
         vae_id: str,
         to_prompt: Callable[[str, int], str],
         will_ask: Callable[[int], bool] = lambda number: True,
+        as_written: Callable[[str], str] = lambda caption: caption,
     ):
         self._job, self._family, self._captioner, self._cache = job, family, captioner, cache
-        self._vae_id, self._to_prompt, self._will_ask = vae_id, to_prompt, will_ask
+        self._vae_id, self._to_prompt, self._will_ask, self._as_written = vae_id, to_prompt, will_ask, as_written
         self._samples = job.dataset.trained
         self.batches_per_epoch = batches_per_epoch(self._samples, job.train.batch_size)
         self.num_batches = self.batches_per_epoch * steps_of(job).epochs
@@ -115,13 +116,17 @@ class Feed:
             mask = load_masks(views, self._family.vae_stride_px, objective.unmasked_weight, self._cache)
         draws = draws_of(job.train.seed, number, tuple(mean.shape), objective)
         times = training_times(draws.uniform, tuple(mean.shape[2:]), self._family, job.base, objective)
-        prompts = tuple(
-            self._to_prompt(self._captioner.prompt(sample, epoch, number, row), stable_seed(job.train.seed, "template", number, row))
-            for row, sample in enumerate(samples)
-        )
+        prompts = tuple(self._prompt(sample, epoch, number, row) for row, sample in enumerate(samples))
         weights = torch.tensor(image_weights(samples, objective))
         dropped = encoder_drops(job.train.seed, number, len(samples), job.captions.encoder_dropouts)
         return Batch(samples, mean, std, mask, weights, prompts, tuple(view.framing for view in views), draws, times, dropped)
+
+    def _prompt(self, sample: Sample, epoch: int, number: int, row: int) -> str:
+        caption = self._captioner.prompt(sample, epoch, number, row)
+        if sample.role == "regularization":
+            # It shows the class, not what is learned.
+            return self._as_written(caption)
+        return self._to_prompt(caption, stable_seed(self._job.train.seed, "template", number, row))
 
     def _order(self, epoch: int) -> list[tuple[int, ...]]:
         """The last two are kept: the thread is an epoch ahead at times."""

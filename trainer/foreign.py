@@ -9,6 +9,7 @@ the name is read where it says nothing:
     name_500_steps_00001_                             ComfyUI's own Save LoRA Weights
     name-save-500-4-0, name-backup-500-4-0            OneTrainer: step, epoch, step of the epoch
     name_rank16_bf16-step00000500                     FluxTrainer
+    learned_embeds-steps-500, learned_embeds          diffusers' textual inversion
 
 The last file of a training often has no number at all.
 """
@@ -29,7 +30,7 @@ _PATTERNS = tuple(
     for pattern in (
         r"(?P<name>.+?)_(?P<step>\d+)_steps_\d{5}_?",
         r"(?P<name>.*?)[-_]?(?:save|backup)-(?P<step>\d+)-(?P<epoch>\d+)-\d+",
-        r"(?P<name>.+?)[-_]step(?P<step>\d+)",
+        r"(?P<name>.+?)[-_]step(?:s-)?(?P<step>\d+)",
         r"(?P<name>.+?)-(?P<epoch>\d{6})",
         r"(?P<name>.+?)_(?P<step>\d{9})",
         r"(?P<name>.+?)[-_ ]?e(?:poch)?[-_ ]?(?P<epoch>\d+)",

@@ -11,13 +11,17 @@ def keep_last(run: Run, num_files: int) -> None:
 
     A file that cannot be deleted, because a program on Windows has it open, stays.
     """
-    saved = {run.folder / event["file"]: None for event in run.events() if event["event"] == "saved"}
+    saved = {
+        run.folder / event["file"]: [run.folder / file for file in event.get("words", {}).values()]
+        for event in run.events()
+        if event["event"] == "saved"
+    }
     there = [path for path in saved if path.is_file()]
     best = run.best_epoch()
     for path in there[:-num_files]:
         if best is None or best.validation_loss is None or path != best.path:
-            for each in (path, *files_beside(path)):
+            for each in (path, *saved[path], *files_beside(path)):
                 try:
-                    each.unlink()
+                    each.unlink(missing_ok=True)
                 except OSError:
                     continue

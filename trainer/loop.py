@@ -76,7 +76,8 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         )
     events.write("start", {**_start_report(trainee, step, steps), "checkpointing": checkpointing, "processes": processes.count})
     milestones = (Milestones if processes.leads else Onlooker)(run, ready, events, updates)
-    feed = Feed(job, family, ready.captioner, ready.cache, ready.vae_id, trainee.caption, lambda number: processes.takes(steps.turn(number)))
+    will_ask = lambda number: processes.takes(steps.turn(number))  # noqa: E731
+    feed = Feed(job, family, ready.captioner, ready.cache, ready.vae_id, trainee.caption, will_ask, trainee.prompt)
     ending.callback(feed.close)
 
     if step == 0:

@@ -25,4 +25,5 @@ def measured_epochs(run: Run, epochs: Sequence[Epoch], control: Control) -> Iter
     yield None, held_out_loss(ready)
     for epoch in epochs:
         ready.trainee.take(epoch.path)
+        ready.trainee.take_words(dict(epoch.words))
         yield epoch, held_out_loss(ready)

@@ -8,10 +8,10 @@ from functools import cached_property
 from .batches import commonest_bucket
 from .config import TrainJob
 from .formats.files import save_tensors
-from .formats.metadata import base_hashes, file_metadata
+from .formats.metadata import base_hashes, file_metadata, word_metadata
 from .keeping import keep_last
 from .preparation import Prepared
-from .run import EventLog, Run
+from .run import WORDS_FOLDER, EventLog, Run
 from .sample_prompts import sample_prompts
 from .sampling import draw_samples, save_picture
 from .state import Position, drop_states_after, load_state, save_state
@@ -19,6 +19,7 @@ from .steps import steps_of
 from .trainee import Trainee
 from .updates import Updates
 from .validation import held_out_loss
+from .words import words_of
 
 
 @dataclass
@@ -95,13 +96,31 @@ class Milestones:
 
     def _save_file(self, epoch: int | None, step: int, name: str) -> None:
         whole_epochs = step // steps_of(self.job).per_epoch
+        words = self._save_words(whole_epochs, step, name)
         metadata = {**file_metadata(self.job, self.ready.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
+        if self.job.kind == "embedding":
+            metadata["ss_num_vectors"] = str(next(iter(self.trainee.export().values())).shape[0])
         path, precision = self.run.folder / "epochs" / name, self.job.train.save_precision
         if self.trainee.save is not None:
             sha256 = self.trainee.save(path, metadata, precision)
         else:
             sha256 = save_tensors(path, self.trainee.export(), metadata, precision)
-        self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256})
+        told = {"words": words} if words else {}
+        self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256, **told})
+
+    def _save_words(self, epoch: int, step: int, beside: str) -> dict[str, str]:
+        """The embeddings that are trained along, each in a file of its own; its path in the run by its name."""
+        job, tensors = self.job, self.trainee.words()
+        files = {}
+        for word in words_of(job.kind, job.embedding):
+            if word.name not in tensors:
+                continue
+            vectors = tensors[word.name]
+            metadata = word_metadata(job, self.ready.family, epoch, step, word, next(iter(vectors.values())).shape[0])
+            point = beside.removeprefix(f"{self.run.name}-")
+            files[word.name] = f"{WORDS_FOLDER}/{self.run.name}-{word.name}-{point}"
+            save_tensors(self.run.folder / files[word.name], vectors, {**metadata, **self._base_hashes}, job.train.save_precision)
+        return files
 
     def save_state(self, position: Position) -> None:
         import torch

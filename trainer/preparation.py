@@ -17,7 +17,7 @@ from .captions import Captioner, captioner_of
 from .checkpoint_trainee import checkpoint_trainee
 from .config import TrainJob
 from .control import Control
-from .embedding_trainee import embedding_trainee
+from .embedding_trainee import embedding_trainee, new_words, with_words
 from .families import family as family_named
 from .families.base import Family, Framing, TextStack
 from .latents import missing_latents, store_latents, vae_fingerprint
@@ -33,6 +33,8 @@ from .sample_prompts import sample_prompts
 from .storage import Room, chosen_storage, hold, room_on
 from .trainee import Trainee
 from .views import View, all_views, plain_view
+from .word_checks import name_warnings
+from .words import words_of
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +99,18 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     text = family.load_text(job.base, _text_dtype(job, encoding))
     in_text = merge_into(job.adapter, family, text.parts())
     # Gradients that go through T5 need it whole, and so does what moves its weights.
-    whole = job.kind == "embedding" or job.optimizer.t5_rate > 0 or (job.kind == "checkpoint" and job.trains_text)
+    through_t5 = bool(job.word_names) or job.optimizer.t5_rate > 0
+    whole = through_t5 or (job.kind == "checkpoint" and job.trains_text)
     bring_encoders(text.parts().values(), device, math.inf if whole else free_gpu_bytes(device))
+    for told in name_warnings(job):
+        events.write("warning", {"message": told})
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
+    along = new_words(words_of(job.kind, job.embedding), family, job.base, text, job.train.seed) if job.kind == "lora" and job.word_names else None
     measured = [captioner.plain(sample) for sample in held_out]
-    captions = [trainee.caption(each, 0) if trainee else each for each in (*captioner.longest(samples), *measured)]
+    as_drawn = trainee.prompt if trainee else along.prompt if along else str
+    captions = [trainee.caption(each, 0) if trainee else as_drawn(each) for each in (*captioner.longest(samples), *measured)]
     drawn = sample_prompts(job.samples)
-    prompts = [text for each in drawn for text in (trainee.prompt(each.prompt) if trainee else each.prompt, each.negative_prompt)]
+    prompts = [text for each in drawn for text in (as_drawn(each.prompt), each.negative_prompt)]
     fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
     book = PromptBook(family, fingerprint, cache, _num_chunks(job, family, text, captions, events), device, text, encoding)
     longest_prompt = (captions if job.trains_text else captioner.every_prompt(samples))[0]
@@ -125,7 +132,8 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
             denoiser = _held(job, denoiser, room_on(device) if room.on_gpu else room, events)
         denoiser = denoiser.to(device)
     trainee = trainee or (checkpoint_trainee if job.kind == "checkpoint" else lora_trainee)(job, family, denoiser, text)
-    if (job.optimizer.t5_rate > 0 or job.kind == "embedding") and text is not None and (t5 := family.t5_part(job.base)) is not None:
+    trainee = with_words(trainee, along, job) if along else trainee
+    if through_t5 and text is not None and (t5 := family.t5_part(job.base)) is not None:
         checkpoint_text(text.parts()[t5], job.performance, device)
     if job.performance.block_offload:
         offload_blocks(denoiser, device)

@@ -76,8 +76,17 @@ def promote_beside(run: Run, epochs: Sequence[Epoch], folder: Path, files: Seque
     )
 
 
-def _promote_one(run: Run, epoch: Epoch, folder: Path, name: str) -> Path:
-    target = _placed(epoch.path, folder, name, _final_metadata(run, epoch))
+def promote_words(run: Run, epochs: Sequence[Epoch], folder: Path) -> tuple[Path, ...]:
+    """As `promote`, of the embeddings that the epochs have beside their own files: each is called by its word."""
+    return tuple(
+        _promote_one(run, epoch, folder, safe_name(word if len(epochs) == 1 else f"{word}-{epoch.number:06d}"), path)
+        for epoch in epochs
+        for word, path in epoch.words
+    )
+
+
+def _promote_one(run: Run, epoch: Epoch, folder: Path, name: str, source: Path | None = None) -> Path:
+    target = _placed(source or epoch.path, folder, name, _final_metadata(run, epoch))
     _write_preview(run, epoch, target)
     return target
 

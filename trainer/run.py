@@ -3,6 +3,7 @@
 <run>/job.json              every setting
 <run>/events.jsonl          what happened, one JSON object a line, appended only
 <run>/epochs/               <name>-000003.safetensors
+<run>/embeddings/           <name>-<embedding>-000003.safetensors, of embeddings that are trained along
 <run>/samples/              sample pictures
 <run>/state/                what a resume needs, in two slots
 <run>/worker.log            stdout and stderr of the worker
@@ -25,6 +26,8 @@ from .files import file_sha256, replace_atomically, safe_name
 
 EVENTS_FILE, JOB_FILE, LOG_FILE = "events.jsonl", "job.json", "worker.log"
 LOADED_FOLDER = ".loaded"
+WORDS_FOLDER = "embeddings"
+"""Of the embeddings that are saved beside an epoch's own file."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Epoch:
     validation_loss: float | None = None
     training_loss: float | None = None
     """Mean over the epoch's steps."""
+    words: tuple[tuple[str, Path], ...] = ()
+    """Name and file of each embedding that was saved beside it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class EventLog:
 
     kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid, processes), phase(name, done, total),
     step(step, epoch, loss, rates, seconds, found where the optimizer finds the rate), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
-    base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256), state(step), memory(step,
+    base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256, words where embeddings were saved beside it: name to file), state(step), memory(step,
     ram_mib, gpu_mib or null; when it has grown), cell(step, file), score(step, epoch), caption(step, name),
     warning(message), error(message, code), done(step, stopped, peak_mib). Files are relative to the run.
     """
@@ -156,6 +161,14 @@ class Run:
             return ""
         return self.job().name if self.is_loaded else self.train_job().embedding.token
 
+    def words(self) -> tuple[str, ...]:
+        """The embeddings that each epoch has beside its own file."""
+        job = self.job()
+        if isinstance(job, LoadedJob):
+            return ()
+        names = self.train_job().word_names
+        return names[1:] if self.token() else names
+
     def events(self) -> list[dict[str, Any]]:
         try:
             text = (self.folder / EVENTS_FILE).read_text(encoding="utf-8")
@@ -183,13 +196,16 @@ class Run:
         training: dict[int, float] = {}
         for event in self.events():
             if event["event"] == "saved" and event["epoch"] is not None:
-                found[event["epoch"]] = Epoch(event["epoch"], event["step"], self.folder / event["file"], event["sha256"])
+                found[event["epoch"]] = Epoch(event["epoch"], event["step"], self.folder / event["file"], event["sha256"], words=self._words(event))
             elif event["event"] == "validation":
                 validation[event["epoch"]] = event["loss"]
             elif event["event"] == "epoch":
                 training[event["epoch"]] = event["loss"]
-        there = sorted(number for number, epoch in found.items() if epoch.path.is_file())
+        there = sorted(number for number, epoch in found.items() if all(path.is_file() for path in (epoch.path, *dict(epoch.words).values())))
         return tuple(replace(found[n], validation_loss=validation.get(n), training_loss=training.get(n)) for n in there)
+
+    def _words(self, event: Mapping[str, Any]) -> tuple[tuple[str, Path], ...]:
+        return tuple((name, self.folder / file) for name, file in event.get("words", {}).items())
 
     def samples(self) -> tuple[SamplePicture, ...]:
         """Those of the epochs; what was drawn on wish in the middle of one is left out."""

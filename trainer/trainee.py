@@ -20,6 +20,10 @@ class Group:
     rate: float
     parameters: Mapping[str, torch.Tensor]
     num_modules: int
+    until: float = 1.0
+    """For which share of the run they learn; then they stay as they are."""
+    weight_decay: float | None = None
+    """None for that of the training."""
 
     @property
     def num_parameters(self) -> int:
@@ -31,6 +35,10 @@ def _no_randomness(draw: int) -> AbstractContextManager[None]:
 
 
 def _nothing() -> None:
+    return None
+
+
+def _no_words(files: Mapping[str, Path]) -> None:
     return None
 
 
@@ -55,8 +63,10 @@ class Trainee:
     """What the file tells of its own form."""
     save: Callable[[Path, Mapping[str, str], str], str] | None = None
     """Writes an epoch's file with its metadata in a precision, and returns its sha256; None where `export` is to be written."""
-    units: Mapping[str, float] = field(default_factory=dict)
-    """By how much an embedding's parameter is multiplied to become what the file holds."""
+    words: Callable[[], dict[str, dict[str, torch.Tensor]]] = dict
+    """The tensors of each further file of an epoch, an embedding's, by its name; as of `export`."""
+    take_words: Callable[[Mapping[str, Path]], None] = _no_words
+    """As `take`, of these files."""
 
     def parameters(self) -> dict[str, torch.Tensor]:
         return {f"{group.name}.{name}": parameter for group in self.groups for name, parameter in group.parameters.items()}

@@ -16,7 +16,7 @@ from .seeds import stable_seed
 from .settings.optimizer import chosen_options
 from .settings.schedule import chosen_options as chosen_schedule_options
 from .steps import steps_of
-from .trainee import Trainee
+from .trainee import Group, Trainee
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class Updates:
             return build_optimizer(job.train.optimizer, groups, job.train.weight_decay, chosen_options(job.optimizer))
 
         if not _moves_singly(job):
-            return build([{"params": list(group.parameters.values()), "lr": group.rate} for group in groups])
+            return build([_parameter_group(group) for group in groups])
         optimizer = Parameterwise(groups, build, lambda number: stable_seed(job.train.seed, "rounding", self._step, number))
         if job.checkpoint.fused_backward:
             optimizer.fuse()
@@ -57,7 +57,7 @@ class Updates:
         train, self._step = self._job.train, step
         factor = rate_factor(train.schedule, step, self._steps.total, self._steps.warmup, self._schedule_options, self._job.schedule.min_ratio)
         for group, of_group in zip(self.optimizer.param_groups, self._trainee.groups, strict=True):
-            group["lr"] = of_group.rate * factor
+            group["lr"] = of_group.rate * factor if step < of_group.until * self._steps.total else 0.0
 
     def rates(self) -> dict[str, float]:
         """By part, as they truly are: with Prodigy, times what it found."""
@@ -160,3 +160,8 @@ def _moves_singly(job: TrainJob) -> bool:
     if job.kind != "checkpoint" or job.train.optimizer in (*RATE_FINDING, *AVERAGING):
         return False
     return job.checkpoint.fused_backward or job.checkpoint.weights == "bf16"
+
+
+def _parameter_group(group: Group) -> dict[str, Any]:
+    own = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+    return {"params": list(group.parameters.values()), "lr": group.rate, **own}

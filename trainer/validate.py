@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from .adapters.check import adapter_problems, merges
@@ -16,15 +16,20 @@ from .files import safe_name
 from .formats.contents import lora_family
 from .formats.header import read_header
 from .sample_prompts import prompt_problems
-from .settings import AdapterSettings, EmbeddingSettings, TrainSettings, range_problems
+from .settings import AdapterSettings, TrainSettings, range_problems
 from .storage import nf4_problem
 from .types import BaseModel, Dataset
 from .validate_checkpoint import checkpoint_problems
 from .validate_engine import engine_problems
+from .word_checks import clash_problems, word_problems
 
 
-def check_train_job(job: TrainJob) -> None:
-    """Raises InvalidJobError with every problem of `job`."""
+def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = ()) -> None:
+    """Raises InvalidJobError with every problem of `job`. In `embedding_folders` no file may have the name of one of its embeddings."""
+    try:
+        names = job.word_names
+    except AthanorError as error:
+        raise InvalidJobError([str(error)]) from None
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
     if job.train.base_precision == "nf4" and (problem := nf4_problem()) is not None:
         problems.append(problem)
@@ -36,7 +41,8 @@ def check_train_job(job: TrainJob) -> None:
     elif job.kind == "checkpoint":
         problems += checkpoint_problems(job)
     else:
-        problems += _embedding_problems(job.embedding, job.adapter, job.train)
+        problems += _embedding_problems(job.adapter, job.train)
+    problems += [*word_problems(job), *clash_problems(names, embedding_folders)]
     problems += _other_lora_problems(job)
     raise_problems(problems)
 
@@ -154,21 +160,17 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
 
 def _lora_problems(job: TrainJob) -> list[str]:
     problems = [*range_problems(job.adapter, "Adapter"), *adapter_problems(job.adapter)]
-    if job.train.rate == 0 and not job.trains_text:
+    if job.train.rate == 0 and not any((*job.text_rates, job.optimizer.t5_rate)):
         problems.append("All learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems
 
 
-def _embedding_problems(embedding: EmbeddingSettings, adapter: AdapterSettings, train: TrainSettings) -> list[str]:
-    problems = [*range_problems(embedding, "Embedding"), *adapter_problems(adapter)]
+def _embedding_problems(adapter: AdapterSettings, train: TrainSettings) -> list[str]:
+    problems = [*adapter_problems(adapter)]
     usual = AdapterSettings()
     # Kind, rank and alpha are always set to something; they do not ask for anything.
     if dataclasses.replace(adapter, merge_files="", files_sha256="", kind=usual.kind, rank=usual.rank, alpha=usual.alpha) != usual:
         problems.append("Of Adapter Settings an embedding takes only the LoRAs to merge first; set the others back.")
     if train.text_encoder_rate == 0:
         problems.append("The learning rate is 0, so the embedding would not change; set it, for example to 0.005.")
-    if not re.fullmatch(r"[^\W_][\w.-]*", embedding.token):
-        problems.append(
-            f"The embedding's name is {embedding.token!r}; use letters, digits, - and _ without blanks, since it is written as one word in prompts."
-        )
     return problems

@@ -97,7 +97,8 @@ def _rates(job: TrainJob) -> list[float]:
     """Of everything that is trained."""
     num_encoders = len(family(job.base.family).text_parts) if job.kind != "embedding" else 1
     t5_rate = job.optimizer.t5_rate if job.kind != "embedding" else 0.0
-    return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders], t5_rate) if rate > 0]
+    along = [job.embedding.embedding_rate] if job.kind == "lora" and job.word_names else []
+    return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders], t5_rate, *along) if rate > 0]
 
 
 def _rate_problems(job: TrainJob) -> list[str]:

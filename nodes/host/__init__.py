@@ -18,7 +18,7 @@ from .folders import (
     save_folder,
     temp_folder,
 )
-from .lists import lexicon_files, parameter_files, preset_files, prompt_files
+from .lists import lexicon_files, parameter_files, preset_files, prompt_files, template_files
 from .memory import baked_weight, free_memory
 from .models import (
     DIFFUSION_MODELS,
@@ -28,6 +28,8 @@ from .models import (
     changed_at,
     checkpoint_names,
     clip_tokenizer_folder,
+    embedding_names,
+    embedding_path,
     face_detector_files,
     image_encoders,
     lora_names,
@@ -62,6 +64,8 @@ __all__ = [
     "dataset_names",
     "dataset_roots",
     "embedding_folders",
+    "embedding_names",
+    "embedding_path",
     "epoch_roots",
     "face_detector_files",
     "free_memory",
@@ -95,5 +99,6 @@ __all__ = [
     "tagger_roots",
     "tell_pages",
     "temp_folder",
+    "template_files",
     "tokenizer_folders",
 ]

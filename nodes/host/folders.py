@@ -9,6 +9,7 @@ import folder_paths
 
 from ...trainer.cache_folder import BASES, CACHE
 from ...trainer.errors import AthanorError
+from ...trainer.run import WORDS_FOLDER
 
 PACK = Path(__file__).resolve().parents[2]
 MINIATURE = "Athanor miniature (built in)"
@@ -21,6 +22,7 @@ def register_folders() -> None:
     folder_paths.add_model_folder_path("torch_deepdanbooru", str(models / "torch_deepdanbooru"))
     folder_paths.add_model_folder_path("captioners", str(models / "captioners"))
     folder_paths.add_model_folder_path("tag_lexicons", str(models / "tag_lexicons"))
+    folder_paths.add_model_folder_path("textual_inversion_templates", str(models / "textual_inversion_templates"))
     folder_paths.add_model_folder_path("training_settings", str(models / "training_settings"))
     folder_paths.add_model_folder_path("image_encoders", str(models / "image_encoders"))
     folder_paths.add_model_folder_path("face_detectors", str(models / "face_detectors"))
@@ -28,11 +30,12 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(kind, str(folder))
 
 
-def register_epochs(run_folder: Path, kind: str) -> None:
-    """Lets the stock loaders list the run's epochs. `kind` is "loras" or "embeddings"."""
-    folder = run_folder / "epochs"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder_paths.add_model_folder_path(kind, str(folder))
+def register_epochs(run_folder: Path, kind: str, with_words: bool = False) -> None:
+    """Lets the stock loaders list the run's epochs. `kind` is "loras" or "embeddings"; `with_words`: embeddings are saved beside them."""
+    for of_kind, name in ((kind, "epochs"), *([("embeddings", WORDS_FOLDER)] if with_words else [])):
+        folder = run_folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        folder_paths.add_model_folder_path(of_kind, str(folder))
 
 
 def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
@@ -49,6 +52,8 @@ def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
         except AthanorError:
             continue
         found.append((kind, folder / "epochs"))
+        if (folder / WORDS_FOLDER).is_dir():
+            found.append(("embeddings", folder / WORDS_FOLDER))
     return found
 
 

@@ -29,6 +29,11 @@ def parameter_files() -> dict[str, Path]:
     return _files_below(roots, (".json", ".toml"))
 
 
+def template_files() -> dict[str, Path]:
+    """Sentences for embeddings in models/textual_inversion_templates, by name."""
+    return _files_below([*map(Path, folder_paths.get_folder_paths("textual_inversion_templates"))], (".txt",))
+
+
 def prompt_files() -> dict[str, Path]:
     """Files of prompts in ComfyUI's input folder, by name."""
     return _files_below([Path(folder_paths.get_input_directory())], (".txt", ".toml", ".json"))

@@ -8,6 +8,7 @@ import comfy
 import folder_paths
 
 from ...trainer.errors import AthanorError
+from ...trainer.formats.embedding import EMBEDDING_ENDINGS
 from ...trainer.formats.header import MODEL_ENDINGS
 from .folders import MINIATURE, PACK, is_within
 
@@ -61,6 +62,18 @@ def lora_path(name: str) -> Path:
     path = folder_paths.get_full_path("loras", name) or folder_paths.get_full_path("loras", f"{name}.safetensors")
     if path is None:
         raise AthanorError(f"There is no LoRA {name!r}; put it into models/loras and press R to refresh, or write its name as Load LoRA lists it.")
+    return Path(path)
+
+
+def embedding_names() -> list[str]:
+    return [name for name in folder_paths.get_filename_list("embeddings") if name.lower().endswith(EMBEDDING_ENDINGS)]
+
+
+def embedding_path(name: str) -> Path:
+    """The embedding of that name. Raises AthanorError if ComfyUI knows none."""
+    path = next((found for ending in ("", *EMBEDDING_ENDINGS) if (found := folder_paths.get_full_path("embeddings", name + ending))), None)
+    if path is None:
+        raise AthanorError(f"There is no embedding {name!r}; put it into models/embeddings and press R to refresh.")
     return Path(path)
 
 

@@ -71,30 +71,57 @@ EMBEDDING = {
     "note": Node(
         "MarkdownNote",
         (20, 20),
-        (420, 260),
-        text="## Textual inversion\n\nThe model stays as it is; only a few new words are learned. In prompts of the stock text node the result is written `embedding:name`.\n\n"
-        "An embedding can call up only what the base can draw already, so it is best for looks and styles that are near to what the base knows.",
+        (420, 340),
+        text="## Train an embedding (textual inversion)\n\nThe model stays as it is; only a few new words are learned. In prompts of the stock text node the result is written `embedding:starlet-word`.\n\n"
+        "An embedding can call up only what the base can draw already: here it learns a round, smiling thing with points, but never quite the star that a LoRA learns (see **quickstart**). It is best for looks and styles that are near to what the base knows.\n\n"
+        "**templates** makes the prompts of sentences instead of captions, **other embeddings** trains several at once. To train an embedding and a LoRA together, write it into **other embeddings** of Train LoRA.",
     ),
-    "base": Node("AthanorLoadBaseModel", (20, 330), (420, 60), {"model": MINIATURE}),
-    "dataset": Node("AthanorLoadDataset", (20, 450), (420, 230), {"folder": MINIATURE, "trigger": "starlet-word", "validation_percent": 20.0}),
-    "bucket": Node("AthanorBucket", (480, 330), (360, 440), {}, {"dataset": ("dataset", 0), "base_model": ("base", 0)}),
+    "base": Node("AthanorLoadBaseModel", (20, 420), (420, 60), {"model": MINIATURE}),
+    "dataset": Node("AthanorLoadDataset", (20, 690), (420, 230), {"folder": MINIATURE, "trigger": "starlet-word", "validation_percent": 20.0}),
+    "tags": Node("AthanorAutoTag", (480, 420), (380, 290), {"tagger": MINIATURE, "mode": "overwrite"}, {"dataset": ("dataset", 0)}),
+    "edit": Node(
+        "AthanorEditTags",
+        (900, 20),
+        (440, 670),
+        {
+            "rules": "# The embedding's name goes in front of every caption.\ntrigger: starlet-word\n"
+            "# What the tagger takes the new thing for goes.\nremove: circle, square, triangle, cross, heart, moon, * (miniature)\n"
+            "deduplicate\n",
+            "columns": 4,
+        },
+        {"dataset": ("tags", 0)},
+    ),
+    "bucket": Node("AthanorBucket", (1380, 20), (360, 440), {}, {"dataset": ("edit", 0), "base_model": ("base", 0)}),
     "train": Node(
         "AthanorTrainEmbedding",
-        (880, 20),
-        (420, 900),
+        (1780, 20),
+        (420, 1000),
         {
             "name": "starlet-word",
-            "num_vectors": 4,
-            "initial_words": "yellow cross smile",
-            "epochs": 20,
+            "num_vectors": 16,
+            "text_encoder_rate": 0.03,
+            "epochs": 40,
             "batch_size": 8,
-            "save_every_epochs": 5,
+            "save_every_epochs": 10,
             "precision": "fp32",
-            "sample_prompts": "starlet-word, white background",
+            "seed": 1,
+            "sample_prompts": "starlet-word, yellow, white background, large, centered, smile",
             "sample_guidance": 3.0,
         },
         {"base_model": ("base", 0), "dataset": ("bucket", 0)},
     ),
-    "loss": Node("AthanorPlotLoss", (1340, 20), (440, 340), {}, {"run": ("train", 0)}),
-    "save": Node("AthanorSaveEpoch", (1340, 420), (440, 170), {"epochs": "best", "filename": "starlet-word"}, {"run": ("train", 0)}),
+    "loss": Node("AthanorPlotLoss", (2240, 20), (440, 340), {}, {"run": ("train", 0)}),
+    "save": Node("AthanorSaveEpoch", (2240, 420), (440, 170), {"epochs": "best", "filename": "starlet-word"}, {"run": ("train", 0)}),
+    "xy": Node(
+        "AthanorXYPlotCompare",
+        (2720, 20),
+        (620, 1000),
+        {
+            "prompts": "starlet-word, teal, striped background, large, centered, smile",
+            "x_axis": "seed",
+            "x_values": "1-3",
+            "guidance": 3.0,
+        },
+        {"run": ("train", 0), "base_model": ("base", 0)},
+    ),
 }

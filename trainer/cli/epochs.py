@@ -16,7 +16,7 @@ from ..errors import AthanorError
 from ..files import replace_atomically
 from ..formats.parameters import sd_scripts_toml
 from ..measuring import measured_epochs
-from ..promote import pick_epochs, promote
+from ..promote import pick_epochs, promote, promote_words
 from ..run import Epoch, Run, write_job_file
 from ..sample_prompts import SamplePrompt, lines_of_file, sample_prompts
 from ..settings import SampleSettings
@@ -83,7 +83,8 @@ def _export(run: Run, job: TrainJob, options: argparse.Namespace) -> int:
         replace_atomically(options.sd_scripts, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         sys.stdout.write("\n".join([str(options.sd_scripts), *(f"note: {note}" for note in notes)]) + "\n")
     if options.to is not None:
-        files = promote(run, pick_epochs(run, options.epochs), options.to, options.name)
+        epochs = pick_epochs(run, options.epochs)
+        files = (*promote(run, epochs, options.to, options.name), *promote_words(run, epochs, options.to))
         sys.stdout.write("\n".join(map(str, files)) + "\n")
     return 0
 
@@ -96,7 +97,7 @@ def _sample(run: Run, job: TrainJob, options: argparse.Namespace) -> int:
     for size_px, group in groupby(sized, key=lambda entry: entry[0]):
         wanted = [(i, each) for _, i, each in group]
         cells = tuple(_cell(run, epoch, i, each) for epoch in epochs for i, each in wanted)
-        sheet_job = CompareJob(job.base, cells, *size_px, precision=job.train.precision, token=job.embedding.token if job.kind == "embedding" else "")
+        sheet_job = CompareJob(job.base, cells, *size_px, precision=job.train.precision, token=run.token(), words=run.words())
         folder = run.folder / _DRAWN / hashlib.sha256(repr(sheet_job).encode("utf-8")).hexdigest()[:12]
         write_job_file(folder, sheet_job)
         code = work(Run(folder), Control())
@@ -130,4 +131,5 @@ def _cell(run: Run, epoch: Epoch, index: int, prompt: SamplePrompt) -> SheetCell
         steps=prompt.steps,
         guidance=prompt.guidance,
         label=f"{run.name}-{epoch.number:06d}",
+        word_files=tuple(str(path) for _, path in epoch.words),
     )

@@ -11,20 +11,20 @@ from ..adapters import Adapter
 from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
 from ..base_merges import merge_into, merged_fingerprint
 from ..cache import TensorCache
-from ..config import CompareJob, SheetCell, TrainJob
-from ..embedding_trainee import embedding_trainee, without_word
+from ..config import CompareJob, SheetCell
+from ..embedding_trainee import NewWords, new_words
 from ..errors import AthanorError
 from ..families import family as family_named
 from ..families.base import Conditioning, Family, Framing, Part, Prompted, TextStack
+from ..formats.embedding import num_vectors_of
 from ..formats.header import read_header
 from ..formats.layers import layers_of, read_tensors_of
 from ..memory import free_gpu_bytes, release
 from ..offload import bring_encoders
 from ..prompts import PromptBook, text_precision
-from ..settings import AdapterSettings, EmbeddingSettings
+from ..settings import AdapterSettings
 from ..storage import chosen_storage, hold, room_on
-from ..trainee import Trainee
-from ..types import Dataset
+from ..words import Word, without_words
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,11 @@ class Painter:
         """The shapes of the tensors that are worn, by layer and suffix."""
         self._bare: list[Part] = []
         """The parts that the epoch now worn leaves alone; an earlier one may not have."""
-        self._embedding: Trainee | None = None
+        self._embedding: NewWords | None = None
+        self._names = (*((job.token,) if job.token else ()), *job.words)
+        """Of all embeddings; where the epochs are embeddings themselves, they come first."""
+        self._word_files: dict[str, tuple[str, ...]] = {}
+        """By an epoch's file the files of all its embeddings."""
 
     def load(self, cells: Sequence[SheetCell], captions: Sequence[str] = ()) -> None:
         """Text first; the text encoder stays only if an epoch changes it. `captions` will be asked for beside the cells' prompts."""
@@ -62,9 +66,13 @@ class Painter:
         text: TextStack | None = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
         assert text is not None
         in_text = merge_into(merged, family, text.parts())
-        if job.token and files:
-            self._embedding = _empty_embedding(job, family, text, files[0])
-        changed = {part for part in text.parts() for path in files if self._has_part(path, part)}
+        own = (lambda file: (file,)) if job.token else (lambda file: ())
+        self._word_files = {cell.epoch_file: (*own(cell.epoch_file), *cell.word_files) for cell in cells if cell.epoch_file}
+        if self._names and files:
+            first = self._word_files[files[0]]
+            words = [Word(name, num_vectors_of(Path(file))) for name, file in zip(self._names, first, strict=True)]
+            self._embedding = new_words(words, family, job.base, text, 0)
+        changed = {part for part in text.parts() for path in files if not job.token and self._has_part(path, part)}
         # What an epoch changes has to be whole.
         bring_encoders(text.parts().values(), self._device, math.inf if changed or self._embedding is not None else free_gpu_bytes(self._device))
         written = [(cell.epoch_file, words) for cell in cells for words in (cell.prompt, cell.negative_prompt)]
@@ -117,20 +125,19 @@ class Painter:
         return self._book.conditioning([self._prompt(file, prompt) for prompt in prompts], framings)
 
     def _prompt(self, file: str, prompt: str) -> str:
-        """With the embedding's name as its tokens; without it where the base alone is drawn, as ComfyUI does with an embedding it lacks."""
-        if not self._job.token:
-            return prompt
+        """With the embeddings' names as their tokens; without them where the base alone is drawn, as ComfyUI does with an embedding it lacks."""
         if file and self._embedding is not None:
             return self._embedding.prompt(prompt)
-        return without_word(prompt, self._job.token)
+        return without_words(prompt, self._names)
 
     def wear(self, file: str, strength_model: float, strength_text: float) -> None:
         """Makes the models those of the epoch in `file`; without one they are the base alone."""
         if file and file != self._file:
-            tensors = read_tensors_of(Path(file))
             if self._embedding is not None:
-                _put_vectors(self._embedding, tensors, file)
-            else:
+                for name, path in zip(self._names, self._word_files[file], strict=True):
+                    self._embedding.put(name, Path(path))
+            if not self._job.token:
+                tensors = read_tensors_of(Path(file))
                 self._bare = [part for part in self._modules if not self._load_part(part, tensors, Path(file).name)]
                 if len(self._bare) == len(self._modules):
                     raise AthanorError(f"{Path(file).name} changes nothing of {self.family.title}; it was made for another family of models.")
@@ -171,22 +178,3 @@ class Painter:
         # OneTrainer counts FLUX's T5 as the second encoder.
         second = exported.replace("lora_te3_", "lora_te2_encoder_")
         return read_header(Path(path)).any_key(exported, second, f"{part}.", *self.family.other_names(part, ""))
-
-
-def _empty_embedding(job: CompareJob, family: Family, text: TextStack, file: str) -> Trainee:
-    """Room for an embedding's vectors in the text encoders' tables."""
-    num_vectors = max(shape[0] for shape in read_header(Path(file)).shapes.values() if len(shape) == 2)
-    settings = EmbeddingSettings(token=job.token, num_vectors=num_vectors)
-    return embedding_trainee(TrainJob("compared", job.base, Dataset(()), kind="embedding", embedding=settings), family, text)
-
-
-def _put_vectors(embedding: Trainee, tensors: Mapping[str, torch.Tensor], file: str) -> None:
-    import torch
-
-    with torch.no_grad():
-        for key, vectors in embedding.groups[0].parameters.items():
-            if key not in tensors or tensors[key].shape != vectors.shape:
-                raise AthanorError(
-                    f"{file} holds no vectors {key} of the shape {tuple(vectors.shape)}; it belongs to another embedding or another base."
-                )
-            vectors.copy_(tensors[key] / embedding.units[key])

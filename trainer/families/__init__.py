@@ -6,7 +6,10 @@ import importlib
 import pkgutil
 
 from ..registry import Registry
+from ._tokenizers import known_tokens
 from .base import Family
+
+__all__ = ["FAMILIES", "all_families", "discover", "family", "known_tokens"]
 
 FAMILIES: Registry[Family] = Registry("model family")
 

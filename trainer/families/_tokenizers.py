@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +56,18 @@ def _places(base: BaseModel, kind: TokenizerKind) -> tuple[Path, ...]:
 def find_tokenizer(base: BaseModel, kind: TokenizerKind) -> Path | None:
     """Beside the model, in ComfyUI, or in the cache of the Hugging Face hub."""
     return next((place for place in (*_places(base, kind), *_cached(kind)) if kind.complete(place)), None)
+
+
+def known_tokens(base: BaseModel, words: Sequence[str]) -> set[str]:
+    """Those of `words`, in small letters, that are one token of the base's CLIP; none where its tokenizer is not here."""
+    folder = find_tokenizer(base, CLIP_TOKENIZER) if words else None
+    if folder is None:
+        return set()
+    try:
+        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {word for word in words if f"{word}</w>" in vocabulary}
 
 
 def _cached(kind: TokenizerKind) -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ import json
 import re
 import struct
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,27 +79,37 @@ def read_model_header(path: Path) -> Header:
 
 def pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of an old `.ckpt` or `.pt`, mapped where its format allows it, read without running any code in it."""
+    import torch
+
+    data = pickled(path, "checkpoint")
+    if not isinstance(data, dict):
+        raise AthanorError(f"{path} holds no table of weights but a {type(data).__name__}; choose the checkpoint itself.")
+    state = next((data[key] for key in _TABLES if isinstance(data.get(key), dict)), data)
+    return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def pickled(path: Path, noun: str, further: Sequence[Any] = ()) -> Any:
+    """What an old file holds, read without running any code in it: tensors, plain values, and stand-ins for the kinds in `further`.
+
+    Raises AthanorError if it holds anything else, or is not whole.
+    """
     import pickle
 
     import torch
 
     try:
-        with torch.serialization.safe_globals(_stand_ins()):
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals([*_stand_ins(), *further]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {named[1]}" if named else "it is damaged or no checkpoint"
+        what = f"it holds {named[1]}" if named else f"it is damaged or no {noun}"
         raise AthanorError(
-            f"{path} cannot be read as a checkpoint without running what is in it: {what}. Get it as safetensors, or convert it."
+            f"{path} cannot be read as {'an' if noun[0] in 'aeiou' else 'a'} {noun} without running what is in it: {what}. Get it as safetensors, or convert it."
         ) from None
     except Exception as error:
         raise AthanorError(
-            f"{path} is not a whole checkpoint ({type(error).__name__}); the download is not complete, or it is another kind of file."
+            f"{path} is not a whole {noun} ({type(error).__name__}); the download is not complete, or it is another kind of file."
         ) from None
-    if not isinstance(data, dict):
-        raise AthanorError(f"{path} holds no table of weights but a {type(data).__name__}; choose the checkpoint itself.")
-    state = next((data[key] for key in _TABLES if isinstance(data.get(key), dict)), data)
-    return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _stand_ins() -> list[Any]:

@@ -6,6 +6,7 @@ epoch is saved under its final name.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -20,6 +21,7 @@ from ..run import job_hash
 from ..settings.optimizer import chosen_options
 from ..steps import steps_of
 from ..types import BaseModel, Sample
+from ..words import Word, words_of
 from .parameters import flow_arguments
 
 _MAX_TAGS, _MAX_TAG_BYTES = 2000, 300_000
@@ -85,15 +87,12 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         values |= {
             "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/lora",
         }
+        if job.word_names:
+            values["athanor_embeddings"] = ", ".join(job.word_names)
     elif job.kind == "checkpoint":
         values |= {"modelspec.architecture": family.modelspec_architecture(job.base)}
     else:
-        values |= {
-            "ss_num_vectors": job.embedding.num_vectors,
-            "ss_token_string": job.embedding.token,
-            "ss_init_word": job.embedding.initial_words,
-            "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
-        }
+        values |= _of_word(job, family, words_of(job.kind, job.embedding)[0])
     return {key: str(value) for key, value in values.items() if value is not None or key.startswith("ss_")}
 
 
@@ -101,6 +100,25 @@ def _implementation(job: TrainJob, family: Family) -> str:
     """Whose names the file has: a LoRA's may be diffusers', a model's are those of the family's authors."""
     whole = job.kind == "checkpoint" and family.modelspec_implementation == "diffusers"
     return "https://github.com/Stability-AI/generative-models" if whole else family.modelspec_implementation
+
+
+def word_metadata(job: TrainJob, family: Family, epoch: int, step: int, word: Word, num_vectors: int) -> dict[str, str]:
+    """The metadata of an embedding that is saved beside the epoch's own file, of `num_vectors` vectors."""
+    values = file_metadata(job, family, epoch, step)
+    values.pop("athanor_embeddings", None)
+    rate = job.embedding.embedding_rate if job.kind == "lora" else job.train.text_encoder_rate
+    own = {**_of_word(job, family, dataclasses.replace(word, num_vectors=num_vectors)), "ss_learning_rate": rate, "ss_unet_lr": None}
+    own |= {"ss_output_name": word.name, "modelspec.title": word.name, "modelspec.trigger_phrase": word.name}
+    return {**values, **{key: str(value) for key, value in own.items()}}
+
+
+def _of_word(job: TrainJob, family: Family, word: Word) -> dict[str, object]:
+    return {
+        "ss_num_vectors": word.num_vectors,
+        "ss_token_string": word.name,
+        "ss_init_word": word.initial_words,
+        "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
+    }
 
 
 def _text_rates(job: TrainJob, family: Family) -> float | list[float]:

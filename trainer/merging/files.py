@@ -39,6 +39,11 @@ def merge_epochs(
 
     Raises AthanorError, before anything is written, where they cannot be merged.
     """
+    beside = next((dict(epoch.words) for epoch, _ in chosen if epoch.words), {})
+    if beside:
+        raise AthanorError(
+            f"{chosen[0][0].path.name} goes with the embedding {', '.join(beside)} of the same epoch, which would not fit the merge any more; merge epochs that have none."
+        )
     recipe = [[epoch.sha256, weight] for epoch, weight in chosen]
     said = json.dumps([recipe, blocks.rules, limit.rank, limit.energy, precision])
     path = root / MERGED_FOLDER / f"{safe_name(name)}-{hashlib.sha256(said.encode('utf-8')).hexdigest()[:12]}.safetensors"

@@ -46,6 +46,7 @@ def plan_scores(
     scored = [ScoredEpoch(BASELINE, "", "base")]
     scored += [ScoredEpoch(epoch.number, str(epoch.path), f"e{epoch.number:06d}-{epoch.sha256[:8]}") for epoch in epochs]
     base = Path(pictures.base.path).stem
+    words = {str(epoch.path): tuple(str(path) for _, path in epoch.words) for epoch in epochs}
     cells = tuple(
         SheetCell(
             file=f"pictures/{epoch.name}_{i:02d}_{seed}.png",
@@ -58,6 +59,7 @@ def plan_scores(
             steps=drawing.steps,
             guidance=drawing.guidance,
             label=base + (f", {name} {epoch.number}" if epoch.path else ""),
+            word_files=words.get(epoch.path, ()),
         )
         for epoch in scored
         for i, caption in enumerate(captions)
