@@ -58,6 +58,9 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
             Image.linear_gradient("L").resize(image.size).save(masks / f"picture {i}.png")
     main = scan_folder(folder, trigger="subject", validation_percent=20, masks=masks)
     others = make_pictures(folder.parent / "others", num=2)
+    for i, picture in enumerate(sorted(others.glob("*.png"))):
+        Image.linear_gradient("L").rotate(90 * i).resize((40, 32)).convert("RGB").save(picture)
+        picture.with_suffix(".txt").write_text(f"other {i}, plain", encoding="utf-8")
     return placed(with_regularization(main, scan_folder(others)))
 
 
@@ -84,7 +87,6 @@ SETTINGS: dict[str, Callable[[TrainJob], TrainJob]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_changes_the_training_and_resumes_to_the_bit(tmp_path, job, rich, name):
     job = dataclasses.replace(job, dataset=rich, train=dataclasses.replace(job.train, epochs=2))

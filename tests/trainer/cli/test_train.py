@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 from tiny import make_pictures
 from tiny_families import make_sdxl_split
@@ -102,6 +103,8 @@ def test_every_problem_is_told_before_anything_is_made(tmp_path, base_folder, im
 
 def test_objective_captions_and_images_are_set_like_everything_else(tmp_path, base_folder, images):
     others = make_pictures(tmp_path / "others", num=2)
+    for picture in others.glob("*.png"):
+        Image.linear_gradient("L").resize((40, 32)).convert("RGB").save(picture)
     more = ["--weighting", "min_snr", "--caption-shuffle", "--caption-keep-tokens", "1", "--image-mirror", "--regularization", str(others)]
     assert main(arguments(base_folder, images, tmp_path / "runs", *more)) == 0
     job = Run(tmp_path / "runs" / "cli-run").train_job()
