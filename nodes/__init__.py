@@ -32,6 +32,7 @@ class AthanorExtension(ComfyExtension):
         from .exchange import DatasetToImages, ImagesToDataset
         from .load_run import LoadRun
         from .merging import MergeEpochs
+        from .models import ExtractLora, MergeIntoCheckpoint
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .parameters import ExportSettings, ImportSettings
         from .run_settings import RunSettingsNode, SampleSettingsNode
@@ -52,5 +53,5 @@ class AthanorExtension(ComfyExtension):
             DataSettingsNode,
         ]
         settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings, VarySettings]
-        results = [LoadRun, CollectRuns, MergeEpochs, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]
+        results = [LoadRun, CollectRuns, MergeEpochs, MergeIntoCheckpoint, ExtractLora, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]
         return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]

@@ -1,4 +1,4 @@
-"""Folders of files that can be made again, the cache and the models that a graph's wires were written into: how large
+"""Folders of files that can be made again, the cache, merges and the models that a graph's wires were written into: how large
 each is, how large it may be, and what goes first. No torch."""
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .errors import AthanorError
 from .files import replace_atomically
 
 SHARD_ENDING = ".safetensors"
-CACHE, BASES = ".cache", ".bases"
+CACHE, BASES, MERGED = ".cache", ".bases", ".merged"
 """Beside the run directories."""
-_DEFAULT_GIB = {CACHE: 32.0, BASES: 96.0}
+_DEFAULT_GIB = {CACHE: 32.0, BASES: 96.0, MERGED: 16.0}
 _LIMIT_FILE = "limit.json"
 _IN_USE_SEC = 1800.0
 _ABANDONED_SEC = 3600.0
@@ -102,9 +102,9 @@ def set_size_limit(folder: Path, gib: float) -> None:
 
 
 def mark_used(files: Iterable[str | Path]) -> None:
-    """Keeps those of `files` that lie in a folder of written models from being cleaned away for the next half hour."""
+    """Keeps those of `files` that lie in a folder of written models or merges from being cleaned away for the next half hour."""
     for file in map(Path, files):
-        if file.parent.name == BASES:
+        if file.parent.name in (BASES, MERGED):
             with contextlib.suppress(OSError):
                 os.utime(file)
 

@@ -19,7 +19,7 @@ from .folders import (
     temp_folder,
 )
 from .lists import lexicon_files, parameter_files, preset_files, prompt_files, template_files
-from .memory import baked_weight, free_memory
+from .memory import baked_weight, compute_device, free_memory
 from .models import (
     DIFFUSION_MODELS,
     base_model_names,
@@ -59,6 +59,7 @@ __all__ = [
     "changed_at",
     "checkpoint_names",
     "clip_tokenizer_folder",
+    "compute_device",
     "dataset_file",
     "dataset_folder",
     "dataset_names",

@@ -18,6 +18,11 @@ def free_memory() -> None:
     comfy.model_management.soft_empty_cache()
 
 
+def compute_device() -> str:
+    """Where ComfyUI computes."""
+    return str(comfy.model_management.get_torch_device())
+
+
 def baked_weight(patches: list, key: str, device: torch.device) -> torch.Tensor:
     """The weight of `key` with everything that a graph has put upon it, in fp32; `patches` as `get_key_patches` gives them."""
     (weight, convert), *changes = patches

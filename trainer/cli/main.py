@@ -14,6 +14,7 @@ from ..processes import PartedError, join_processes
 from .cache import add_cache_command, run_cache_command
 from .dataset import add_dataset_command, run_dataset_command
 from .epochs import COMMANDS, add_run_commands, run_run_command
+from .models import MODEL_COMMANDS, add_model_commands, run_model_command
 from .train import add_train_commands, run_train_command
 
 
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_dataset_command(options)
         if options.command == "cache":
             return run_cache_command(options)
+        if options.command in MODEL_COMMANDS:
+            return run_model_command(options)
         if options.command in COMMANDS:
             return run_run_command(options)
         processes = join_processes()
@@ -46,4 +49,5 @@ def _parser() -> argparse.ArgumentParser:
     add_run_commands(commands)
     add_train_commands(commands)
     add_cache_command(commands)
+    add_model_commands(commands)
     return parser

@@ -66,7 +66,7 @@ def merge_into_checkpoint(
     pieces = pieces_of(base, precision)
     gathered = gather(additions, family(base.family), [piece.weights for piece in pieces])
     raise_problems(gathered.problems)
-    written = [(piece, changes) for piece, changes in zip(pieces, gathered.changes, strict=True) if changes]
+    written = [(piece, changes) for piece, changes in zip(pieces, gathered.changes, strict=True) if changes or Path(base.path).is_dir()]
     metadata = _metadata(base, additions, name, precision)
     targets = [_target(getattr(folders, piece.folder), _file_name(name, piece), metadata[_RECIPE]) for piece, _ in written]
     missing = [(piece, changes, target) for (piece, changes), target in zip(written, targets, strict=True) if not target.exists()]
@@ -78,8 +78,6 @@ def merge_into_checkpoint(
 
 def _check(base: BaseModel, additions: Sequence[Addition]) -> None:
     problems = []
-    if Path(base.path).is_dir():
-        problems.append(f"{base.name} is a folder; choose a checkpoint file.")
     if not additions:
         problems.append("There is nothing to merge; connect a run or name a LoRA.")
     problems += [f"There is no file {addition.path}; choose another." for addition in additions if not addition.path.is_file()]
@@ -173,6 +171,11 @@ def _with_files(base: BaseModel, new: dict[Path, Path]) -> BaseModel:
         return new.get(Path(path), Path(path))
 
     encoders, vae = [moved(each) for each in base.text_encoder_paths], Path(base.vae_path) if base.vae_path else None
+    if Path(base.path).is_dir():
+        encoders = [target for source, target in new.items() if source != Path(base.path)]
+        # A checkpoint has the VAE in it.
+        in_folder = Path(base.path) / "vae" / "diffusion_pytorch_model.safetensors"
+        vae = vae or (in_folder if encoders and in_folder.is_file() else None)
     folders = [Path(folder) for folder in base.tokenizer_folders]
     made = describe_base(moved(base.path), folders, encoders, vae, base.clip_skip, may_download=base.may_download)
     return dataclasses.replace(made, prediction=base.prediction, zero_terminal_snr=base.zero_terminal_snr)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..errors import AthanorError
+from ..cache_folder import MERGED, clean_folder, mark_used, size_limit_bytes
+from ..errors import AthanorError, raise_problems
 from ..files import safe_name
 from ..formats.files import load_tensors, save_tensors
 from ..formats.header import read_header
 from ..formats.layers import read_tensors_of
 from ..run import Run, open_loaded
 from .blocks import BlockWeights
+from .check import merge_problems
 from .layers import Part, merge_layers
+from .network import network_metadata
 from .recipe import Chosen
 from .resize import Limit
 from .vectors import merge_vectors
 
-MERGED_FOLDER = ".merged"
+if TYPE_CHECKING:
+    import torch
+
+MERGED_FOLDER = MERGED
 Precision = Literal["fp16", "bf16", "fp32"]
 
 
@@ -50,8 +56,15 @@ def merge_epochs(
     lines = [f"{weight:+.4g} × {epoch.path.name}" for epoch, weight in chosen]
     if not path.is_file():
         _write(path, name, content, chosen, blocks, limit, precision)
+    tend_merges(path)
     told = read_header(path).metadata["athanor_merge"]
     return MergeResult(open_loaded(root, name, "epoch", [(1, path)], content), "\n".join([*lines, told]))
+
+
+def tend_merges(path: Path) -> None:
+    """Keeps `path` for the next half hour, and its folder within its limit."""
+    mark_used([path])
+    clean_folder(path.parent, size_limit_bytes(path.parent))
 
 
 def _write(path: Path, name: str, content: str, chosen: Sequence[Chosen], blocks: BlockWeights, limit: Limit, precision: Precision) -> None:
@@ -61,9 +74,10 @@ def _write(path: Path, name: str, content: str, chosen: Sequence[Chosen], blocks
         tensors = merge_vectors([Part(epoch.path.name, load_tensors(epoch.path), weight) for epoch, weight in chosen])
         told, network = f"{next(iter(tensors.values())).shape[0]} vectors", {}
     else:
+        raise_problems(merge_problems([epoch.path for epoch, _ in chosen]))
         merged = merge_layers([Part(epoch.path.name, read_tensors_of(epoch.path), weight) for epoch, weight in chosen], blocks, limit)
         tensors = merged.tensors
-        told, network = _told(merged.ranks, merged.kept), _network(merged.ranks)
+        told, network = _told(merged.ranks, merged.kept), network_metadata(*_ranks(merged.tensors))
     first = read_header(chosen[0][0].path).metadata
     metadata = {
         **{key: value for key, value in first.items() if not key.startswith(("sshs_", "athanor_validation"))},
@@ -84,9 +98,8 @@ def _told(ranks: Sequence[int], kept: float) -> str:
     return f"{spread}, an exact sum" if kept >= 1 else f"{spread}; every layer keeps at least {100 * kept:.2f} % of the sum's energy"
 
 
-def _network(ranks: Sequence[int]) -> dict[str, str]:
-    """What sd-scripts says of a LoRA's size; `Dynamic` as its own resizing writes it where layers differ."""
-    if not ranks:
-        return {}
-    size = str(ranks[0]) if len(set(ranks)) == 1 else "Dynamic"
-    return {"ss_network_module": "networks.lora", "ss_network_dim": size, "ss_network_alpha": size, "ss_network_args": "{}"}
+def _ranks(tensors: Mapping[str, torch.Tensor]) -> tuple[list[int], list[int]]:
+    """Of linear layers, and of convolutions of more than one pixel."""
+    downs = [tensor for key, tensor in tensors.items() if key.endswith(".lora_down.weight")]
+    windows = [tensor.dim() == 4 and tensor.shape[2:].numel() > 1 for tensor in downs]
+    return tuple([len(down) for down, is_window in zip(downs, windows, strict=True) if is_window == wanted] for wanted in (False, True))  # type: ignore[return-value]

@@ -12,7 +12,8 @@ from ..families.base import TEXT_PARTS, ModulePlaces, Part
 from ..formats.header import read_model_header
 from ..types import BaseModel
 from .additions import Weights
-from .sources import Precision, Sources, in_precision, sources_of_file
+from .folders import sources_of_part
+from .sources import Precision, Sources, header_of, in_precision, sources_of_file
 
 _BESIDE_THE_DENOISER = ("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.")
 
@@ -40,6 +41,8 @@ class Piece:
 
 def pieces_of(base: BaseModel, precision: Precision) -> tuple[Piece, ...]:
     """The file with the denoiser first, then those of text encoders. Raises AthanorError for a file that cannot be read."""
+    if Path(base.path).is_dir():
+        return _pieces_of_folder(base, precision)
     encoders = [_encoder_piece(base, Path(path), precision) for path in base.text_encoder_paths]
     main = _main_piece(base, precision)
     pieces, taken = [], set()
@@ -62,3 +65,17 @@ def _encoder_piece(base: BaseModel, path: Path, precision: Precision) -> Piece:
     header = read_model_header(path)
     places = {part: found for part, found in family(base.family).weights_in(header).items() if part in TEXT_PARTS}
     return Piece(path, "text_encoders", in_precision(sources_of_file(path), precision), places, header.metadata)
+
+
+def _pieces_of_folder(base: BaseModel, precision: Precision) -> tuple[Piece, ...]:
+    """One checkpoint where the family has such; otherwise a file for each part but the VAE, which loaders take from the folder."""
+    of_family, path = family(base.family), Path(base.path)
+    files: dict[str, Sources] = {}
+    for saved in of_family.saved_parts(base):
+        files.setdefault("" if of_family.saves_whole else saved.file, {}).update(sources_of_part(saved))
+    pieces = []
+    for name, sources in files.items():
+        folder = "text_encoders" if name else "checkpoints" if of_family.saves_whole else "diffusion_models"
+        places = {part: found for part, found in of_family.weights_in(header_of(sources)).items() if found and (not name or part in TEXT_PARTS)}
+        pieces.append(Piece(path / name if name else path, folder, in_precision(sources, precision), places, {}))  # type: ignore[arg-type]
+    return tuple(pieces)

@@ -229,3 +229,24 @@ def test_nothing_is_left_where_it_is_stopped_or_the_disk_is_full(sd15, loras, tm
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 20})())
     with pytest.raises(AthanorError, match=r"checkpoints has 0\.00 GiB free, and 0\.\d\d GiB are needed"):
         merge_into_checkpoint(sd15, [Addition(loras[0])], folders(tmp_path), "x")
+
+
+@pytest.mark.parametrize("key", [("sd15", "folder"), ("sd2", "folder"), ("sdxl", "folder"), ("flux", "folder")], ids=" ".join)
+def test_a_diffusers_folder_becomes_the_files_of_stock_loaders(key, tmp_path):
+    base = described({**MAKERS, **FLOW_MAKERS}[key](tmp_path / "a folder"))
+    expected = random_adapter(base, tmp_path / "it.safetensors", AdapterSettings(rank=2))
+    baked = merge_into_checkpoint(base, [Addition(tmp_path / "it.safetensors", MODEL, TEXT)], folders(tmp_path), "new")
+    assert [path.parent.name for path in baked.files] == (["diffusion_models", *["text_encoders"] * 2] if key[0] == "flux" else ["checkpoints"])
+    for folder in Path(base.path).glob("tokenizer*"):
+        shutil.copytree(folder, Path(baked.base.path).parent / folder.name)
+    found = modules_of(baked.base)
+    for (part, name), weight in expected.items():
+        layer = found[part].get_submodule(name)
+        assert torch.allclose(layer.weight, weight.reshape(layer.weight.shape), atol=2e-6), (part, name)
+    for part, module in modules_of(base).items():
+        after = found[part].state_dict()
+        for name, tensor in module.state_dict().items():
+            assert (part, name.removesuffix(".weight")) in expected or torch.equal(tensor.reshape(after[name].shape), after[name]), (part, name)
+    of_family = family(base.family)
+    vaes = [of_family.load_vae(each).state_dict() for each in (base, baked.base)]
+    assert vaes[0].keys() == vaes[1].keys() and all(torch.equal(vaes[0][name], vaes[1][name]) for name in vaes[0])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from athanor.trainer.cache_folder import set_size_limit
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.header import read_header
 from athanor.trainer.merging.blocks import BlockWeights
@@ -106,3 +108,24 @@ def test_nothing_is_written_where_they_cannot_be_merged(run, tmp_path):
     assert not (tmp_path / "output" / ".merged").exists()
     merged = merge_epochs(tmp_path / "output", "word", "embedding", choose(words, "1*2"), BlockWeights(), Limit(), "fp32").run
     assert torch.equal(load_file(merged.epochs()[0].path)["clip_l"], torch.full((2, 4), 2.0)) and merged.token() == "word"
+
+
+def test_a_merged_locon_tells_the_rank_of_its_convolutions_and_what_was_not_used_goes(run, tmp_path):
+    conv, files = "lora_unet_mid_block_resnets_0_conv1", []
+    for number in (1, 2):
+        draw = torch.Generator().manual_seed(number)
+        tensors = {f"{LAYER}.lora_up.weight": torch.randn(8, 2, generator=draw), f"{LAYER}.lora_down.weight": torch.randn(2, 6, generator=draw)}
+        tensors |= {
+            f"{conv}.lora_up.weight": torch.randn(8, 3, 1, 1, generator=draw),
+            f"{conv}.lora_down.weight": torch.randn(3, 6, 3, 3, generator=draw),
+        }
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+        files.append((number, tmp_path / f"{number}.safetensors"))
+    locon, root = open_loaded(tmp_path / "output", "locon", "epoch", files, "lora"), tmp_path / "output"
+    (epoch,) = merge_epochs(root, "both", "lora", choose(locon, "all"), BlockWeights(), Limit(), "fp32").run.epochs()
+    metadata = read_header(epoch.path).metadata
+    assert metadata["ss_network_dim"] == "4" and json.loads(metadata["ss_network_args"]) == {"conv_dim": "6", "conv_alpha": "6"}
+    set_size_limit(root / ".merged", 0)
+    os.utime(epoch.path, (1, 1))
+    other = merge_epochs(root, "one", "lora", choose(locon, "1"), BlockWeights(), Limit(), "fp32").run.epochs()[0]
+    assert other.path.is_file() and not epoch.path.is_file()
