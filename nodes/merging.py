@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io, ui
 
 from ..trainer.errors import AthanorError
@@ -12,6 +14,7 @@ from ..trainer.merging.recipe import METHODS, choose, weighted
 from ..trainer.merging.resize import Limit
 from ..trainer.run import Run
 from . import host
+from .given import give, gone
 from .types import RunWire
 
 
@@ -56,6 +59,11 @@ class MergeEpochs(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def fingerprint_inputs(cls, **values: Any) -> str:
+        """Another one once a merge was cleaned away, so that it is made anew."""
+        return gone()
+
+    @classmethod
     def execute(
         cls, run: Run, epochs: str, method: str, other_epochs: str, rank: int, energy: float, block_weights: str, precision: str, name: str,
         other_run: Run | None = None,
@@ -69,4 +77,5 @@ class MergeEpochs(io.ComfyNode):
             host.runs_root(), name.strip() or run.token() or f"{run.name}-merged", run.content(), chosen, blocks, Limit(rank, energy), precision
         )
         (merged,) = result.run.epochs()
+        give([merged.path])
         return io.NodeOutput(result.run, load_tensors(merged.path), result.report, ui=ui.PreviewText(result.report))

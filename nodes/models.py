@@ -22,6 +22,7 @@ from ..trainer.merging.spectrum import Bounds
 from ..trainer.run import Run, open_loaded
 from ..trainer.types import BaseModel
 from . import host
+from .given import give, gone
 from .types import BaseModelWire, RunWire
 
 
@@ -57,8 +58,8 @@ class MergeIntoCheckpoint(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, files: str, **values: Any) -> str:
-        """The files themselves may change under their names."""
-        return repr([host.changed_at(str(each.path)) for each in read_additions(files)])
+        """The files themselves may change under their names, and what was written may be gone."""
+        return repr([host.changed_at(str(each.path)) for each in read_additions(files)]) + gone()
 
     @classmethod
     def execute(
@@ -71,6 +72,7 @@ class MergeIntoCheckpoint(io.ComfyNode):
         folders = SaveFolders(*(host.save_folder(kind) for kind in ("checkpoints", "diffusion_models", "text_encoders")))
         progress = host.Progress(cls.hidden.unique_id)
         made = merge_into_checkpoint(base_model, additions, folders, filename.strip() or f"{base_model.name}-merged", precision, progress.show)
+        give(made.files)
         return io.NodeOutput(made.base, "\n".join(file.name for file in made.files), made.report, ui=ui.PreviewText(made.report))
 
 
@@ -109,6 +111,11 @@ class ExtractLora(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def fingerprint_inputs(cls, **values: Any) -> str:
+        """Another one once a LoRA was cleaned away, so that it is made anew."""
+        return gone()
+
+    @classmethod
     def execute(
         cls, base_model: BaseModel, trained_model: BaseModel, rank: int, conv_rank: int, energy: float, min_rank: int, clamp: float,
         text_encoders: bool, names: str, precision: str, name: str,
@@ -123,6 +130,7 @@ class ExtractLora(io.ComfyNode):
         if not path.is_file():
             host.free_memory()
             extract_lora(base_model, trained_model, path, wanted, host.Progress(cls.hidden.unique_id).show)
+        give([path])
         tend_merges(path)
         report = read_header(path).metadata["athanor_extract"]
         run = open_loaded(host.runs_root(), named, "epoch", [(1, path)], "lora")
