@@ -22,6 +22,7 @@ from ..trainer.dataset import (
     with_regularization,
     with_validation,
 )
+from ..trainer.dataset.looks import LOOKS
 from ..trainer.errors import AthanorError
 from ..trainer.types import Dataset, Sample
 from . import host
@@ -235,7 +236,7 @@ class LoadDataset(io.ComfyNode):
     @classmethod
     def _look_alikes(cls, dataset: Dataset) -> tuple[tuple[Sample, ...], ...]:
         progress = host.Progress(cls.hidden.unique_id)
-        return near_duplicates(dataset, cache_folder=host.cache_folder() / "looks", on_progress=progress.show)
+        return near_duplicates(dataset, cache_folder=host.cache_folder() / LOOKS, on_progress=progress.show)
 
 
 def _optional_folder(name: str | None) -> Path | None:

@@ -13,6 +13,7 @@ from ..tagger.hand_edits import apply_hand_edits, parse_hand_edits
 from ..tagger.lexicon import Lexicon
 from ..tagger.rule_language import parse_rules
 from ..tagger.rules import Rule, apply_rules, report
+from ..tagger.tags import match_key
 from ..trainer.dataset import contact_sheet
 from ..trainer.types import Dataset, Sample
 from . import host
@@ -113,8 +114,9 @@ class EditTags(io.ComfyNode):
         chosen = _chosen(dataset.samples, filter)
         captions, counts = apply_rules(parsed, [dataset.samples[i].tags for i in chosen], [scores_by_key(dataset.samples[i]) for i in chosen])
         samples = list(dataset.samples)
+        triggers = frozenset[str]().union(*(rule.edit.keys for rule in parsed if isinstance(rule.edit, Trigger)))
         for i, tags in zip(chosen, captions, strict=True):
-            samples[i] = _with_tags(samples[i], tags)
+            samples[i] = _with_tags(samples[i], _without_triggers(tags, triggers) if samples[i].role == "regularization" else tags)
         taggers = upstream_taggers(cls.hidden.prompt or {}, cls.hidden.unique_id)
         listing = keep_listing(make_listing(samples, rules, filter, lexicon, taggers))
         edited, told = apply_hand_edits(by_hand, [sample.path for sample in samples], [sample.tags for sample in samples])
@@ -134,6 +136,11 @@ def _chosen(samples: tuple[Sample, ...], text: str) -> list[int]:
     captions = [(sample.tags, sample.caption or "") for sample in samples]
     items = filter_items([sample.path for sample in samples], captions, [scores_by_key(sample) for sample in samples])
     return [i for i, item in enumerate(items) if test(item)]
+
+
+def _without_triggers(tags: tuple[str, ...], triggers: frozenset[str]) -> tuple[str, ...]:
+    """Regularization images show the class without what the trigger stands for."""
+    return tuple(tag for tag in tags if match_key(tag) not in triggers)
 
 
 def _with_tags(sample: Sample, tags: tuple[str, ...]) -> Sample:

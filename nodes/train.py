@@ -9,6 +9,7 @@ from typing import Any, Literal
 from comfy_api.latest import io
 
 from ..trainer.config import TrainJob
+from ..trainer.dataset.looks import LOOKS
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
 from ..trainer.run import Run, open_run
@@ -180,6 +181,7 @@ def _job(
         data=given.data,
         samples=front("samples", prefix="sample_"),
         run=given.run,
+        prior=given.prior,
     )
 
 
@@ -230,7 +232,7 @@ async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
     """
     turn = begin()
     try:
-        check_train_job(job, host.embedding_folders())
+        check_train_job(job, host.embedding_folders(), host.cache_folder() / LOOKS)
         run = open_run(host.runs_root(), job)
         host.register_epochs(run.folder, "embeddings" if job.kind == "embedding" else "loras", bool(run.words()))
         announce(node_id, name, run)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .batches import batches_per_epoch
+from .class_words import with_class_word
 from .config import TrainJob
 from .seeds import stable_seed
 from .settings import CaptionSettings
@@ -88,6 +89,8 @@ class Captioner:
     batches_per_step: int = 1
     num_variants: int | None = None
     """None where the text encoders are at hand and every variant is new."""
+    class_word: str = ""
+    """What takes the trigger's place in `class_prompt`; empty where nobody asks for it."""
 
     def prompt(self, sample: Sample, epoch: int, batch: int, row: int) -> str:
         """Of `sample` in that row of that batch of the run, in that epoch (the first is 1)."""
@@ -101,6 +104,16 @@ class Captioner:
         if progress < 1:
             return self._variant(caption, settings, "warm-up", math.floor(progress * self.num_variants))
         return self._variant(caption, settings, "variant", stable_seed(self.seed, "caption", batch, row) % self.num_variants)
+
+    def class_prompt(self, sample: Sample, prompt: str) -> str | None:
+        """`prompt` of a training image with the class word instead of the trigger; None where there is no trigger in it to replace.
+
+        None for regularization images too, and for a dropped caption: what is trained with it cannot be held to the base.
+        """
+        if not self.class_word or sample.role == "regularization":
+            return None
+        changed = with_class_word(prompt, self.trigger, self.class_word)
+        return changed if changed != prompt else None
 
     def plain(self, sample: Sample) -> str:
         """For measuring: nothing is moved or left out, and of {a|b} the first one counts."""
@@ -122,16 +135,22 @@ class Captioner:
         for sample in samples:
             settings, caption = self._of(sample), self._caption(sample)
             numbers = range(self.num_variants) if settings.is_random else (0,)
-            prompts |= dict.fromkeys(self._variant(caption, settings, "variant", number) for number in numbers)
-            if settings.tag_warmup > 0:
-                prompts |= dict.fromkeys(self._variant(caption, settings, "warm-up", number) for number in numbers)
+            kinds = ("variant", "warm-up") if settings.tag_warmup > 0 else ("variant",)
+            varied = [self._variant(caption, settings, kind, number) for kind in kinds for number in numbers]
+            of_class = [changed for each in varied if (changed := self.class_prompt(sample, each)) is not None]
+            prompts |= dict.fromkeys((*varied, *of_class))
             if settings.dropout > 0 or settings.dropout_every_epochs > 0:
                 prompts[""] = None
         return list(prompts)
 
     def longest(self, samples: Sequence[Sample]) -> list[str]:
         """Captions that no prompt of `samples` is longer than."""
-        return list(dict.fromkeys(each for sample in samples for each in longest_captions(self._caption(sample), self._of(sample))))
+        found: dict[str, None] = {}
+        for sample in samples:
+            longest = longest_captions(self._caption(sample), self._of(sample))
+            of_class = [changed for each in longest if (changed := self.class_prompt(sample, each)) is not None]
+            found |= dict.fromkeys((*longest, *of_class))
+        return list(found)
 
     def _of(self, sample: Sample) -> CaptionSettings:
         return sample.captioning.applied_to(self.settings) if sample.captioning else self.settings
@@ -169,7 +188,8 @@ def captioner_of(job: TrainJob) -> Captioner:
     num_variants = None
     if not job.trains_text:
         num_variants = found_variants(job.captions, samples, epochs)
-    return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, job.optimizer.accumulation, num_variants)
+    class_word = job.prior.class_word if job.prior.hold_weight > 0 else ""
+    return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, job.optimizer.accumulation, num_variants, class_word)
 
 
 class _First(random.Random):

@@ -21,6 +21,7 @@ from .settings import (
     ObjectiveSettings,
     OptimizerSettings,
     PerformanceSettings,
+    PriorSettings,
     RunSettings,
     SampleSettings,
     ScheduleSettings,
@@ -53,6 +54,7 @@ class TrainJob:
     data: DataSettings = DataSettings()
     samples: SampleSettings = SampleSettings()
     run: RunSettings = RunSettings()
+    prior: PriorSettings = PriorSettings()
 
     @property
     def text_rates(self) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .seeds import generator, stable_seed
@@ -33,6 +33,22 @@ class Draws:
     """[B, C, H, W]: the sum of the coarser layers of multiresolution noise."""
     perturbation: torch.Tensor | None = None
     """[B, C, H, W]: what the denoiser sees beside the noise."""
+
+    def rows(self, numbers: list[int]) -> Draws:
+        """Of those images alone."""
+
+        def some(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else tensor[numbers]
+
+        return replace(
+            self,
+            posterior=self.posterior[numbers],
+            noise=self.noise[numbers],
+            uniform=self.uniform[numbers],
+            offset=some(self.offset),
+            coarse=some(self.coarse),
+            perturbation=some(self.perturbation),
+        )
 
     def pieces(self, size: int) -> Iterator[Draws]:
         """The same draws in batches of at most `size`; of plain ones."""

@@ -110,9 +110,9 @@ def _dataset_problems(job: TrainJob) -> list[str]:
         problems.append(
             "Objective: the masked loss is set up but no image has a mask; choose masks in Load Dataset, or put masked_loss back to plain."
         )
-    if settings.regularization_weight != 1 and not job.dataset.with_role("regularization"):
+    if settings.regularization_weight != 1 and not job.dataset.with_role("regularization") and not job.prior.class_images:
         problems.append(
-            f"Objective: regularization_weight is {settings.regularization_weight} but there are no regularization images; choose their folder in Load Dataset, or set it to 1."
+            f"Objective: regularization_weight is {settings.regularization_weight} but there are no regularization images; choose their folder in Load Dataset, let Prior Settings draw some, or set it to 1."
         )
     concepts = {sample.concept for sample in samples}
     strangers = [name for name, weight in settings.weights_of_concepts().items() if weight is not None and name not in concepts]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .batches import batches_per_epoch, epoch_batches
 from .cache import TensorCache
@@ -53,6 +53,32 @@ class Batch:
     """[B] in 0..1"""
     dropped: Mapping[str, tuple[bool, ...]]
     """For each text encoder that is dropped at times, whether it is, [B]."""
+    class_prompts: tuple[str | None, ...]
+    """For each image its prompt with the class word instead of the trigger; None where it is not held to the base."""
+
+    def rows(self, numbers: Sequence[int]) -> Batch:
+        """Those images of it alone, as they are seen in the whole."""
+        if len(numbers) == len(self.samples):
+            return self
+        chosen = list(numbers)
+
+        def some(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in chosen)
+
+        return replace(
+            self,
+            samples=some(self.samples),
+            mean=self.mean[chosen],
+            std=self.std[chosen],
+            mask=None if self.mask is None else self.mask[chosen],
+            weights=self.weights[chosen],
+            prompts=some(self.prompts),
+            framings=some(self.framings),
+            draws=self.draws.rows(chosen),
+            times=self.times[chosen],
+            dropped={encoder: some(drops) for encoder, drops in self.dropped.items()},
+            class_prompts=some(self.class_prompts),
+        )
 
 
 class Feed:
@@ -116,13 +142,16 @@ class Feed:
             mask = load_masks(views, self._family.vae_stride_px, objective.unmasked_weight, self._cache)
         draws = draws_of(job.train.seed, number, tuple(mean.shape), objective)
         times = training_times(draws.uniform, tuple(mean.shape[2:]), self._family, job.base, objective)
-        prompts = tuple(self._prompt(sample, epoch, number, row) for row, sample in enumerate(samples))
+        captions = [self._captioner.prompt(sample, epoch, number, row) for row, sample in enumerate(samples)]
+        prompts = tuple(self._prompt(sample, caption, number, row) for row, (sample, caption) in enumerate(zip(samples, captions, strict=True)))
+        of_class = [self._captioner.class_prompt(sample, caption) for sample, caption in zip(samples, captions, strict=True)]
+        class_prompts = tuple(None if prompt is None else self._as_written(prompt) for prompt in of_class)
         weights = torch.tensor(image_weights(samples, objective))
         dropped = encoder_drops(job.train.seed, number, len(samples), job.captions.encoder_dropouts)
-        return Batch(samples, mean, std, mask, weights, prompts, tuple(view.framing for view in views), draws, times, dropped)
+        framings = tuple(view.framing for view in views)
+        return Batch(samples, mean, std, mask, weights, prompts, framings, draws, times, dropped, class_prompts)
 
-    def _prompt(self, sample: Sample, epoch: int, number: int, row: int) -> str:
-        caption = self._captioner.prompt(sample, epoch, number, row)
+    def _prompt(self, sample: Sample, caption: str, number: int, row: int) -> str:
         if sample.role == "regularization":
             # It shows the class, not what is learned.
             return self._as_written(caption)

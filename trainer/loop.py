@@ -10,13 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache_folder import mark_used
+from .cache_folder import CACHE, mark_used
+from .class_images import class_image_notes, draw_class_images
 from .config import TrainJob
 from .control import SAMPLE, SAVE, Control, Stopped
 from .curves import LoggedEvents
+from .dataset.looks import LOOKS
 from .ending import ExplosionWatch, lost_patience
 from .errors import AthanorError, raise_problems
 from .feed import Batch, Feed
+from .holding import held_losses, trained_rows
 from .memory import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, slowdown_message
 from .milestones import Milestones, Onlooker
 from .noise import noise_of
@@ -34,6 +37,7 @@ from .types import Sample
 from .updates import Updates
 from .validate import check_train_job
 from .validate_engine import device_problems, process_problems
+from .validate_prior import prior_notes
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +64,9 @@ def train(run: Run, control: Control, processes: Processes = ALONE) -> None:
 def _train(run: Run, control: Control, processes: Processes, events: EventLog, ending: ExitStack) -> None:
     job, device = run.train_job(), best_device()
     if processes.leads:
-        check_train_job(job)
+        check_train_job(job, looks_folder=run.folder.parent / CACHE / LOOKS)
         raise_problems([*device_problems(job, device.type), *process_problems(job, processes.count), *space_problems(job, run.folder)])
+    job = draw_class_images(run, job, events, control, processes)
     ready = prepare_training(run, job, events, control, processes)
     job, family, trainee, denoiser, autocast = ready.job, ready.family, ready.trainee, ready.denoiser, ready.autocast
     process, keeping, slowdown = noise_of(job.base), keeping_of(job.performance), SlowdownWatch()
@@ -74,7 +79,9 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         raise AthanorError(
             f"The {processes.count} processes do not see the same states in {run.folder}; it must be one shared folder for all machines."
         )
-    events.write("start", {**_start_report(trainee, step, steps), "checkpointing": checkpointing, "processes": processes.count})
+    events.write("start", {**_start_report(job, trainee, step, steps), "checkpointing": checkpointing, "processes": processes.count})
+    for note in (*class_image_notes(run.train_job()), *prior_notes(job)):
+        events.write("warning", {"message": note})
     milestones = (Milestones if processes.leads else Onlooker)(run, ready, events, updates)
     will_ask = lambda number: processes.takes(steps.turn(number))  # noqa: E731
     feed = Feed(job, family, ready.captioner, ready.cache, ready.vae_id, trainee.caption, will_ask, trainee.prompt)
@@ -86,7 +93,10 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         # The last epoch's file was deleted, or the worker ended between its state and its last word.
         milestones.after_step(step)
 
-    def losses_of(number: int, batch: Batch) -> torch.Tensor:
+    def losses_of(number: int, batch: Batch) -> torch.Tensor | None:
+        batch = trained_rows(ready, batch)
+        if batch is None:
+            return None
         with autocast, trainee.dropping(number), keeping():
             conditioning, mean, std = (
                 ready.book.conditioning(batch.prompts, batch.framings, batch.dropped),
@@ -96,6 +106,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
             losses = batch_losses(family, process, denoiser, mean, std, batch.mask, batch.draws, batch.times, conditioning, job.objective)
             return losses * batch.weights.to(device)
 
+    further = held_losses(ready, process, keeping)
     watch = ExplosionWatch(job.run.explosion_factor, run.losses()[:step])
     ended_early = processes.leads and _lost_patience(run, job)
     last_state_sec, last_shape = time.monotonic(), None
@@ -110,7 +121,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         if shape != last_shape:
             make_room(device)
             last_shape = shape
-        value = processes.sum(backward_together(batches, len(samples), losses_of, updates.backward))
+        value = processes.sum(backward_together(batches, len(samples), losses_of, updates.backward, further))
         if watch.broken(value):
             good_step = step if not math.isfinite(value) else step + 1 - watch.num_bad_steps()
             went_back = milestones.roll_back(good_step)
@@ -161,7 +172,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1), "waited_share": round(waited_share, 4)})
 
 
-def _start_report(trainee: Trainee, step: int, steps: Steps) -> dict[str, object]:
+def _start_report(job: TrainJob, trainee: Trainee, step: int, steps: Steps) -> dict[str, object]:
     parts = [{"name": group.name, "modules": group.num_modules, "parameters": group.num_parameters, "rate": group.rate} for group in trainee.groups]
     return {
         "step": step,
@@ -170,6 +181,7 @@ def _start_report(trainee: Trainee, step: int, steps: Steps) -> dict[str, object
         "total_epochs": steps.epochs,
         "parts": parts,
         "pid": os.getpid(),
+        "class_images": len(job.dataset.with_role("regularization")),
     }
 
 

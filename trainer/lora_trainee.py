@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .adapters import Adapter, adapter
-from .adapters.attached import attach, export, kind_of, limit_norms, load, plans_of, set_training, trained
+from .adapters.attached import attach, export, kind_of, limit_norms, load, plans_of, set_strength, set_training, trained
 from .adapters.base import LayerPlan
 from .adapters.plan import all_targets, plan_layers, rate_of, unmatched
 from .config import TrainJob
@@ -60,6 +60,16 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         for part, layers in attached.items():
             load(kind, layers, held.get(part, {}))
 
+    @contextmanager
+    def switched_off() -> Iterator[None]:
+        for layers in attached.values():
+            set_strength(kind, layers, 0.0)
+        try:
+            yield
+        finally:
+            for layers in attached.values():
+                set_strength(kind, layers, 1.0)
+
     def after_step() -> None:
         for layers in attached.values():
             limit_norms(kind, layers, settings.max_norm)
@@ -74,6 +84,7 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         caption=lambda caption, draw: caption,
         prompt=lambda prompt: prompt,
         take=take,
+        switched_off=switched_off,
         metadata=network_metadata(settings, kind, [plan for part in attached for plan in plans[part]], family.t5_part(job.base) in attached),
         **random,
         **limited,

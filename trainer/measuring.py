@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from .class_images import draw_class_images
 from .control import Control
 from .errors import AthanorError
 from .preparation import prepare_training
@@ -21,7 +22,8 @@ def measured_epochs(run: Run, epochs: Sequence[Epoch], control: Control) -> Iter
     job = run.train_job()
     if not job.dataset.with_role("validation"):
         raise AthanorError(f"{run.name} holds out no images to measure on; make a dataset with a held-out share and train anew.")
-    ready = prepare_training(run, dataclasses.replace(job, samples=SampleSettings()), NoEvents(), control)
+    job = draw_class_images(run, dataclasses.replace(job, samples=SampleSettings()), NoEvents(), control)
+    ready = prepare_training(run, job, NoEvents(), control)
     yield None, held_out_loss(ready)
     for epoch in epochs:
         ready.trainee.take(epoch.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from .draws import Draws, shaped_noise
@@ -36,31 +36,44 @@ def batch_losses(
 
     `mask` is [B, 1, H, W] in 0..1 or None.
     """
-    device = mean.device
-    latents, times = mean + std * draws.posterior.to(device), times.to(device)
+    times = times.to(mean.device)
+    noisy, target = noised(process, mean, std, draws, times, settings)
+    predicted = family.predict(denoiser, noisy, times, conditioning)
+    return image_losses(predicted, target, times, None if mask is None else mask.to(mean.device), process, settings)
+
+
+def noised(
+    process: Noise, mean: torch.Tensor, std: torch.Tensor, draws: Draws, times: torch.Tensor, settings: ObjectiveSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the denoiser sees at `times` [B], and what it should answer, [B, C, H, W] each."""
+    latents = mean + std * draws.posterior.to(mean.device)
     noise = shaped_noise(draws, latents, settings.adaptive_noise_scale)
-    seen = noise if draws.perturbation is None else noise + draws.perturbation.to(device)
-    predicted = family.predict(denoiser, process.add(latents, seen, times), times, conditioning)
-    target = process.target(latents, noise, times)
-    return image_losses(predicted, target, times, None if mask is None else mask.to(device), process, settings)
+    seen = noise if draws.perturbation is None else noise + draws.perturbation.to(mean.device)
+    return process.add(latents, seen, times), process.target(latents, noise, times)
 
 
 def backward_together(
     batches: Mapping[int, Batch],
     num_images: int,
-    losses_of: Callable[[int, Batch], torch.Tensor],
+    losses_of: Callable[[int, Batch], torch.Tensor | None],
     backward: Callable[[torch.Tensor], None],
+    further: Sequence[Callable[[int, Batch], torch.Tensor | None]] = (),
 ) -> float:
     """Adds up the gradients of several numbered batches as if they were one, and returns their part of its mean loss.
 
     Every image counts the same however the batches are cut and whichever process has them: the sum of all losses over
-    `num_images`, the number of the step's images. Stops at the first loss that is no finite number.
+    `num_images`, the number of the step's images. `further` losses of the same batches are added; each goes backward by itself, so
+    that one graph at a time is in memory. None stands for no loss at all. Stops at the first loss that is no finite number.
     """
     total = 0.0
     for number, batch in batches.items():
-        loss = losses_of(number, batch).sum() / num_images
-        total += loss.item()
-        if not math.isfinite(total):
-            break
-        backward(loss)
+        for each in (losses_of, *further):
+            losses = each(number, batch)
+            if losses is None:
+                continue
+            loss = losses.sum() / num_images
+            total += loss.item()
+            if not math.isfinite(total):
+                return total
+            backward(loss)
     return total

@@ -57,6 +57,8 @@ class Trainee:
     """Around the forward pass of a step: what is dropped out follows from the run's seed and the draw (any whole number)."""
     rest: Callable[[], None] = _nothing
     """Nothing is dropped out until the next `dropping`: before pictures are drawn and losses are measured."""
+    switched_off: Callable[[], AbstractContextManager[None]] | None = None
+    """Inside it the models answer as the base does; None where nothing of the base is left to ask."""
     after_step: Callable[[], None] = _nothing
     """Once the optimizer has moved the parameters: keeps them within their limits."""
     metadata: Mapping[str, str] = field(default_factory=dict)

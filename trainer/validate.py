@@ -21,11 +21,15 @@ from .storage import nf4_problem
 from .types import BaseModel, Dataset
 from .validate_checkpoint import checkpoint_problems
 from .validate_engine import engine_problems
+from .validate_prior import prior_problems
 from .word_checks import clash_problems, word_problems
 
 
-def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = ()) -> None:
-    """Raises InvalidJobError with every problem of `job`. In `embedding_folders` no file may have the name of one of its embeddings."""
+def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = (), looks_folder: Path | None = None) -> None:
+    """Raises InvalidJobError with every problem of `job`. In `embedding_folders` no file may have the name of one of its embeddings.
+
+    In `looks_folder` is kept what images look like, so that each is opened once.
+    """
     try:
         names = job.word_names
     except AthanorError as error:
@@ -44,6 +48,7 @@ def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = ()) -> No
         problems += _embedding_problems(job.adapter, job.train)
     problems += [*word_problems(job), *clash_problems(names, embedding_folders)]
     problems += _other_lora_problems(job)
+    problems += prior_problems(job, looks_folder)
     raise_problems(problems)
 
 

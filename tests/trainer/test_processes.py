@@ -21,7 +21,7 @@ from athanor.trainer.control import Control
 from athanor.trainer.loop import train
 from athanor.trainer.processes import ALONE, Processes, join_processes
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import CaptionSettings, DataSettings, OptimizerSettings, RunSettings
+from athanor.trainer.settings import CaptionSettings, DataSettings, OptimizerSettings, PriorSettings, RunSettings
 from athanor.trainer.steps import Steps
 from athanor.trainer.validate_engine import process_problems
 
@@ -92,7 +92,9 @@ def test_each_batch_is_taken_once_and_evenly(num_batches, accumulation, count):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does_with_accumulation_two(tmp_path, job):
-    job = varied(job, accumulation=2)
+    """Class images are drawn by the first of them, and all hold the LoRA to the base."""
+    prior = PriorSettings(class_images=2, class_prompts="a thing", class_steps=2, class_target="base", hold_weight=0.5, class_word="thing")
+    job = dataclasses.replace(varied(job, accumulation=2), prior=prior)
     one, two = open_run(tmp_path / "one", job), open_run(tmp_path / "two", job)
     train(one, Control())
     assert ended(two, launched(two, 2)) == 0, two.log_tail()

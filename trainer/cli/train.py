@@ -28,6 +28,7 @@ from ..settings import (
     ObjectiveSettings,
     OptimizerSettings,
     PerformanceSettings,
+    PriorSettings,
     RunSettings,
     SampleSettings,
     ScheduleSettings,
@@ -103,6 +104,7 @@ def add_train_commands(commands: Any) -> None:
     add_settings(train, DataSettings, prefix=_IMAGE)
     add_settings(train, SampleSettings, prefix=_SAMPLE)
     add_settings(train, RunSettings, prefix=_RUN)
+    add_settings(train, PriorSettings)
 
 
 def run_train_command(options: argparse.Namespace, processes: Processes) -> int:
@@ -184,6 +186,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         data=settings_of(DataSettings, values, prefix=_IMAGE),
         samples=settings_of(SampleSettings, values, prefix=_SAMPLE),
         run=settings_of(RunSettings, values, prefix=_RUN),
+        prior=settings_of(PriorSettings, values),
     )
     check_train_job(job)
     return open_run(options.output.resolve(), job)

@@ -12,6 +12,8 @@ from ..types import Sample
 
 HASH_BYTES = 8
 THUMBNAIL_BYTES = 3 * 16 * 16
+LOOKS = "looks"
+"""The folder for them, in the cache beside the run directories."""
 _FILE = "looks.sqlite"
 _VERSION = 1
 _NUM_ASKED_AT_ONCE = 500

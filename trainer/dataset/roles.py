@@ -54,7 +54,7 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
     The same file, or a copy of it under another name, is taken out of the training images and named in a note.
     """
     held_out = tuple(replace(sample, role="validation") for sample in validation.samples)
-    copies = _copies(dataset.samples, held_out)
+    copies = copies_among(dataset.samples, held_out)
     kept = tuple(sample for sample in dataset.samples if sample.path not in copies)
     notes = list(validation.notes)
     if copies:
@@ -66,7 +66,7 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
 def without_copies_of_held_out(dataset: Dataset) -> Dataset:
     """No picture is trained on that is measured on: copies of held-out images under other names are left out, and named in a note."""
     held_out, trained = dataset.with_role("validation"), dataset.with_role("train")
-    copies = _copies(trained, held_out) if held_out else {}
+    copies = copies_among(trained, held_out) if held_out else {}
     if not copies or len(copies) == len(trained):
         return dataset
     names = listed([Path(path).name for path in copies])
@@ -74,7 +74,7 @@ def without_copies_of_held_out(dataset: Dataset) -> Dataset:
     return dataset.with_samples(tuple(sample for sample in dataset.samples if sample.path not in copies), note)
 
 
-def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> dict[str, None]:
+def copies_among(samples: Sequence[Sample], others: Sequence[Sample]) -> dict[str, None]:
     """Paths of those of `samples` that are files of `others` or have the content of one. Only files of equal size are read."""
     real = {Path(other.path).resolve() for other in others}
     sizes = {sample.path: _size_bytes(sample) for sample in (*samples, *others)}

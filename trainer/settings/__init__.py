@@ -11,6 +11,7 @@ from .field import range_problems, setting, value_type
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .performance import PerformanceSettings
+from .prior import PriorSettings
 from .run import RunSettings
 from .samples import SampleSettings
 from .schedule import ScheduleSettings
@@ -28,6 +29,7 @@ __all__ = [
     "ObjectiveSettings",
     "OptimizerSettings",
     "PerformanceSettings",
+    "PriorSettings",
     "RunSettings",
     "SampleSettings",
     "ScheduleSettings",

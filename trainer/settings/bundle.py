@@ -10,6 +10,7 @@ from .data import DataSettings
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .performance import PerformanceSettings
+from .prior import PriorSettings
 from .run import RunSettings
 from .samples import SampleSettings
 from .schedule import ScheduleSettings
@@ -30,6 +31,7 @@ class Settings:
     data: DataSettings = DataSettings()
     samples: SampleSettings = SampleSettings()
     run: RunSettings = RunSettings()
+    prior: PriorSettings = PriorSettings()
     from_file: tuple[str, ...] = ()
     """What a parameter file said, as "section.field": there the training nodes' widgets do not replace it."""
     varied: tuple[str, ...] = ()
