@@ -35,6 +35,7 @@ class AthanorExtension(ComfyExtension):
         from .models import ExtractLora, MergeIntoCheckpoint
         from .objective_settings import CaptionSettingsNode, DataSettingsNode, ObjectiveSettingsNode
         from .parameters import ExportSettings, ImportSettings
+        from .prior_settings import PriorSettingsNode
         from .run_settings import RunSettingsNode, SampleSettingsNode
         from .scoring import ScoreEpochs
         from .tagging import AutoTag
@@ -51,6 +52,7 @@ class AthanorExtension(ComfyExtension):
             ObjectiveSettingsNode,
             CaptionSettingsNode,
             DataSettingsNode,
+            PriorSettingsNode,
         ]
         settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings, VarySettings]
         results = [LoadRun, CollectRuns, MergeEpochs, MergeIntoCheckpoint, ExtractLora, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]

@@ -155,7 +155,7 @@ function stateOf({ now, running, control }) {
 
 /** @param {import('./story.mjs').Now} now */
 function phaseKey(now) {
-  return now.phase?.name === 'text' ? 'text' : now.phase?.name === 'latents' ? 'latents' : 'preparing'
+  return now.phase?.name === 'text' ? 'text' : now.phase?.name === 'latents' ? 'latents' : now.phase?.name === 'class' ? 'class' : 'preparing'
 }
 
 /** @param {HTMLElement} element @param {string | false | null | undefined} text @param {string} title */
