@@ -34,7 +34,10 @@ from ..settings import (
     ScheduleSettings,
     TrainSettings,
 )
+from ..templates import lines_of_template
 from ..validate import check_train_job
+from ..word_checks import OF_A_LORA
+from ..words import with_files
 from ..worker import work
 from .dataset import read_dataset
 from .options import add_settings, settings_of
@@ -94,7 +97,7 @@ def add_train_commands(commands: Any) -> None:
     kind = next(item for item in dataclasses.fields(AdapterSettings) if item.name == "kind")
     train.add_argument("--adapter", choices=kind.metadata["choices"], default=kind.default, help=kind.metadata["help"])
     add_settings(train, AdapterSettings, without=("kind", "files_sha256"))
-    add_settings(train, EmbeddingSettings, without=("token",))
+    add_settings(train, EmbeddingSettings, without=("token", "embedding_sha256"))
     add_settings(train, TrainSettings)
     add_settings(train, OptimizerSettings, without=("kind",))
     add_settings(train, ScheduleSettings, without=("kind",))
@@ -176,7 +179,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         dataset=dataset,
         kind="embedding" if options.embedding else "lora",
         adapter=with_files_hashed(dataclasses.replace(settings_of(AdapterSettings, values), kind=options.adapter)),
-        embedding=settings_of(EmbeddingSettings, {**values, "token": options.name}),
+        embedding=_embedding(options),
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
         optimizer=settings_of(OptimizerSettings, values),
         schedule=settings_of(ScheduleSettings, values),
@@ -192,12 +195,22 @@ def _new_run(options: argparse.Namespace) -> Run:
     return open_run(options.output.resolve(), job)
 
 
+def _embedding(options: argparse.Namespace) -> EmbeddingSettings:
+    """--sentences may be the file of a template."""
+    sentences = options.sentences
+    if "\n" not in sentences and sentences.lower().endswith(".txt"):
+        sentences = "\n".join(lines_of_template(Path(sentences)))
+    settings = settings_of(EmbeddingSettings, {**vars(options), "token": options.name, "sentences": sentences})
+    return with_files(settings, lambda file: str(Path(file).resolve()))
+
+
 def _without_effect(options: argparse.Namespace) -> list[str]:
     """A sentence for each option that is for LoRAs or for embeddings only, and given for the other."""
     without = ("kind", "merge_files", "files_sha256")
     lora_only = {item.name: item.default for item in dataclasses.fields(AdapterSettings) if item.name not in without}
     lora_only |= {"adapter": AdapterSettings().kind, "rate": TrainSettings().rate}
-    embedding_only = {item.name: item.default for item in dataclasses.fields(EmbeddingSettings) if item.name != "token"}
+    without = ("token", "embedding_sha256", *OF_A_LORA)
+    embedding_only = {item.name: item.default for item in dataclasses.fields(EmbeddingSettings) if item.name not in without}
     names, advice = (lora_only, "an embedding") if options.embedding else (embedding_only, "a LoRA")
     return [
         f"--{name.replace('_', '-')} is {getattr(options, name)}, but does nothing for {advice}; leave it out."

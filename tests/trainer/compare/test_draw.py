@@ -290,3 +290,39 @@ def test_runs_of_another_rank_and_kind_are_drawn_in_turns_as_their_trainings_dre
     for i, each in enumerate(drawn_by):
         sample = next(picture for picture in each.samples() if picture.epoch == 1 and picture.prompt == PROMPTS[0])
         assert difference(planned.folder.folder / "turns" / f"{i}.png", sample.path) <= 1
+
+
+def test_a_lora_is_drawn_with_the_embedding_that_was_trained_with_it(tmp_path, base, dataset):
+    samples = tuple(dataclasses.replace(sample, caption="a my-cat") for sample in dataset.samples)
+    settings = TrainSettings(epochs=2, batch_size=2, rate=1e-3, text_encoder_rate=0.0, precision="fp32", save_precision="fp32")
+    embedding = EmbeddingSettings(other_embeddings="my-cat: vectors=2", embedding_rate=0.5)
+    look = SampleSettings("a red my-cat", "no", steps=3, guidance=4.0, seed=9)
+    job = TrainJob(
+        "pivotal",
+        base,
+        dataclasses.replace(dataset, samples=samples),
+        adapter=AdapterSettings(rank=2),
+        embedding=embedding,
+        train=settings,
+        samples=look,
+    )
+    run = open_run(tmp_path, job)
+    train(run, Control())
+    first, last = run.epochs()
+    files = {"": (), str(first.path): (str(first.words[0][1]),), str(last.path): (str(last.words[0][1]),)}
+    cells = [
+        SheetCell(f"{i}.png", file, 1.0, 1.0, "a red embedding:my-cat", "no", 9, 3, 4.0, word_files=beside)
+        for i, (file, beside) in enumerate(files.items())
+    ]
+    cells.append(SheetCell("bare.png", "", 1.0, 1.0, "a red", "no", 9, 3, 4.0))
+    cells.append(SheetCell("weak.png", str(last.path), 0.0, 0.0, "a red my-cat", "no", 9, 3, 4.0, word_files=files[str(last.path)]))
+    folder = tmp_path / "runs" / "pivotal" / "compare" / "one"
+    size = Image.open(run.samples()[0].path).size
+    write_job_file(folder, CompareJob(base, tuple(cells), *size, "fp32", words=("my-cat",)))
+    draw_cells(Run(folder), Control())
+    drawn = {cell.file: Image.open(folder / cell.file).tobytes() for cell in cells}
+    assert drawn["0.png"] == drawn["bare.png"], "without the epoch its word says nothing"
+    for file, epoch in (("1.png", 1), ("2.png", 2)):
+        (sample,) = [picture for picture in run.samples() if picture.epoch == epoch]
+        assert drawn[file] == Image.open(sample.path).tobytes(), "as the training itself drew it"
+    assert len(set(drawn.values())) == 4, "the embedding alone, at no strength of the LoRA, is seen too"
