@@ -60,7 +60,7 @@ class TrainLora(io.ComfyNode):
                 *widgets(TrainSettings, without=_LATER),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
-                *widgets(EmbeddingSettings, only=_BESIDE_A_LORA),
+                *_may_lack(widgets(EmbeddingSettings, only=_BESIDE_A_LORA)),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[
@@ -114,7 +114,7 @@ class TrainEmbedding(io.ComfyNode):
                 *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate", *_LATER)),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
-                *widgets(EmbeddingSettings, only=("sentences", "other_embeddings", "keep_norm")),
+                *_may_lack(widgets(EmbeddingSettings, only=("sentences", "other_embeddings", "keep_norm"))),
                 io.Combo.Input(
                     "template_file",
                     options=[_NONE, *host.template_files()],
@@ -183,6 +183,13 @@ def _job(
         run=given.run,
         prior=given.prior,
     )
+
+
+def _may_lack(inputs: list[io.Input]) -> list[io.Input]:
+    """Widgets that prompts written before they came do not have."""
+    for each in inputs:
+        each.optional = True
+    return inputs
 
 
 def _embedding(kind: str, name: str, values: Mapping[str, Any]) -> EmbeddingSettings:

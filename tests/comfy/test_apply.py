@@ -141,4 +141,5 @@ def test_an_embedding_is_read_by_its_name_in_that_clip_alone(tmp_path: Path):
     run_side("comfyui_apply_side.py", "embedding", tmp_path / "layout.json", tmp_path, tmp_path / "out.safetensors")
     found = load_file(tmp_path / "out.safetensors")
     assert torch.equal(found["before"], stored) and torch.equal(found["again"], stored)
-    assert torch.equal(found["after"], epoch * 0.5)
+    assert torch.equal(found["after"], epoch * 0.5) and torch.equal(found["both"], epoch * 0.5)
+    assert torch.equal(found["second"], epoch + 1)

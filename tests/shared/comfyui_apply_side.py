@@ -84,7 +84,11 @@ def embedding(layout: Path, folder: Path, out: Path) -> None:
     def vectors(of: Any) -> torch.Tensor:
         return torch.stack([token[0] for token in of.tokenize(PROMPT)["l"][0] if isinstance(token[0], torch.Tensor)])
 
-    save_file({"before": vectors(clip), "after": vectors(patched), "again": vectors(clip)}, out)
+    # A second word on top, as A1111's files hold it, leaves the first one be.
+    both = with_embedding(patched, {"*": load_file(folder / "epoch.safetensors")["emb_params"] + 1}, "other", 1.0, "test")
+    second = both.tokenize("embedding:other x")["l"][0]
+    told = torch.stack([token[0] for token in second if isinstance(token[0], torch.Tensor)])
+    save_file({"before": vectors(clip), "after": vectors(patched), "again": vectors(clip), "both": vectors(both), "second": told}, out)
 
 
 if __name__ == "__main__":
