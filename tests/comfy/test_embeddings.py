@@ -26,6 +26,7 @@ def server(start_comfyui: Callable[..., ComfyUI]) -> ComfyUI:
     templates = started.models_folder / "textual_inversion_templates"
     templates.mkdir(parents=True, exist_ok=True)
     (templates / "我的.txt").write_text("[name] as drawn, [filewords]\n", encoding="utf-8")
+    (started.models_folder / "embeddings").mkdir(exist_ok=True)
     torch.save({"string_to_param": {"*": torch.randn(2, 16)}, "name": "old", "step": 9}, started.models_folder / "embeddings" / "old.pt")
     prompt = training(started, FOLDER, LORA, epochs=2, other_embeddings="my-cat: vectors=2", embedding_rate=0.5)
     prompt["word"] = words(started, template_file="我的.txt", templates="own sentences", start_embedding="old.pt", initial_words="")
