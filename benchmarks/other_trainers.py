@@ -174,7 +174,10 @@ def _sd_scripts(options: argparse.Namespace) -> list[Moment]:
     _picture(options.side).save(images / "a.png")
     (images / "a.txt").write_text("a photo", encoding="utf-8")
     # Where sd-scripts looks before it asks the hub.
-    shutil.copytree(options.tokenizers / "sd1_tokenizer", folder / "tokenizers" / "openai_clip-vit-large-patch14")
+    tokenizer = shutil.copytree(options.tokenizers / "sd1_tokenizer", folder / "tokenizers" / "openai_clip-vit-large-patch14")
+    # sd-scripts pads to the length that stands there, and ComfyUI's says 8192.
+    told = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps({**told, "model_max_length": 77}), encoding="utf-8")
     command = [
         os.environ.get("ATHANOR_SD_SCRIPTS_PYTHON", sys.executable), "train_network.py",
         "--pretrained_model_name_or_path", str(folder / "random sd15.safetensors"), "--train_data_dir", str(images.parent),

@@ -27,7 +27,7 @@ from .noise import trained_base
 from .offload import bring_encoders
 from .performance import checkpoint_text, offload_blocks
 from .processes import ALONE, Processes
-from .prompts import PromptBook, text_precision
+from .prompts import PromptBook, text_id_of, text_precision
 from .run import EventLog, Run
 from .sample_prompts import sample_prompts
 from .storage import Room, chosen_storage, hold, room_on
@@ -97,6 +97,8 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
 
     encoding = text_precision(family, job.train.precision)
     text = family.load_text(job.base, _text_dtype(job, encoding))
+    # What is trained is never cached.
+    text_id = "" if job.trains_text else merged_fingerprint(text_id_of(job.base, family, text, cache), job.adapter)
     in_text = merge_into(job.adapter, family, text.parts())
     # Gradients that go through T5 need it whole, and so does what moves its weights.
     through_t5 = bool(job.word_names) or job.optimizer.t5_rate > 0
@@ -111,8 +113,7 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     captions = [trainee.caption(each, 0) if trainee else as_drawn(each) for each in (*captioner.longest(samples), *measured)]
     drawn = sample_prompts(job.samples)
     prompts = [text for each in drawn for text in (as_drawn(each.prompt), each.negative_prompt)]
-    fingerprint = merged_fingerprint(job.base.text_identity, job.adapter)
-    book = PromptBook(family, fingerprint, cache, _num_chunks(job, family, text, captions, events), device, text, encoding)
+    book = PromptBook(family, text_id, cache, _num_chunks(job, family, text, captions, events), device, text, encoding)
     longest_prompt = (captions if job.trains_text else captioner.every_prompt(samples))[0]
     if not job.trains_text:
         with processes.leader_first():

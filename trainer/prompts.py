@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .cache import TensorCache, cache_key
-from .families.base import Conditioning, Family, Framing, TextStack
+from .families.base import TEXT_PARTS, Conditioning, Family, Framing, TextStack
+from .types import BaseModel
 
 if TYPE_CHECKING:
     import torch
@@ -15,12 +17,31 @@ if TYPE_CHECKING:
 _ENCODE_BATCH = 8
 
 
+def text_fingerprint(base: BaseModel, family: Family, text: TextStack) -> str:
+    """Of what captions are encoded with: the text encoders' weights, how many tokens T5 reads, the layer of CLIP that is taken.
+
+    Equal for the same encoders in a checkpoint, in a folder and in files of their own, whatever denoiser they serve. `text`
+    is as it was loaded: neither merged into nor trained nor moved.
+    """
+    import torch
+
+    t5 = family.t5_part(base)
+    t5_tokens = text.tokenizers[TEXT_PARTS.index(t5)].model_max_length if t5 else 0
+    digest = hashlib.sha256(repr((family.name, t5_tokens, text.clip_skip)).encode("ascii"))
+    for part, encoder in text.parts().items():
+        for name, tensor in sorted(encoder.state_dict().items()):
+            digest.update(f"{part}.{name}{tensor.dtype}{tuple(tensor.shape)}".encode("ascii"))
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 @dataclass
 class PromptBook:
     """Encodes captions, each in `num_chunks` pieces of 75 tokens so that any of them fit into one batch."""
 
     family: Family
-    base_fingerprint: str
+    text_id: str
+    """What the captions are encoded with."""
     cache: TensorCache
     num_chunks: int
     device: torch.device
@@ -62,7 +83,13 @@ class PromptBook:
         return self.family.frame(without_encoders(encoded, dropped or {}), framings)
 
     def _key(self, caption: str) -> str:
-        return cache_key("text, apart", self.base_fingerprint, caption, self.num_chunks, *(() if self.precision == "fp32" else (self.precision,)))
+        return cache_key("text, by encoders", self.text_id, caption, self.num_chunks, *(() if self.precision == "fp32" else (self.precision,)))
+
+
+def text_id_of(base: BaseModel, family: Family, text: TextStack, cache: TensorCache) -> str:
+    """The fingerprint of a base's text encoders, computed once for each file of it; `text` is as it was loaded."""
+    as_loaded = next(iter(text.parts().values())).dtype
+    return cache.remembered(f"text of {base.family} in {base.text_identity} as {as_loaded}", lambda: text_fingerprint(base, family, text))
 
 
 def without_encoders(encoded: Conditioning, dropped: Mapping[str, Sequence[bool]]) -> Conditioning:

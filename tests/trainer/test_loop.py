@@ -22,6 +22,8 @@ from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import SampleSettings
 from athanor.trainer.types import Dataset
 
+KINDS = ("latents", "text")
+
 
 class StopAfter(Control):
     """Asks to stop once a run below `root` has done `num_steps` steps."""
@@ -149,26 +151,29 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_a_sentence(tmp_path, job
     assert told.traceback and readers == [], "what reads ahead has ended, though the error still holds the loop"
 
 
-def test_two_bases_with_the_same_autoencoder_share_what_is_encoded(tmp_path, job, workshop):
-    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=1))
+def test_bases_with_the_same_autoencoder_or_text_encoder_share_what_is_encoded(tmp_path, job, workshop):
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=1, text_encoder_rate=0.0))
     encoded = []
 
-    def train_and_count(job: TrainJob) -> Run:
-        run = trained(tmp_path, job)
-        shards = [shard for shard in shards_of(tmp_path / ".cache") if shard.name.startswith("latents")]
-        encoded.append(sum(len(read_header(shard).shapes) // 2 for shard in shards))
+    def train_and_count(name: str, job: TrainJob) -> Run:
+        run = trained(tmp_path, dataclasses.replace(job, name=name))
+        shards = list(shards_of(tmp_path / ".cache"))
+        entries = [{key.rpartition("/")[0] for shard in shards if shard.name.startswith(kind) for key in read_header(shard).shapes} for kind in KINDS]
+        encoded.append(tuple(map(len, entries)))
         return run
 
-    first = train_and_count(job)
-    weights = workshop / "unet" / "diffusion_pytorch_model.safetensors"
-    save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
-    other = train_and_count(dataclasses.replace(job, name="other base", base=describe_base(workshop)))
-    assert first.losses() != other.losses()
-    weights = workshop / "vae" / "diffusion_pytorch_model.safetensors"
-    save_file({name: tensor * (1.01 if name.startswith("encoder.") else 1.0) for name, tensor in load_file(weights).items()}, weights)
-    train_and_count(dataclasses.replace(job, name="other autoencoder", base=describe_base(workshop)))
-    num_images = len(job.dataset.samples)
-    assert encoded == [num_images, num_images, 2 * num_images]
+    def changed(part: str, prefix: str = "") -> TrainJob:
+        (weights,) = (workshop / part).glob("*.safetensors")
+        save_file({name: tensor * (1.01 if name.startswith(prefix) else 1.0) for name, tensor in load_file(weights).items()}, weights)
+        return dataclasses.replace(job, base=describe_base(workshop))
+
+    first = train_and_count("first", job)
+    images, captions = encoded[0]
+    assert images == len(job.dataset.samples) and captions > 0
+    assert train_and_count("other denoiser", changed("unet")).losses() != first.losses()
+    train_and_count("other autoencoder", changed("vae", "encoder."))
+    train_and_count("other text encoder", changed("text_encoder"))
+    assert encoded[1:] == [(images, captions), (2 * images, captions), (2 * images, 2 * captions)]
 
 
 def without_held_out(dataset: Dataset) -> Dataset:

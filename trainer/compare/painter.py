@@ -21,7 +21,7 @@ from ..formats.header import read_header
 from ..formats.layers import layers_of, read_tensors_of
 from ..memory import free_gpu_bytes, release
 from ..offload import bring_encoders
-from ..prompts import PromptBook, text_precision
+from ..prompts import PromptBook, text_id_of, text_precision
 from ..settings import AdapterSettings
 from ..storage import chosen_storage, hold, room_on
 from ..words import Word, without_words
@@ -65,6 +65,7 @@ class Painter:
         encoding = text_precision(family, job.precision)
         text: TextStack | None = family.load_text(job.base, torch.bfloat16 if encoding == "bf16" else torch.float32)
         assert text is not None
+        text_id = merged_fingerprint(text_id_of(job.base, family, text, self._cache), merged)
         in_text = merge_into(merged, family, text.parts())
         own = (lambda file: (file,)) if job.token else (lambda file: ())
         self._word_files = {cell.epoch_file: (*own(cell.epoch_file), *cell.word_files) for cell in cells if cell.epoch_file}
@@ -79,7 +80,7 @@ class Painter:
         written += [(file, caption) for caption in captions for file in ("", *files)]
         prompts = list(dict.fromkeys(self._prompt(file, words) for file, words in written))
         chunks = min(family.num_chunks(text, prompts), family.max_chunks)
-        self._book = PromptBook(family, merged_fingerprint(job.base.text_identity, merged), self._cache, chunks, self._device, text, encoding)
+        self._book = PromptBook(family, text_id, self._cache, chunks, self._device, text, encoding)
         self._modules.update({part: module for part, module in text.parts().items() if part in changed})
         if not changed and self._embedding is None:
             self._book.store(prompts, lambda done, total: None)
