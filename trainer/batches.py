@@ -24,6 +24,12 @@ def largest_batch(samples: Sequence[Sample], batch_size: int) -> tuple[tuple[int
     return size, min(batch_size, len(buckets[size]))
 
 
+def num_batch_shapes(samples: Sequence[Sample], batch_size: int) -> int:
+    """How many sizes of tensors the batches have: a bucket's last one may hold fewer images."""
+    counts = [len(indices) for indices in _by_bucket(samples).values()]
+    return sum((count >= batch_size) + (count % batch_size > 0) for count in counts)
+
+
 def commonest_bucket(samples: Sequence[Sample]) -> tuple[int, int]:
     """In px: that of most images."""
     sizes = Counter(sample.placement.bucket_px for sample in samples if sample.placement)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .batches import num_batch_shapes
 from .cache_folder import CACHE, mark_used
 from .class_images import class_image_notes, draw_class_images
 from .config import TrainJob
@@ -70,7 +71,8 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     ready = prepare_training(run, job, events, control, processes)
     job, family, trainee, denoiser, autocast = ready.job, ready.family, ready.trainee, ready.denoiser, ready.autocast
     process, keeping, slowdown = noise_of(job.base), keeping_of(job.performance), SlowdownWatch()
-    checkpointing = prepare(denoiser, job.performance, device, ready.largest_pass, bytes_to_come(job, trainee))
+    num_shapes = num_batch_shapes(job.dataset.trained, job.train.batch_size)
+    checkpointing = prepare(denoiser, job.performance, device, ready.largest_pass, num_shapes, bytes_to_come(job, trainee))
     updates, steps = Updates(job, trainee, device), steps_of(job)
     position = load_state(run.folder / "state", trainee.parameters(), updates) or Position(0)
     updates.begin()

@@ -10,6 +10,7 @@ from .config import TrainJob
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata, word_metadata
 from .keeping import keep_last
+from .performance import uncompiled
 from .preparation import Prepared
 from .run import WORDS_FOLDER, EventLog, Run
 from .sample_prompts import sample_prompts
@@ -132,7 +133,9 @@ class Milestones:
         self.events.write("state", {"step": position.step})
 
     def validate(self, epoch: int, step: int) -> None:
-        self.events.write("validation", {"epoch": epoch, "step": step, "loss": held_out_loss(self.ready)})
+        with uncompiled(self.job.performance):
+            loss = held_out_loss(self.ready)
+        self.events.write("validation", {"epoch": epoch, "step": step, "loss": loss})
 
     def _draw_samples(self, epoch: int | None, step: int) -> None:
         """`epoch` is None in the middle of one."""
@@ -143,9 +146,10 @@ class Milestones:
         self.trainee.rest()
         prompts = sample_prompts(self.job.samples)
         ready.vae.to(ready.device)
-        pictures = draw_samples(
-            ready.family, self.job.base, ready.denoiser, ready.vae, ready.book, prompts, self.trainee.prompt, self._picture_px, ready.autocast
-        )
+        with uncompiled(self.job.performance):
+            pictures = draw_samples(
+                ready.family, self.job.base, ready.denoiser, ready.vae, ready.book, prompts, self.trainee.prompt, self._picture_px, ready.autocast
+            )
         ready.vae.to("cpu")
         for i, (each, image) in enumerate(zip(prompts, pictures, strict=True)):
             file = f"samples/{self.run.name}_{point}_{i:02d}.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _PACKAGES = {"flash": ("flash_attn", "flash-attn"), "xformers": ("xformers", "xformers")}
+MOST_STAGED_SHAPES = 3
+"""Sizes of batches up to which whole stages of a U-Net are compiled, on the CPU: elsewhere compiling them takes too long for what it gives."""
 
 
 def performance_problems(settings: PerformanceSettings, device_type: str) -> list[str]:
@@ -101,11 +103,39 @@ def _asks_the_dispatcher(denoiser: nn.Module) -> bool:
     return any(hasattr(getattr(module, "processor", None), "_attention_backend") for module in denoiser.modules())
 
 
-def compile_blocks(denoiser: nn.Module) -> None:
-    """Compiles the blocks that a model repeats, each kind once; adapters must be attached before."""
+def compile_blocks(denoiser: nn.Module, whole_stages: bool = False) -> None:
+    """Compiles the blocks that a model repeats, each kind once; adapters must be attached before.
+
+    `whole_stages`: of a U-Net, its stages with all that is in them, each for every size of batch: faster steps, but several
+    times as long to compile.
+    """
+    import torch._dynamo
+
+    stages = [stage for name in ("down_blocks", "mid_block", "up_blocks") for stage in _listed(getattr(denoiser, name, None))]
+    if whole_stages and stages:
+        # All modules count together, and what is over the limit is not compiled at all.
+        name = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+        setattr(torch._dynamo.config, name, max(getattr(torch._dynamo.config, name), len(stages) * MOST_STAGED_SHAPES))
+        for stage in stages:
+            stage.compile(dynamic=False)
+        return
     if not getattr(denoiser, "_repeated_blocks", None):
         raise AthanorError(f"{type(denoiser).__name__} has no repeated blocks that could be compiled; turn compile off.")
     denoiser.compile_repeated_blocks(fullgraph=False)
+
+
+def _listed(found: object) -> list[Any]:
+    return [] if found is None else list(found) if isinstance(found, Iterable) else [found]
+
+
+def uncompiled(settings: PerformanceSettings) -> AbstractContextManager[Any]:
+    """Where what is compiled is left aside: measuring and drawing have other sizes, each of which would take minutes to compile."""
+    if not settings.compile:
+        return nullcontext()
+    import torch
+
+    # Since torch 2.6.
+    return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
 
 
 def keeping(settings: PerformanceSettings) -> Callable[[], AbstractContextManager[Any]]:
@@ -122,12 +152,13 @@ def prepare(
     settings: PerformanceSettings,
     device: torch.device,
     largest_pass: Callable[[], Callable[[], torch.Tensor]],
+    num_shapes: int,
     to_come_bytes: int = 0,
 ) -> str:
     """Sets a denoiser with its adapters up as `settings` say; returns the checkpointing that it has now.
 
     `largest_pass` makes the inputs of the largest batch and returns their pass through the denoiser, which is traced, not computed.
-    `to_come_bytes`: what gradients and optimizer will take of the memory that is free yet.
+    `num_shapes`: how many sizes the batches have. `to_come_bytes`: what gradients and optimizer will take of the memory that is free yet.
     """
     set_attention(denoiser, settings.attention)
     checkpointing = settings.gradient_checkpointing
@@ -140,7 +171,7 @@ def prepare(
         )
     set_checkpointing(denoiser, checkpointing)
     if settings.compile:
-        compile_blocks(denoiser)
+        compile_blocks(denoiser, device.type == "cpu" and checkpointing == "off" and num_shapes <= MOST_STAGED_SHAPES)
     return checkpointing
 
 

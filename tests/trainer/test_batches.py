@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from athanor.trainer.batches import batches_per_epoch, epoch_batches
+from athanor.trainer.batches import batches_per_epoch, epoch_batches, num_batch_shapes
 from athanor.trainer.types import Placement, Sample
 
 
@@ -25,3 +25,11 @@ def test_the_order_changes_with_the_epoch_and_the_seed_but_not_by_itself():
     orders = {(seed, epoch): tuple(epoch_batches(SAMPLES, 1, seed, epoch)) for seed in (1, 2) for epoch in (1, 2, 3)}
     assert len(set(orders.values())) == 6
     assert tuple(epoch_batches(SAMPLES, 1, 1, 2)) == orders[1, 2]
+
+
+def test_a_short_last_batch_is_a_size_of_its_own():
+    assert [num_batch_shapes(SAMPLES, size) for size in (1, 2, 4, 6, 7)] == [2, 2, 3, 2, 2]
+    assert all(
+        num_batch_shapes(SAMPLES, size) == len({(SAMPLES[b[0]].placement, len(b)) for b in epoch_batches(SAMPLES, size, 1, 1)})
+        for size in (1, 2, 4, 5)
+    )

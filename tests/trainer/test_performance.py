@@ -25,7 +25,15 @@ from athanor.trainer.loop import train
 from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.memory import SlowdownWatch, checkpointing_for, make_room, saved_bytes, slowdown_message
 from athanor.trainer.offload import BlockOffload, bring_encoders
-from athanor.trainer.performance import checkpoint_text, compile_blocks, offload_blocks, performance_problems, set_attention, set_checkpointing
+from athanor.trainer.performance import (
+    checkpoint_text,
+    compile_blocks,
+    offload_blocks,
+    performance_problems,
+    set_attention,
+    set_checkpointing,
+    uncompiled,
+)
 from athanor.trainer.run import job_hash, open_run
 from athanor.trainer.settings import AdapterSettings, PerformanceSettings
 
@@ -189,10 +197,25 @@ def test_a_u_net_has_no_row_of_blocks_to_offload(small):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="needs a C++ compiler")
-def test_compiled_blocks_give_nearly_the_same_gradients(small):
+@pytest.mark.parametrize("whole_stages", [False, True])
+def test_compiled_blocks_give_nearly_the_same_gradients(small, whole_stages, request):
+    if whole_stages:
+        request.getfixturevalue("thorough")
     plain = small.gradients()
-    compile_blocks(small.denoiser)
+    compile_blocks(small.denoiser, whole_stages)
     assert all(torch.allclose(one, two, atol=1e-5, rtol=1e-3) for one, two in zip(small.gradients(), plain, strict=True))
+
+
+@pytest.mark.parametrize("whole_stages", [False, True])
+def test_blocks_or_stages_are_compiled_and_left_aside_where_sizes_are_others(small, whole_stages):
+    plain = small.forward()
+    compile_blocks(small.denoiser, whole_stages)
+    compiled = {type(module).__name__ for module in small.denoiser.modules() if module._compiled_call_impl is not None}
+    assert ("BasicTransformerBlock" in compiled) != whole_stages and ("CrossAttnUpBlock2D" in compiled) == whole_stages
+    torch._dynamo.utils.counters.clear()
+    with uncompiled(PerformanceSettings(compile=True)):
+        assert torch.equal(small.forward(), plain)
+    assert not torch._dynamo.utils.counters["stats"]
 
 
 def test_what_a_device_cannot_do_is_told(monkeypatch):
