@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from comfyui_server import ComfyUI, failure
 from graphs import BASE, run_of, training
 from tiny import make_base, make_pictures
 
+from athanor.trainer.history import MAX_POINTS
 from athanor.trainer.memory import slowdown_message
 from athanor.trainer.run import Run, parse_events
 
@@ -63,18 +63,6 @@ INK = """
     }
   }
   return right < 0 ? 0 : (right - left) / canvas.width
-}
-"""
-
-DRAW_MS = """
-() => {
-  const canvas = document.querySelector('.athanor-panel').shadowRoot.querySelector('canvas')
-  const began = performance.now()
-  for (let i = 0; i < 40; i++) {
-    canvas.dispatchEvent(new PointerEvent('pointermove', { clientX: i * 5 }))
-    canvas.getContext('2d').getImageData(0, 0, 1, 1)
-  }
-  return (performance.now() - began) / 40
 }
 """
 
@@ -286,23 +274,26 @@ def open_short(server: ComfyUI) -> Run:
     return run_of(server, "for its job")
 
 
-def test_fifty_thousand_events_are_drawn_without_a_stutter_and_a_warning_stays(open_panel, server, record_property):
+def test_fifty_thousand_events_are_thinned_before_they_are_drawn_and_a_warning_stays(open_panel, server):
+    """How long that takes `benchmarks/panel.py` measures."""
     long_run(server, "a long one", 50_000)
     page = open_panel()
+    answers: list[Any] = []
+    page.page.on("response", lambda response: answers.append(response) if "/athanor/panel/events" in response.url else None)
     page.build(name="a long one")
     workflow = page.comfy_page.saved()
-    began_sec = time.monotonic()
     page.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     page.wait_for(lambda: page.panel.locator(".state").count() == 1 and page.state() == "Finished", "it is found")
     page.wait_for(lambda: page.ink() > 0.7, "the whole curve is there")
-    shown_sec = time.monotonic() - began_sec
     page.fit()
-    draw_ms = page.page.evaluate(DRAW_MS)
     assert "⚠" in page.text() and "7.5 times as long" in page.text()
     page.picture("panel-50000-canvas")
-    record_property("shown_sec", round(shown_sec, 2))
-    record_property("draw_ms", round(draw_ms, 2))
-    assert draw_ms < 100 and shown_sec < 60, (draw_ms, shown_sec)
+    events_bytes = (run_of(server, "a long one").folder / "events.jsonl").stat().st_size
+    largest = max((answer.body() for answer in answers if answer.ok), key=len)
+    told = json.loads(largest)
+    assert told["now"]["step"] == 50_000 and 500 < len(told["curve"]["low"]) <= MAX_POINTS
+    assert all(len(told["curve"][name]) <= MAX_POINTS for name in ("low", "high", "smooth", "rate"))
+    assert events_bytes > 5_000_000 and len(largest) < 120_000
     assert not page.comfy_page.errors
 
 
