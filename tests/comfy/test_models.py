@@ -56,13 +56,15 @@ def test_a_lora_is_extracted_and_merged_again_as_stock_nodes_have_it(server: Com
     }
     outputs = server.run(prompt, LIMIT_SEC)["outputs"]
     lines = outputs["told"]["text"][0].splitlines()
-    assert lines[0].startswith("model: 99.") and lines[1].startswith("text encoder 1: 99.")
+    assert [line.split(":")[0] for line in lines[:2]] == ["model", "text encoder 1"]
+    # Two columns of the change are the training's, the others what rounding to fp16 left.
+    assert all(float(line.split(": ")[1].split(" %")[0]) > 99 for line in lines[:2])
     merged, lora = server.models_folder / "checkpoints" / "merged.safetensors", server.models_folder / "loras" / "found 提取.safetensors"
     assert "checkpoints/merged.safetensors: " in outputs["merge"]["text"][0] and "fit nothing" not in outputs["merge"]["text"][0]
     told = run_side("comfyui_merge_side.py", server.models_folder / "checkpoints" / BASE, merged, MODEL, CLIP, lora)
     for line in told.splitlines():
         equal, all_of_them, patched = map(int, line.split())
-        assert equal == all_of_them > patched > 0
+        assert equal == all_of_them > patched > 0, told
     again = server.run({**prompt, "merge": {**prompt["merge"], "inputs": {**prompt["merge"]["inputs"], "filename": "merged "}}}, LIMIT_SEC)
     assert again["outputs"]["merge"]["text"] == outputs["merge"]["text"]
     with pytest.raises(ServerError, match=r"There is nothing to merge"):
