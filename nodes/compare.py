@@ -16,7 +16,7 @@ from ..trainer.compare.sheet_file import write_sheet
 from ..trainer.errors import AthanorError
 from ..trainer.run import Run
 from ..trainer.types import BaseModel
-from . import host
+from . import drawing, host
 from .comparing import Comparison, Samplers, draw_by_comfyui, draw_by_worker
 from .images import open_rgb, shown, to_comfy
 from .sheets import name_of, shown_while_drawn
@@ -54,7 +54,7 @@ class XYPlotCompare(io.ComfyNode):
                     multiline=True,
                     tooltip="One prompt a line; each makes a grid of its own. Lines that start with # are left out. Empty takes the dataset's trigger.",
                 ),
-                io.String.Input("negative_prompt", default="", display_name="negative prompt", tooltip="What the pictures should not show."),
+                drawing.negative_prompt(),
                 io.Combo.Input("x_axis", options=kinds, default="strength", display_name="X axis", tooltip=_AXIS_TIP.format("column")),
                 io.String.Input("x_values", default="0.6, 0.8, 1.0", multiline=True, display_name="X values", tooltip="The values of the X axis."),
                 io.Combo.Input("y_axis", options=kinds, default="epoch", display_name="Y axis", tooltip=_AXIS_TIP.format("row")),
@@ -62,9 +62,9 @@ class XYPlotCompare(io.ComfyNode):
                 io.Combo.Input("z_axis", options=kinds, default="none", display_name="Z axis", tooltip=_AXIS_TIP.format("page")),
                 io.String.Input("z_values", default="", multiline=True, display_name="Z values", tooltip="The values of the Z axis."),
                 io.Boolean.Input("baseline", default=True, tooltip="Also without the LoRA, to see what it changes."),
-                io.Int.Input("seed", default=1, min=0, max=2**32 - 1, control_after_generate=False, tooltip="Every picture starts from this seed."),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of each picture."),
-                io.Float.Input("guidance", default=7.0, min=0.0, max=100.0, step=0.5, tooltip="Classifier-free guidance (CFG)."),
+                drawing.seed("Every picture starts from this seed."),
+                drawing.steps(),
+                drawing.guidance("Classifier-free guidance (CFG)."),
                 io.Int.Input(
                     "width", default=0, min=0, max=4096, step=8, tooltip="Of each picture in pixels. 0: the size that most images were trained in."
                 ),

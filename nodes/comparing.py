@@ -20,11 +20,11 @@ from ..trainer.compare.sheet import AxisText, Sheet, sheet_folder
 from ..trainer.config import CompareJob, SheetCell
 from ..trainer.errors import AthanorError, raise_problems
 from ..trainer.run import Run, write_job_file
+from ..trainer.run_facts import RunFacts
 from ..trainer.sampling import save_picture
 from ..trainer.types import BaseModel
 from ..trainer.validate import check_compare_job
 from . import host
-from .run_facts import RunFacts
 from .worker import run_worker
 
 

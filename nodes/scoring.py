@@ -5,18 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..tagger.errors import TaggerError
-from ..trainer.errors import AthanorError
-from ..trainer.files import replace_atomically
+from ..tagger.sentences import is_prose
 from ..trainer.palette import THEMES
 from ..trainer.run import Run
-from ..trainer.scoring.files import FOLDER, PLOT_FILE, write_scores
-from ..trainer.scoring.plan import Drawing
-from ..trainer.scoring.plot import scores_plot
-from ..trainer.scoring.table import judge, table_text
+from ..trainer.scoring.plan import MAX_IMAGES, MAX_SEEDS, Drawing
+from ..trainer.scoring.report import write_report
+from ..trainer.scoring.scoring import Scoring
 from ..trainer.types import BaseModel, Dataset
-from . import host
+from . import drawing, host
 from .images import open_rgb, shown, to_comfy
-from .score_plan import Scoring, likeness_choices, likeness_path, measured_by_worker
+from .score_work import likeness_choices, likeness_path, measured_by_worker
 from .tag_recall import with_tag_recall
 from .taggers import choices, place_of
 from .types import BaseModelWire, DatasetWire, RunWire
@@ -49,7 +47,7 @@ class ScoreEpochs(io.ComfyNode):
                     "max_images",
                     default=16,
                     min=1,
-                    max=200,
+                    max=MAX_IMAGES,
                     display_name="max images",
                     tooltip="So many held-out images at most, evenly chosen. More make the numbers surer and take longer.",
                 ),
@@ -57,23 +55,14 @@ class ScoreEpochs(io.ComfyNode):
                     "num_seeds",
                     default=2,
                     min=1,
-                    max=16,
+                    max=MAX_SEEDS,
                     display_name="seeds",
                     tooltip="Pictures drawn for each caption by each epoch. From 2 on the difference between seeds is told.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=1,
-                    min=0,
-                    max=2**32 - 17,
-                    control_after_generate=False,
-                    tooltip="The first of the seeds; every epoch draws with the same ones.",
-                ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of each picture."),
-                io.Float.Input(
-                    "guidance", default=7.0, min=0.0, max=100.0, step=0.5, tooltip="Classifier-free guidance (CFG); for FLUX.1 dev what it is told."
-                ),
-                io.String.Input("negative_prompt", default="", display_name="negative prompt", tooltip="What the pictures should not show."),
+                drawing.seed("The first of the seeds; every epoch draws with the same ones.", MAX_SEEDS),
+                drawing.steps(),
+                drawing.guidance("Classifier-free guidance (CFG); for FLUX.1 dev what it is told."),
+                drawing.negative_prompt(),
                 io.Combo.Input(
                     "likeness",
                     options=likeness_choices(),
@@ -135,18 +124,12 @@ class ScoreEpochs(io.ComfyNode):
         dataset: Dataset | None = None,
     ) -> io.NodeOutput:
         scoring = Scoring.of(run, base_model, dataset, epochs, max_images)
-        job = scoring.job(Drawing(num_seeds, seed, steps, guidance, negative_prompt), likeness_path(likeness))
+        job = scoring.job(Drawing(num_seeds, seed, steps, guidance, negative_prompt), likeness_path(likeness), all(map(is_prose, scoring.captions)))
         measured = measured_by_worker(scoring, job, cls.hidden.unique_id)
         notes = list(scoring.notes)
         if tagger != _NO_TAGGER:
             measured, told = with_tag_recall(measured, scoring, job, tagger, tag_threshold, host.Progress(cls.hidden.unique_id))
             notes += told
-        scores = judge(measured)
-        if not scores:
-            raise AthanorError("Nothing could be measured; connect a dataset of held-out images with captions.")
-        write_scores(run, scores, measured, scoring.folder(job))
-        unit, path = scoring.facts.unit, run.folder / FOLDER / PLOT_FILE
-        picture = scores_plot(scores, measured, f"{run.name} · {scoring.summary(measured)}", unit, THEMES[theme])
-        replace_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
-        table = table_text(scores, unit, measured, notes)
-        return io.NodeOutput(run, to_comfy([open_rgb(path)]), table, ui={**shown([path]), **ui.PreviewText(table).as_dict()})
+        report = write_report(scoring, job, measured, notes, THEMES[theme])
+        told_on_node = {**shown([report.plot]), **ui.PreviewText(report.table).as_dict()}
+        return io.NodeOutput(run, to_comfy([open_rgb(report.plot)]), report.table, ui=told_on_node)

@@ -10,8 +10,8 @@ from ..tagger.tags import match_key, split_tags
 from ..tagger.thresholds import Thresholds
 from ..trainer.config import ScoreJob
 from ..trainer.scoring.measured import EpochValues, Measured, Values
+from ..trainer.scoring.scoring import Scoring
 from . import host
-from .score_plan import Scoring
 from .taggers import score_images, tagger_path
 
 _BATCH = 4

@@ -1,4 +1,4 @@
-"""Training without ComfyUI: `athanor train …`, `athanor resume RUN` and `athanor dataset PATH`. The same jobs, runs and files as from the nodes.
+"""Training without ComfyUI: `athanor train …`, `athanor resume RUN`, `athanor score RUN` and others. The same jobs, runs and files as from the nodes.
 
 Ctrl+C ends a run after its step with everything saved; a second one ends at once.
 """
@@ -15,6 +15,7 @@ from .cache import add_cache_command, run_cache_command
 from .dataset import add_dataset_command, run_dataset_command
 from .epochs import COMMANDS, add_run_commands, run_run_command
 from .models import MODEL_COMMANDS, add_model_commands, run_model_command
+from .score import add_score_command, run_score_command
 from .train import add_train_commands, run_train_command
 
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_cache_command(options)
         if options.command in MODEL_COMMANDS:
             return run_model_command(options)
+        if options.command == "score":
+            return run_score_command(options)
         if options.command in COMMANDS:
             return run_run_command(options)
         processes = join_processes()
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset_command(commands)
     add_run_commands(commands)
+    add_score_command(commands)
     add_train_commands(commands)
     add_cache_command(commands)
     add_model_commands(commands)

@@ -13,6 +13,8 @@ from ..settings import DataSettings
 from ..types import Sample
 from .measures import BASELINE
 
+MAX_IMAGES, MAX_SEEDS = 200, 16
+
 
 @dataclass(frozen=True)
 class Drawing:

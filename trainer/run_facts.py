@@ -6,15 +6,15 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..trainer.adapters.check import merges
-from ..trainer.base_merges import merged_fingerprint
-from ..trainer.batches import commonest_bucket
-from ..trainer.config import LoadedJob
-from ..trainer.errors import AthanorError
-from ..trainer.noise import trained_base
-from ..trainer.run import Run
-from ..trainer.settings import AdapterSettings, ObjectiveSettings
-from ..trainer.types import BaseModel
+from .adapters.check import merges
+from .base_merges import merged_fingerprint
+from .batches import commonest_bucket
+from .config import LoadedJob
+from .errors import AthanorError
+from .noise import trained_base
+from .run import Run
+from .settings import AdapterSettings, ObjectiveSettings
+from .types import BaseModel
 
 
 @dataclass(frozen=True)

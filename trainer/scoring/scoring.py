@@ -1,4 +1,4 @@
-"""What is scored with what, and the worker's part of it."""
+"""What is scored with what: the epochs of a run, on which images, drawn how."""
 
 from __future__ import annotations
 
@@ -8,52 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tagger.sentences import is_prose
-from ..trainer.batches import commonest_bucket
-from ..trainer.captions import captioner_of
-from ..trainer.compare.axes import parse_epochs
-from ..trainer.compare.pace import known_pace, pace_of_training, remember_cells
-from ..trainer.config import CompareJob, Job, ScoreJob, TrainJob, to_json
-from ..trainer.errors import AthanorError
-from ..trainer.run import Run, write_job_file
-from ..trainer.scoring.embedders import BUILT_IN, kind_of_embedder
-from ..trainer.scoring.files import FOLDER
-from ..trainer.scoring.measured import Measured, read_measured
-from ..trainer.scoring.plan import Drawing, plan_scores
-from ..trainer.settings import DataSettings
-from ..trainer.templates import prompt_of
-from ..trainer.types import BaseModel, Dataset, Sample
-from ..trainer.validate import check_score_job
-from ..trainer.words import named_in
-from . import host
-from .run_facts import RunFacts
-from .worker import run_worker
+from ..batches import commonest_bucket
+from ..captions import captioner_of
+from ..compare.axes import parse_epochs
+from ..compare.pace import known_pace, pace_of_training
+from ..config import CompareJob, Job, ScoreJob, TrainJob, to_json
+from ..errors import AthanorError
+from ..run import Run
+from ..run_facts import RunFacts
+from ..settings import DataSettings
+from ..templates import prompt_of
+from ..types import BaseModel, Dataset, Sample
+from ..words import named_in
+from .embedders import BUILT_IN, kind_of_embedder
+from .files import FOLDER
+from .measured import Measured
+from .plan import Drawing, plan_scores
 
-AUTO, LOOKS = "auto", "shapes and colours"
-_PREFERRED = ("dino", "clip", "clip-vision", "onnx")
-
-
-def likeness_choices() -> list[str]:
-    return [AUTO, LOOKS, *host.image_encoders()]
-
-
-def likeness_path(name: str) -> str:
-    """Of the model called `name`; BUILT_IN for shapes and colours. Raises AthanorError if there is none of that name."""
-    known = host.image_encoders()
-    if name == LOOKS:
-        return BUILT_IN
-    if name != AUTO:
-        if name not in known:
-            raise AthanorError(f"There is no likeness model {name!r}; put it into models/image_encoders and press R, or choose auto.")
-        kind_of_embedder(known[name])
-        return str(known[name])
-    ranked = []
-    for path in known.values():
-        try:
-            ranked.append((_PREFERRED.index(kind_of_embedder(path)), str(path)))
-        except AthanorError:
-            continue  # Some other model; it was not asked for.
-    return min(ranked, default=(0, BUILT_IN), key=lambda pair: pair[0])[1]
+LOOKS = "shapes and colours"
+"""What judges likeness without any model."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +49,21 @@ class Scoring:
         trained = job if isinstance(job, TrainJob) else None
         if base is None:
             if trained is None:
-                raise AthanorError(f"{run.name} was trained by another program, so that its base is not known; connect base_model.")
+                raise AthanorError(f"{run.name} was trained by another program, so that its base is not known; connect base_model, or say --base.")
             base = trained.base
         elif facts.family and base.family != facts.family:
             raise AthanorError(
                 f"{run.name} was trained on {facts.family}, but {base.name} is {base.family}; connect a base model of the same family."
             )
         base = facts.drawn(base)
-        training = trained.dataset.with_role("train") if trained else dataset.with_role("train") if dataset else ()
+        if trained is not None:
+            training = trained.dataset.with_role("train")
+        else:
+            # What another program trained on is not known; whoever holds images out of a dataset says so of the others.
+            training = dataset.with_role("train") if dataset and dataset.with_role("validation") else ()
         held_out, notes = _held_out(run, trained, dataset, training)
         if len(held_out) > max_images:
-            notes.append(f"{max_images} of {len(held_out)} held-out images were taken, evenly chosen; set max images for more.")
+            notes.append(f"{max_images} of {len(held_out)} held-out images were taken, evenly chosen; raise max images for more.")
             held_out = tuple(held_out[i * len(held_out) // max_images] for i in range(max_images))
         best = run.best_epoch()
         numbers = parse_epochs(epochs, [epoch.number for epoch in run.epochs()], best.number if best and best.validation_loss is not None else None)
@@ -94,11 +71,11 @@ class Scoring:
         masked = trained is not None and trained.objective.masked_loss != "off"
         return cls(run, base, facts, numbers, held_out, captions, training, masked, trained.data if trained else DataSettings(), tuple(notes))
 
-    def job(self, drawing: Drawing, embedder: str) -> ScoreJob:
-        """Everything that is drawn and measured."""
+    def job(self, drawing: Drawing, embedder: str, are_sentences: bool) -> ScoreJob:
+        """Everything that is drawn and measured. `are_sentences` tells that the captions are, which CLIP can read."""
         files, facts, (width_px, height_px) = {epoch.number: epoch for epoch in self.run.epochs()}, self.facts, self._size_px
         pictures = CompareJob(self.base, (), width_px, height_px, facts.precision, facts.token, facts.merge_files, facts.base_precision, facts.words)
-        judges_captions = embedder != BUILT_IN and kind_of_embedder(Path(embedder)) == "clip" and all(map(is_prose, self.captions))
+        judges_captions = embedder != BUILT_IN and kind_of_embedder(Path(embedder)) == "clip" and are_sentences
         epochs, name = [files[number] for number in self.epochs], f"{self.run.name} {facts.unit}"
         return plan_scores(
             pictures, epochs, self.held_out, self.captions, self.training, drawing, name, embedder, judges_captions, self.masked_loss, self.data
@@ -117,8 +94,8 @@ class Scoring:
         digest = hashlib.sha256(json.dumps(look, ensure_ascii=False).encode("utf-8")).hexdigest()
         return self.run.folder / FOLDER / digest[:12]
 
-    def forecast(self, job: ScoreJob) -> str:
-        """Before anything is drawn: how many pictures, and how long."""
+    def forecast(self, job: ScoreJob, cache_folder: Path) -> str:
+        """Before anything is drawn: how many pictures, and how long. `cache_folder` knows what earlier ones took."""
         folder, cells = self.folder(job), job.pictures.cells
         missing = [cell for cell in cells if not (folder / cell.file).is_file()]
         head = f"{len(job.epochs)} x {len(job.held_out)} x {job.num_seeds} = {len(cells)} pictures of {job.pictures.width_px} x {job.pictures.height_px} px"
@@ -126,7 +103,7 @@ class Scoring:
             return f"{head}; all are drawn already"
         size_px = (job.pictures.width_px, job.pictures.height_px)
         is_guided = (self.base.family, self.base.variant) != ("flux", "dev")
-        pace = known_pace(host.cache_folder(), self.facts.pace_key(self.base), size_px) or pace_of_training(self.run, size_px, is_guided)
+        pace = known_pace(cache_folder, self.facts.pace_key(self.base), size_px) or pace_of_training(self.run, size_px, is_guided)
         return f"{head}; {pace.told(sum(cell.steps for cell in missing))}" if pace else head
 
     def summary(self, measured: Measured) -> str:
@@ -136,35 +113,19 @@ class Scoring:
         return f"{images} held-out image{'s' * (images != 1)}, {seeds} seed{'s' * (seeds != 1)}, likeness by {judge}"
 
 
-def measured_by_worker(scoring: Scoring, job: ScoreJob, node_id: str | None) -> Measured:
-    """Measures what is not there yet in a process of its own."""
-    check_score_job(job)
-    folder = scoring.folder(job)
-    host.say(node_id, scoring.forecast(job))
-    host.raise_if_interrupted()
-    write_job_file(folder, job)
-    run = Run(folder)
-    first_event = len(run.events())
-    run_worker(run, node_id)
-    remember_cells(host.cache_folder(), scoring.facts.pace_key(scoring.base), job.pictures, run.events()[first_event:])
-    return read_measured(folder)
-
-
 def _held_out(run: Run, trained: TrainJob | None, dataset: Dataset | None, training: Sequence[Sample]) -> tuple[tuple[Sample, ...], list[str]]:
     if dataset is None:
         found = trained.dataset.with_role("validation") if trained else ()
         if not found:
             raise AthanorError(
-                f"{run.name} held no image out, so that there is nothing to measure on; connect a dataset of images that were not trained on."
+                f"{run.name} held no image out, so that there is nothing to measure on; connect a dataset of images that were not trained on, or name their folder with --images."
             )
         return found, []
     found = dataset.with_role("validation") or dataset.samples
     known = {(Path(sample.path).name, sample.fingerprint) for sample in training}
     fresh = tuple(sample for sample in found if (Path(sample.path).name, sample.fingerprint) not in known)
     if not fresh:
-        raise AthanorError(
-            "Every image of the connected dataset was trained on; likeness to those would praise an epoch for copying. Connect others."
-        )
+        raise AthanorError("Every image of the dataset was trained on; likeness to those would praise an epoch for copying. Give others.")
     notes = [f"{len(found) - len(fresh)} images of the dataset were trained on and left out."] if len(fresh) < len(found) else []
     return fresh, notes
 
