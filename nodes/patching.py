@@ -48,11 +48,20 @@ class OwnPatch(comfy.weight_adapter.WeightAdapterBase):
         return weight
 
 
+Patches = dict[str, Any]
+"""By ComfyUI's names of the weights."""
+
+
 def apply_adapter(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], strength_model: float, strength_clip: float, name: str) -> tuple:
     """MODEL and CLIP (None stays None) with the adapter in them; the ones given stay as they are.
 
     Raises AthanorError where nothing in the file belongs to them.
     """
+    return with_patches(model, clip, adapter_patches(model, clip, tensors, name), strength_model, strength_clip)
+
+
+def adapter_patches(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], name: str) -> Patches:
+    """What the adapter in the file changes, whatever its strength. Raises AthanorError as `apply_adapter` does."""
     key_map: dict[str, Any] = {}
     if model is not None:
         comfy.lora.model_lora_keys_unet(model.model, key_map)
@@ -67,6 +76,10 @@ def apply_adapter(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], st
         patches[key_map[base]] = OwnPatch(kind, {f"{base}.{suffix}" for suffix in layers[base]}, layers[base])
     if not patches:
         raise AthanorError(f"{name} holds nothing that fits this model; apply it to a model of the family that it was trained on.")
+    return patches
+
+
+def with_patches(model: Any, clip: Any, patches: Patches, strength_model: float, strength_clip: float) -> tuple:
     patched_model = patched_clip = None
     if model is not None:
         patched_model = model.clone()

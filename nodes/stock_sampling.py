@@ -19,7 +19,7 @@ from ..trainer.files import content_fingerprint
 from ..trainer.formats.embedding import read_vectors
 from ..trainer.words import any_word, without_words
 from . import host
-from .patching import apply_adapter, with_embedding
+from .patching import Patches, adapter_patches, with_embedding, with_patches
 
 DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "euler", "normal"
 
@@ -45,8 +45,10 @@ class StockPainter:
         self._files, self._size_px, self._token, self._word_files = epoch_files, size_px, token, word_files
         self._names = tuple(dict.fromkeys([*([token] if token else []), *(name for files in word_files.values() for name in files)]))
         self._checkpoint, self._base = "", self._wired
-        self._lora_file: Path | None = None
-        self._lora: Mapping[str, Any] = {}
+        self._read: Path | None = None
+        self._tensors: Mapping[str, Any] = {}
+        self._patches: Patches | None = None
+        """Of the epoch that was read last, on the base; None until they are wanted."""
         self._worn_as: tuple[object, ...] | None = None
         self._worn: tuple[Any, Any] = (model, clip)
         self._encoded: dict[str, Any] = {}
@@ -56,7 +58,7 @@ class StockPainter:
         import numpy
 
         self._load(recipe.checkpoint)
-        model, clip = self._wear(recipe)
+        model, clip = self.worn(recipe)
         positive, negative = (self._encode(clip, self._text(recipe, text)) for text in (recipe.prompt, recipe.negative_prompt))
         if recipe.flux_guidance:
             # As the stock node FluxGuidance.
@@ -76,10 +78,11 @@ class StockPainter:
             self._base = comfy.sd.load_checkpoint_guess_config(str(path), output_vae=True, output_clip=True, embedding_directory=embeddings)[:3]
         else:
             self._base = self._wired
-        self._checkpoint, self._worn_as = checkpoint, None
+        self._checkpoint, self._worn_as, self._patches = checkpoint, None, None
         self._encoded_bare.clear()
 
-    def _wear(self, recipe: Recipe) -> tuple[Any, Any]:
+    def worn(self, recipe: Recipe) -> tuple[Any, Any]:
+        """MODEL and CLIP with the recipe's epoch on them; those of the picture before where it is the same."""
         wanted = (recipe.run, recipe.epoch, recipe.strength_model, recipe.strength_text)
         if wanted == self._worn_as:
             return self._worn
@@ -89,7 +92,12 @@ class StockPainter:
             for name, path in {**({self._token: self._files[at]} if self._token else {}), **self._word_files.get(at, {})}.items():
                 clip = with_embedding(clip, read_vectors(path), name, 1.0, content_fingerprint(path)[:12])
             if not self._token:
-                model, clip = apply_adapter(model, clip, self._tensors(recipe), recipe.strength_model, recipe.strength_text, self._files[at].name)
+                file = self._files[at]
+                if file != self._read:
+                    self._tensors, self._read, self._patches = comfy.utils.load_torch_file(str(file), safe_load=True), file, None
+                if self._patches is None:
+                    self._patches = adapter_patches(model, clip, self._tensors, file.name)
+                model, clip = with_patches(model, clip, self._patches, recipe.strength_model, recipe.strength_text)
         self._worn, self._worn_as = (model, clip), wanted
         # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
         reads_anew = clip is not self._base[1] and (bool(self._names) or self._changes_text(clip, recipe.strength_text))
@@ -98,12 +106,6 @@ class StockPainter:
 
     def _changes_text(self, clip: Any, strength: float) -> bool:
         return strength != 0 and len(clip.patcher.patches) != len(self._base[1].patcher.patches)
-
-    def _tensors(self, recipe: Recipe) -> Mapping[str, Any]:
-        file = self._files[recipe.run, recipe.epoch]
-        if file != self._lora_file:
-            self._lora, self._lora_file = comfy.utils.load_torch_file(str(file), safe_load=True), file
-        return self._lora
 
     def _text(self, recipe: Recipe, text: str) -> str:
         if not self._names:
