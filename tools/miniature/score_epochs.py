@@ -1,7 +1,7 @@
 """Shows that the scores rank epochs right: `python -m miniature.score_epochs WORK [--out FILE.json]` (from tools/).
 
-Trains the star's LoRA on the miniature, on few pictures and for long: an early epoch has learned what a star is, a late one knows its
-training pictures by heart. Scores them on stars that were held out, beside the base alone, and asks the judge, who measures pixels and
+Trains the star on the miniature, convolutions and all, on few pictures, at a high rate and for long: a middle epoch has learned what a
+star is, a late one knows its training pictures by heart. Scores them on stars that were held out, beside the base alone, and asks the judge, who measures pixels and
 knows no score, how many pictures show what their caption says.
 """
 
@@ -41,7 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE, TAGGER = ROOT / "trainer" / "miniature" / "base", ROOT / "tagger" / "miniature"
 NUM_TRAINED, NUM_HELD_OUT, SEED = 6, 16, 5
 EPOCHS, SAVE_EVERY, RATE = 400, 50, 3e-3
-NUM_SEEDS, STEPS, GUIDANCE = 2, 20, 3.0
+ADAPTER = AdapterSettings(kind="locon", rank=32)
+NUM_SEEDS, STEPS, GUIDANCE = 2, 8, 3.0
 THRESHOLD = 0.35
 
 
@@ -92,7 +93,7 @@ def trained(work: Path, epochs: int = EPOCHS) -> Run:
         save_every_epochs=SAVE_EVERY,
         seed=1,
     )
-    job = TrainJob("stars", describe_base(BASE), star_dataset(work / "pictures"), adapter=AdapterSettings(rank=16), train=settings)
+    job = TrainJob("stars", describe_base(BASE), star_dataset(work / "pictures"), adapter=ADAPTER, train=settings)
     run = open_run(work / "runs", job)
     train(run, Control())
     return run
