@@ -2,131 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from comfyui_server import ComfyUI, failure
-from graphs import BASE, comparing, run_of, training
-from PIL import Image, ImageStat
+from graphs import comparing, run_of, training
 from tiny import make_pictures
+from viewer_page import FOLDER, LIMIT_MS, LIMIT_SEC, NAME, OTHER, SHOWN_CELLS, ViewerPage, brightness
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
-FOLDER, NAME, OTHER = "seen 图片", "seen 看", "another run"
-LIMIT_SEC = 600
-LIMIT_MS = 120_000
-
-BUILD = """
-([base, run, other, look, width]) => {
-  app.graph.clear()
-  const add = (type, x, y, width) => {
-    const node = LiteGraph.createNode(type)
-    node.pos = [x, y]
-    app.graph.add(node)
-    if (width) node.setSize([width, node.size[1]])
-    return node
-  }
-  const set = (node, values) => {
-    for (const name in values) node.widgets.find(widget => widget.name === name).value = values[name]
-  }
-  const link = (from, slot, to, name) => from.connect(slot, to, to.inputs.findIndex(input => input.name === name))
-  const model = add('AthanorLoadBaseModel', 0, 60), load = add('AthanorLoadRun', 0, 420), xy = add('AthanorXYPlotCompare', 460, 60, width)
-  const save = add('AthanorSaveEpoch', 1300, 60), behind = add('AthanorSaveEpoch', 1300, 360), wired = add('AthanorSaveEpoch', 1300, 660)
-  const foreign = add('AthanorLoadRun', 0, 760), away = add('AthanorSaveEpoch', 1300, 960), chosen = add('PreviewAny', 1760, 60)
-  set(model, { model: base })
-  set(load, { run })
-  set(foreign, { run: other })
-  set(xy, { prompts: 'subject', steps: 2, width: 32, height: 32, ...look })
-  for (const [node, filename] of [[save, 'a'], [behind, 'b'], [wired, 'c'], [away, 'd']]) set(node, { epochs: 'last', filename })
-  link(load, 0, xy, 'run')
-  link(model, 0, xy, 'base_model')
-  link(load, 0, save, 'run')
-  link(save, 0, behind, 'run')
-  link(load, 0, wired, 'run')
-  link(foreign, 0, away, 'run')
-  link(xy, 2, wired, 'epochs')
-  link(xy, 2, chosen, 'source')
-  return [xy.id, save.id, behind.id, wired.id, away.id, chosen.id].map(String)
-}
-"""
-SHOWN_CELLS = """
-() => [...document.querySelector('.athanor-viewer').shadowRoot.querySelectorAll('.cell img')].filter(image => !image.hidden && image.naturalWidth > 0).length
-"""
-PLACES = """
-viewer => {
-  const stage = viewer.shadowRoot.querySelector('.stage')
-  const boxes = [...stage.querySelectorAll('.pane img')].map(image => [image.style.left, image.style.top, image.style.width])
-  return [boxes[0], boxes[1], stage.querySelector('.line').style.left]
-}
-"""
-
-
-class ViewerPage:
-    def __init__(self, comfy_page: Any):
-        self.comfy_page, self.page = comfy_page, comfy_page.page
-        self.viewer = self.page.locator(".athanor-viewer").first
-        self.ids: dict[str, str] = {}
-
-    def build(self, width_px: int = 760, **look: Any) -> None:
-        ids = self.page.evaluate(BUILD, [BASE, NAME, OTHER, look, width_px])
-        self.ids = dict(zip(("xy", "save", "behind", "wired", "away", "chosen"), ids, strict=True))
-        self.page.wait_for_timeout(500)
-
-    def open_grid(self) -> None:
-        """Queues the graph, in which everything is drawn already, and waits for the twelve pictures."""
-        assert "once it is drawn" in self.viewer.locator(".empty").inner_text()
-        assert failure(self.comfy_page.server.wait(self.comfy_page.queue(), LIMIT_SEC)) is None
-        self.viewer.locator(".cell").first.wait_for(state="attached")
-        self.fit()
-        self.wait_for_grid()
-
-    def wait_for_grid(self) -> None:
-        self.page.wait_for_function(f"() => ({SHOWN_CELLS})() === 12", timeout=LIMIT_MS)
-
-    def fit(self) -> None:
-        """The node in the middle of the window, at its full size, as a person would bring it there."""
-        self.page.evaluate(
-            """id => {
-              const node = app.graph.getNodeById(id), { ds } = app.canvas
-              ds.scale = 1
-              ds.offset = [420 - node.pos[0], 960 - node.pos[1] - node.size[1]]
-              app.canvas.setDirty(true, true)
-            }""",
-            int(self.ids["xy"]),
-        )
-        self.page.wait_for_timeout(700)
-
-    def cell(self, row: int, column: int) -> Any:
-        return self.viewer.locator(".cell").nth(row * 3 + column)
-
-    def mode(self) -> str:
-        return self.viewer.locator(".mode[aria-pressed=true]").get_attribute("data-mode")
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-            self.page.wait_for_timeout(60)
-
-    def facts(self, viewer: Any = None) -> dict[str, str]:
-        facts = (viewer or self.viewer).locator(".facts dl")
-        return dict(zip(facts.locator("dt").all_inner_texts(), facts.locator("dd").all_inner_texts(), strict=True))
-
-    def tags(self) -> list[str]:
-        return [" ".join(text.replace("(best)", "").split()) for text in self.viewer.locator(".tag").all_inner_texts()]
-
-    def places(self) -> Any:
-        """Where both pictures and the line stand."""
-        return self.viewer.evaluate(PLACES)
-
-    def seen(self, locator: Any) -> Image.Image:
-        self.page.wait_for_timeout(400)
-        return Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
-
-    def look(self, name: str) -> None:
-        self.page.wait_for_timeout(300)
-        self.comfy_page.screenshot(name, fit=False)
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +30,6 @@ def open_viewer(open_page: Callable[..., Any], server: ComfyUI) -> Callable[...,
     for votes in run_of(server, NAME).folder.glob("compare/*/votes.json"):
         votes.unlink()
     return lambda **options: ViewerPage(open_page(**options))
-
-
-def brightness(picture: Image.Image) -> float:
-    """Mean of the middle, without the labels and buttons over the edges."""
-    width, height = picture.size
-    return sum(ImageStat.Stat(picture.crop((width // 3, height // 3, width * 2 // 3, height * 2 // 3))).mean) / 3
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "vue"])
@@ -292,15 +172,27 @@ def _sheet_of(server: ComfyUI) -> str:
     return name
 
 
-def test_full_screen_zoom_pan_and_keys(open_viewer, server):
-    page = open_viewer()
+@pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "vue"])
+def test_full_screen_pans_and_blind_votes_make_a_ranking(open_viewer, server, vue_nodes):
+    page, kind = open_viewer(vue_nodes=vue_nodes), "vue" if vue_nodes else "canvas"
     page.build()
     page.open_grid()
     page.viewer.get_by_role("button", name="Full screen").click()
     full = page.page.locator("dialog.athanor-compare .athanor-viewer")
     full.locator(".cell img").first.wait_for()
     page.page.wait_for_timeout(500)
-    page.look("viewer-full-grid")
+    page.look(f"viewer-full-grid-{kind}")
+    zoom_and_pan(page, full, kind)
+    page.press("Escape")
+    vote_blind(page, full, server, kind)
+    page.press("Escape", "Escape")
+    full.wait_for(state="detached")
+    assert page.page.evaluate("() => app.graph.nodes.length") == 9 and page.mode() == "grid"
+    assert not page.comfy_page.errors
+
+
+def zoom_and_pan(page: ViewerPage, full: Any, kind: str) -> None:
+    """Ends with a comparison."""
     wide = full.locator(".cell").first.bounding_box()["width"]
     page.press("+", "+", "+", "+", "+", "+")
     grown = full.locator(".cell").first.bounding_box()["width"]
@@ -317,18 +209,44 @@ def test_full_screen_zoom_pan_and_keys(open_viewer, server):
     scrolled = full.locator(".grid").evaluate("grid => [grid.scrollLeft, grid.scrollTop]")
     assert scrolled == pytest.approx([before[0] + 400, before[1] + 300], abs=3), "a drag pans and is no click"
     assert header.bounding_box()["y"] == top and left.bounding_box()["x"] == pytest.approx(box["x"], abs=1), "the headers stay"
-    page.look("viewer-full-zoomed")
+    page.look(f"viewer-full-zoomed-{kind}")
     page.press("0", "Enter", "ArrowDown")
     assert page.facts(full)["epoch"] == "1"
     page.press("?")
-    page.look("viewer-full-help")
+    page.look(f"viewer-full-help-{kind}")
     assert full.locator(".cover").is_visible()
     page.press("Escape", "c", "d")
-    page.look("viewer-full-difference")
-    page.press("Escape", "Escape")
-    full.wait_for(state="detached")
-    assert page.page.evaluate("() => app.graph.nodes.length") == 9 and page.mode() == "grid"
-    assert not page.comfy_page.errors
+    page.look(f"viewer-full-difference-{kind}")
+
+
+def vote_blind(page: ViewerPage, full: Any, server: ComfyUI, kind: str) -> None:
+    """No name is to be seen before the ranking; ends with the picture of the first."""
+    page.press("v")
+    full.locator(".votes button:enabled").first.wait_for()
+    page.page.wait_for_timeout(500)
+    page.look(f"viewer-blind-{kind}")
+    shown = full.locator(".blind").inner_text()
+    assert "Which one is better?" in shown and "epoch" not in shown and "no LoRA" not in shown and "strength" in shown
+    (folder,) = {votes.parent for votes in run_of(server, NAME).folder.glob("compare/*/sheets")}
+
+    def vote(key: str, expected: int) -> None:
+        page.page.keyboard.press(key)
+        full.locator(".blind-head .hint").get_by_text(f"{expected} votes").wait_for()
+        page.page.wait_for_timeout(250)
+
+    for number, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowLeft", "ArrowRight"), start=1):
+        vote(key, number)
+    votes = json.loads((folder / "votes.json").read_text(encoding="utf-8"))
+    assert [vote["score"] for vote in votes] == [1.0, 0.0, 0.5, 1.0, 1.0, 0.0]
+    assert len({frozenset((vote["first"].split("_")[0], vote["second"].split("_")[0])) for vote in votes}) == 6, "each pair of rows once"
+    vote("Backspace", 5)
+    full.get_by_role("button", name="Show the ranking").click()
+    ranks = full.locator(".rank-name").all_inner_texts()
+    assert sorted(ranks) == sorted(page.viewer.locator(".header-y").all_inner_texts())
+    assert "No decisive winner yet" in full.locator(".ranking").inner_text() and full.locator(".rank-range").count() == 4
+    page.look(f"viewer-ranking-{kind}")
+    full.locator(".rank-name").first.click()
+    full.locator(".facts h3").get_by_text(ranks[0]).wait_for()  # drawn with the next frame
 
 
 def test_pictures_appear_while_they_are_drawn(open_viewer, server):
@@ -369,41 +287,6 @@ def test_an_epoch_of_another_run_goes_to_the_nodes_of_that_run(open_viewer, serv
     assert json.loads(choice.read_text(encoding="utf-8"))["epoch"] == 2
     assert not (run_of(server, NAME).folder / "choice.json").exists()
     choice.unlink()
-    assert not page.comfy_page.errors
-
-
-def test_blind_votes_hide_names_and_make_a_ranking(open_viewer, server):
-    page = open_viewer()
-    page.build()
-    page.open_grid()
-    page.viewer.get_by_role("button", name="Full screen").click()
-    full = page.page.locator("dialog.athanor-compare .athanor-viewer")
-    page.press("v")
-    full.locator(".votes button:enabled").first.wait_for()
-    page.page.wait_for_timeout(500)
-    page.look("viewer-blind")
-    shown = full.locator(".blind").inner_text()
-    assert "Which one is better?" in shown and "epoch" not in shown and "no LoRA" not in shown and "strength" in shown
-    (folder,) = {votes.parent for votes in run_of(server, NAME).folder.glob("compare/*/sheets")}
-
-    def vote(key: str, expected: int) -> None:
-        page.page.keyboard.press(key)
-        full.locator(".blind-head .hint").get_by_text(f"{expected} votes").wait_for()
-        page.page.wait_for_timeout(250)
-
-    for number, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowLeft", "ArrowRight"), start=1):
-        vote(key, number)
-    votes = json.loads((folder / "votes.json").read_text(encoding="utf-8"))
-    assert [vote["score"] for vote in votes] == [1.0, 0.0, 0.5, 1.0, 1.0, 0.0]
-    assert len({frozenset((vote["first"].split("_")[0], vote["second"].split("_")[0])) for vote in votes}) == 6, "each pair of rows once"
-    vote("Backspace", 5)
-    full.get_by_role("button", name="Show the ranking").click()
-    ranks = full.locator(".rank-name").all_inner_texts()
-    assert sorted(ranks) == sorted(page.viewer.locator(".header-y").all_inner_texts())
-    assert "No decisive winner yet" in full.locator(".ranking").inner_text() and full.locator(".rank-range").count() == 4
-    page.look("viewer-ranking")
-    full.locator(".rank-name").first.click()
-    full.locator(".facts h3").get_by_text(ranks[0]).wait_for()  # drawn with the next frame
     assert not page.comfy_page.errors
 
 
