@@ -245,6 +245,8 @@ def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -
             # The first one also loads the model.
             drawn_sec, drawn_steps = drawn_sec + time.monotonic() - begun_sec, drawn_steps + recipe.steps
         sampler = f"{recipe.sampler or DEFAULT_SAMPLER}, Schedule type: {recipe.scheduler or DEFAULT_SCHEDULER}"
+        if recipe.flux_guidance:
+            sampler += f", Distilled CFG Scale: {recipe.flux_guidance:g}"  # as Forge calls it
         save_picture(
             sheet.path(recipe),
             picture,

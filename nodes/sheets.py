@@ -199,6 +199,7 @@ _FACTS = (
     "seed",
     "steps",
     "guidance",
+    "flux_guidance",
     "sampler",
     "scheduler",
 )

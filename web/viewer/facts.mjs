@@ -66,6 +66,7 @@ function rows(model, t) {
     [t('seed'), facts.seed],
     [t('steps'), facts.steps],
     [t('guidance'), facts.guidance],
+    [t('fluxGuidance'), facts.flux_guidance || ''],
     [t('sampler'), facts.sampler],
     [t('scheduler'), facts.scheduler],
     [t('size'), size ? `${size[0]} × ${size[1]}` : ''],

@@ -5,7 +5,7 @@ import { newView } from './view.mjs'
 /**
  * @typedef {import('./view.mjs').Place} Place
  * @typedef {import('./view.mjs').View} View
- * @typedef {{checkpoint: string, run: string, epoch: number, strength_model: number, strength_text: number, prompt: string, negative_prompt: string, seed: number, steps: number, guidance: number, sampler: string, scheduler: string}} Facts
+ * @typedef {{checkpoint: string, run: string, epoch: number, strength_model: number, strength_text: number, prompt: string, negative_prompt: string, seed: number, steps: number, guidance: number, flux_guidance: number, sampler: string, scheduler: string}} Facts
  * @typedef {{running: boolean, drawn: (number | null)[], failed: (string | null)[], chosen: Record<string, number>, size: [number, number] | null}} State
  * @typedef {State & {sheet: string, run: string, columns: string[], rows: string[], pages: string[], cells: (number | null)[][][], pictures: Facts[]}} Sheet
  */
