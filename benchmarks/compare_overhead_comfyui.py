@@ -69,7 +69,7 @@ def _measure(options: argparse.Namespace) -> None:
     weights = {name: weight.clone() for name, weight in list(model.model.state_dict().items())[:: 40 if options.full else 4]}
     node = type("Node", (XYPlotCompare,), {"hidden": SimpleNamespace(prompt=None, unique_id=None)})
 
-    def compare(number: int, options: argparse.Namespace) -> None:
+    def compare(number: int, options: argparse.Namespace) -> list[Any]:
         # Runs of other names: each draws all of its pictures.
         run = open_loaded(options.inside / "output" / "athanor", f"round {number}", "epoch", list(enumerate(files[:NUM_EPOCHS], start=1)), "lora")
         strengths = ", ".join(map(str, STRENGTHS))
@@ -79,16 +79,19 @@ def _measure(options: argparse.Namespace) -> None:
         wires = {"sampler": "default", "scheduler": "default", "model": model, "clip": clip, "vae": vae}
         _, cells, _ = node.execute(run=run, **axes, **look, **rest, **wires).result
         assert cells.shape[0] == NUM_PICTURES and len({cell.numpy().tobytes() for cell in cells}) == NUM_PICTURES
+        return list(cells)
 
-    ways: dict[str, Callable[[int, argparse.Namespace], None]] = {
+    ways: dict[str, Callable[[int, argparse.Namespace], list[Any]]] = {
         "bare sampling": lambda _, options: _bare_loop(model, clip, vae, files[0], options),
         "XY Plot Compare": compare,
         "the stock nodes": lambda _, options: _stock_nodes(model, clip, vae, files, options),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
-        for way in ways.values():
-            way(-1, argparse.Namespace(**{**vars(options), "steps": 1}))  # what only the first one pays
+        # What only the first one pays; and all draw the same.
+        first = {name: way(-1, argparse.Namespace(**{**vars(options), "steps": 1})) for name, way in ways.items()}
+        for ours, theirs in zip(first["XY Plot Compare"], first["the stock nodes"], strict=False):
+            assert (255 * ours).round().equal((255 * theirs.clamp(0, 1)).floor()), "the stock nodes draw another picture"
         for number in range(options.rounds):
             for name, way in ways.items():
                 started_sec = time.process_time()
@@ -193,34 +196,34 @@ def _encoded(clip: Any) -> tuple[Any, Any]:
     return tuple(stock.CLIPTextEncode().encode(clip, text)[0] for text in (PROMPT, ""))
 
 
-def _picture(model: Any, vae: Any, texts: tuple[Any, Any], options: argparse.Namespace) -> None:
+def _picture(model: Any, vae: Any, texts: tuple[Any, Any], options: argparse.Namespace) -> Any:
     import nodes as stock
 
     (empty,) = stock.EmptyLatentImage().generate(options.side, options.side, 1)
     (latent,) = stock.common_ksampler(model, SEED, options.steps, GUIDANCE, "euler", "normal", *texts, empty)
-    stock.VAEDecode().decode(vae, latent)
+    return stock.VAEDecode().decode(vae, latent)[0][0]
 
 
-def _bare_loop(model: Any, clip: Any, vae: Any, file: Path, options: argparse.Namespace) -> None:
+def _bare_loop(model: Any, clip: Any, vae: Any, file: Path, options: argparse.Namespace) -> list[Any]:
     import comfy.sd
     import comfy.utils
 
     worn, _ = comfy.sd.load_lora_for_models(model, None, comfy.utils.load_torch_file(str(file)), 1.0, 0.0)
     texts = _encoded(clip)
-    for _ in range(NUM_OTHERS):
-        _picture(worn, vae, texts, options)
+    return [_picture(worn, vae, texts, options) for _ in range(NUM_OTHERS)]
 
 
-def _stock_nodes(model: Any, clip: Any, vae: Any, files: list[Path], options: argparse.Namespace) -> None:
+def _stock_nodes(model: Any, clip: Any, vae: Any, files: list[Path], options: argparse.Namespace) -> list[Any]:
     import comfy.sd
     import comfy.utils
 
-    texts = _encoded(clip)
+    texts, pictures = _encoded(clip), []
     for file in files[: NUM_OTHERS // len(STRENGTHS)]:
         tensors = comfy.utils.load_torch_file(str(file), safe_load=True)
         for strength in STRENGTHS:
             worn, _ = comfy.sd.load_lora_for_models(model, clip, tensors, strength, strength)
-            _picture(worn, vae, texts, options)
+            pictures.append(_picture(worn, vae, texts, options))
+    return pictures
 
 
 def _bring(model: Any) -> None:
