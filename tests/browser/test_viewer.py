@@ -185,6 +185,7 @@ def test_full_screen_pans_and_blind_votes_make_a_ranking(open_viewer, server, vu
     zoom_and_pan(page, full, kind)
     page.press("Escape")
     vote_blind(page, full, server, kind)
+    page.page.wait_for_timeout(300)
     page.press("Escape", "Escape")
     full.wait_for(state="detached")
     assert page.page.evaluate("() => app.graph.nodes.length") == 9 and page.mode() == "grid"

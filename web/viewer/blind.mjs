@@ -151,8 +151,6 @@ export class Blind {
     const { model } = this, at = /** @type {import('./view.mjs').Place} */ ([...model.view.at])
     at[{ z: 0, y: 1, x: 2 }[this.axis]] = value
     model.change({ at, mode: 'large' })
-    // The button goes, and the keys must not go with it.
-    /** @type {HTMLElement | null} */ (this.element.closest('.viewer'))?.focus({ preventScroll: true })
   }
 
   dispose() {

@@ -99,8 +99,15 @@ export class Viewer {
     if (this.frame) return
     this.frame = requestAnimationFrame(() => {
       this.frame = 0
-      if (!this.listeners.signal.aborted) this.draw()
+      if (this.listeners.signal.aborted) return
+      this.draw()
+      if (this.outside.isFull) setTimeout(() => this._keepKeys())
     })
+  }
+
+  /** Full screen the keys are always the viewer's, also when the button that had them is gone. */
+  _keepKeys() {
+    if (!this.listeners.signal.aborted && !this.root.matches(':focus-within')) this.focus()
   }
 
   /** @param {string} text where there is nothing to show */
