@@ -99,7 +99,7 @@ def _measure(options: argparse.Namespace) -> None:
                 seconds[name].append((time.process_time() - started_sec) / (NUM_PICTURES if way is compare else NUM_OTHERS))
                 sys.stderr.write(f"{name}: {seconds[name][-1]:.3f}\n")
         changes_sec = []
-        painter = StockPainter(model, clip, vae, {("run", i): file for i, file in enumerate(files, start=1)}, (options.side,) * 2, "")
+        painter = StockPainter(model, clip, vae, {("run", i): file for i, file in enumerate(files, start=1)}, (options.side,) * 2, "", {})
         for epoch in range(1, MANY_EPOCHS + 1):
             for strength in FEW_STRENGTHS:
                 started_sec = time.process_time()
