@@ -73,7 +73,7 @@ EMBEDDING = {
         (20, 20),
         (420, 340),
         text="## Train an embedding (textual inversion)\n\nThe model stays as it is; only a few new words are learned. In prompts of the stock text node the result is written `embedding:starlet-word`.\n\n"
-        "An embedding can call up only what the base can draw already: here it learns a round, smiling thing with points, but never quite the star that a LoRA learns (see **quickstart**). It is best for looks and styles that are near to what the base knows.\n\n"
+        "An embedding can call up only what the base can draw already: here it comes nearer to the pictures, but never to the star that a LoRA learns (see **quickstart**). It is best for looks and styles that are near to what the base knows.\n\n"
         "**templates** makes the prompts of sentences instead of captions, **other embeddings** trains several at once. To train an embedding and a LoRA together, write it into **other embeddings** of Train LoRA.",
     ),
     "base": Node("AthanorLoadBaseModel", (20, 420), (420, 60), {"model": MINIATURE}),
