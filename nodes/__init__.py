@@ -39,7 +39,7 @@ class AthanorExtension(ComfyExtension):
         from .run_settings import RunSettingsNode, SampleSettingsNode
         from .scoring import ScoreEpochs
         from .tagging import AutoTag
-        from .train import TrainEmbedding, TrainLora
+        from .train import TrainCheckpoint, TrainEmbedding, TrainLora
         from .training_settings import OptimizerSettingsNode, PerformanceSettingsNode, ScheduleSettingsNode
         from .varying import CollectRuns, VarySettings
 
@@ -56,4 +56,5 @@ class AthanorExtension(ComfyExtension):
         ]
         settings += [SampleSettingsNode, RunSettingsNode, ImportSettings, ExportSettings, VarySettings]
         results = [LoadRun, CollectRuns, MergeEpochs, MergeIntoCheckpoint, ExtractLora, SaveEpoch, ApplyEpoch, PlotLoss, ScoreEpochs, XYPlotCompare]
-        return [LoadBaseModel, BaseModelFromWires, *dataset, TrainLora, TrainEmbedding, *settings, *results]
+        trainings = [TrainLora, TrainEmbedding, TrainCheckpoint]
+        return [LoadBaseModel, BaseModelFromWires, *dataset, *trainings, *settings, *results]

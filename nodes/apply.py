@@ -12,7 +12,7 @@ from ..trainer.errors import AthanorError
 from ..trainer.files import file_sha256
 from ..trainer.formats.embedding import read_vectors
 from ..trainer.formats.layers import read_tensors_of
-from ..trainer.promote import pick_epochs
+from ..trainer.promote import kind_folder, pick_epochs
 from ..trainer.run import Epoch, Run
 from . import host
 from .adapters import lora_file, lora_names
@@ -63,6 +63,11 @@ class ApplyEpoch(io.ComfyNode):
 
         if embedding != "none":
             return io.NodeOutput(model, _with_words(clip, {_word(embedding): _embedding_file(run, lora, embedding)}, strength_clip))
+        if run is not None and run.content() == "checkpoint":
+            loader = "Load Checkpoint" if kind_folder(run) == "checkpoints" else "Load Diffusion Model"
+            raise AthanorError(
+                f"{run.name} is a whole model and not a change of one; pick its epoch in {loader}, where it is listed by its file's name."
+            )
         chosen = _epoch(run, epoch, lora)
         token = run.token() if run is not None else ""
         # At another strength than 1 an embedding that was trained with a LoRA would no longer be what the LoRA learned with.

@@ -130,6 +130,7 @@ class Comparison:
             schedulers=tuple(host.schedulers()) if by_comfyui else (),
             prompt="\n".join((*prompts, negative_prompt)),
             is_embedding=bool(self.token),
+            is_whole=bool(self.facts.trained_parts),
             unit=self.facts.unit,
             is_told_guidance=self.is_told_guidance,
         )
@@ -150,7 +151,7 @@ class Comparison:
         model = recipe.checkpoint or (Path(base.path).stem if base else "the wired model")
         if recipe.epoch == BASELINE:
             return model
-        if self.token:
+        if self.token or self.facts.trained_parts:
             return f"{model}, {recipe.run} epoch {recipe.epoch}"
         at = f"{recipe.strength_model:g}" + (
             "" if recipe.strength_text == recipe.strength_model else f" and {recipe.strength_text:g} in the text encoder"
@@ -165,7 +166,22 @@ class Comparison:
             problems += [f"A {name} can be chosen only where model, clip and vae are connected instead of base_model." for name in named]
         if any(recipe.flux_guidance for recipe in sheet.recipes) and not self.is_told_guidance:
             problems.append("A FLUX guidance is set, but only FLUX.1 dev is told one; set FLUX guidance to 0 and use guidance for this model.")
+        if self.facts.trained_parts:
+            problems += self._whole_problems(sheet)
         raise_problems(problems)
+
+    def _whole_problems(self, sheet: Sheet) -> list[str]:
+        """Where the epochs are whole models."""
+        problems = []
+        if any(recipe.checkpoint and recipe.epoch != BASELINE for recipe in sheet.recipes):
+            problems.append(
+                f"The epochs of {self.run.name} are whole checkpoints, so that no other checkpoint can stand under them; leave that axis out."
+            )
+        if any(recipe.epoch != BASELINE and (recipe.strength_model, recipe.strength_text) != (1.0, 1.0) for recipe in sheet.recipes):
+            problems.append(f"The epochs of {self.run.name} are whole checkpoints, which have no strength; set strength to 1.")
+        if any(RunFacts.of(run, self.samplers.base_model).trained_parts != self.facts.trained_parts for run in self.runs.values()):
+            problems.append("Runs of whole checkpoints can be compared with others of the same trained parts only; compare each by itself.")
+        return problems
 
 
 def draw_by_worker(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:
@@ -216,7 +232,18 @@ def _worker_job(
     ]
     width_px, height_px = comparison.size_px
     facts = comparison.facts
-    return CompareJob(base, tuple(cells), width_px, height_px, facts.precision, comparison.token, merge_files, facts.base_precision, words)
+    return CompareJob(
+        base,
+        tuple(cells),
+        width_px,
+        height_px,
+        facts.precision,
+        comparison.token,
+        merge_files,
+        facts.base_precision,
+        words,
+        facts.trained_parts,
+    )
 
 
 def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -> dict[str, str]:
@@ -224,7 +251,8 @@ def draw_by_comfyui(comparison: Comparison, sheet: Sheet, node_id: str | None) -
     from .stock_sampling import DEFAULT_SAMPLER, DEFAULT_SCHEDULER, StockPainter
 
     wires = comparison.samplers
-    painter = StockPainter(wires.model, wires.clip, wires.vae, comparison.files(), comparison.size_px, comparison.token, comparison.word_files())
+    files, words, whole = comparison.files(), comparison.word_files(), bool(comparison.facts.trained_parts)
+    painter = StockPainter(wires.model, wires.clip, wires.vae, files, comparison.size_px, comparison.token, words, whole)
     missing, total = sheet.missing(), len(sheet.recipes)
     failed: dict[str, str] = {}
     started_sec, drawn_sec, drawn_steps = time.monotonic(), 0.0, 0

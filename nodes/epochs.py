@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io, ui
 
+from ..trainer.files_beside import TEXT_FOLDER
 from ..trainer.formats.files import load_tensors
 from ..trainer.palette import THEMES
-from ..trainer.promote import kind_folder, pick_epochs, promote, promote_words
+from ..trainer.promote import kind_folder, pick_epochs, promote, promote_beside, promote_words
 from ..trainer.run import Run
 from . import host
 from .images import open_rgb, shown, to_comfy
@@ -23,7 +26,7 @@ class SaveEpoch(io.ComfyNode):
             node_id="AthanorSaveEpoch",
             display_name="Save Epoch",
             category="Athanor/training",
-            description="Puts epochs of a run into models/loras (embeddings into models/embeddings) under their final name, with all metadata and a preview picture.",
+            description="Puts epochs of a run into models/loras (embeddings into models/embeddings, whole models into models/checkpoints or models/diffusion_models) under their final name, with all metadata and a preview picture.",
             search_aliases=["lora", "save", "checkpoint", "best"],
             is_output_node=True,
             inputs=[
@@ -51,9 +54,14 @@ class SaveEpoch(io.ComfyNode):
         folder = host.save_folder(kind_folder(run))
         chosen = pick_epochs(run, epochs)
         files = promote(run, chosen, folder, filename.strip())
-        words = promote_words(run, chosen, host.save_folder("embeddings"))
-        names = "\n".join(file.name for file in (*files, *words))
-        return io.NodeOutput(run, load_tensors(files[-1]), names, ui=ui.PreviewText(names))
+        if run.content() == "checkpoint":
+            beside = promote_beside(run, chosen, host.save_folder(TEXT_FOLDER), files)
+            lora: Any = host.blocked(f"{run.name} is a whole model and no LoRA; pick {files[-1].name} in its loader instead.")
+        else:
+            beside = promote_words(run, chosen, host.save_folder("embeddings"))
+            lora = load_tensors(files[-1])
+        names = "\n".join(file.name for file in (*files, *beside))
+        return io.NodeOutput(run, lora, names, ui=ui.PreviewText(names))
 
 
 class PlotLoss(io.ComfyNode):

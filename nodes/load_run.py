@@ -11,6 +11,7 @@ from ..trainer.errors import AthanorError
 from ..trainer.foreign import series_of
 from ..trainer.formats.embedding import EMBEDDING_ENDINGS, as_safetensors, is_embedding
 from ..trainer.formats.header import is_safe, read_header
+from ..trainer.promote import kind_folder
 from ..trainer.run import Run, open_loaded
 from . import host
 from .types import RunWire
@@ -36,7 +37,7 @@ class LoadRun(io.ComfyNode):
                 io.String.Input(
                     "files",
                     default="",
-                    tooltip="Only for files: a folder below models/loras, or a pattern such as my-lora-*.safetensors or training/*/adapter_model.safetensors; or re: and a regular expression of the file names. Embeddings lie below models/embeddings.",
+                    tooltip="Only for files: a folder below models/loras, or a pattern such as my-lora-*.safetensors or training/*/adapter_model.safetensors; or re: and a regular expression of the file names. Embeddings lie below models/embeddings, whole models below models/checkpoints.",
                 ),
             ],
             outputs=[
@@ -66,7 +67,7 @@ def _own(name: str) -> Run:
     if name not in host.run_names():
         raise AthanorError(f"There is no run {name!r} in {host.runs_root()}; press R and choose one of the list.")
     run = Run(host.runs_root() / name)
-    host.register_epochs(run.folder, "embeddings" if run.content() == "embedding" else "loras", bool(run.words()))
+    host.register_epochs(run.folder, kind_folder(run), bool(run.words()))
     return run
 
 
@@ -77,7 +78,9 @@ def _foreign(text: str) -> tuple[Run, str]:
         raise AthanorError(f"No safetensors file fits {text!r} below {places}; write a folder or a pattern such as my-lora-*.safetensors.")
     paths = [path if is_safe(path) else as_safetensors(path, host.runs_root() / _CONVERTED) for path in paths]
     series = series_of(paths)
-    content = "embedding" if is_embedding(read_header(series.numbered[0][1])) else "lora"
+    header = read_header(series.numbered[0][1])
+    is_whole = header.any_key("model.diffusion_model.", "double_blocks.", "joint_blocks.") and not any("lora" in key for key in header.shapes)
+    content = "embedding" if is_embedding(header) else "checkpoint" if is_whole else "lora"
     return open_loaded(host.runs_root(), series.name, series.unit, series.numbered, content), series.unit
 
 
@@ -115,7 +118,9 @@ def _below(root: Path, wanted: str) -> list[Path]:
             return []
         pure = pure.relative_to(root)
     if ".." in pure.parts:
-        raise AthanorError(f"Files: {wanted!r} leaves its folder; write a path below models/loras, models/embeddings or the output folder.")
+        raise AthanorError(
+            f"Files: {wanted!r} leaves its folder; write a path below models/loras, models/embeddings, models/checkpoints or the output folder."
+        )
     folder = root / pure
     if folder.is_dir():
         return [

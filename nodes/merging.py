@@ -68,6 +68,11 @@ class MergeEpochs(io.ComfyNode):
         cls, run: Run, epochs: str, method: str, other_epochs: str, rank: int, energy: float, block_weights: str, precision: str, name: str,
         other_run: Run | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        whole = next((each for each in (run, other_run) if each is not None and each.content() == "checkpoint"), None)
+        if whole is not None:
+            raise AthanorError(
+                f"{whole.name} holds whole checkpoints, and Merge Epochs merges LoRAs and embeddings; load them and use ComfyUI's ModelMergeSimple."
+            )
         if other_run is not None and other_run.content() != run.content():
             raise AthanorError(f"{run.name} and {other_run.name} are a LoRA and an embedding, which cannot be merged; connect two of a kind.")
         other = () if other_run is None else choose(other_run, other_epochs)

@@ -16,7 +16,9 @@ import nodes as stock
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.errors import AthanorError
 from ..trainer.files import content_fingerprint
+from ..trainer.files_beside import files_beside
 from ..trainer.formats.embedding import read_vectors
+from ..trainer.formats.header import read_header
 from ..trainer.words import any_word, without_words
 from . import host
 from .patching import Patches, adapter_patches, with_embedding, with_patches
@@ -36,13 +38,14 @@ class StockPainter:
         size_px: tuple[int, int],
         token: str,
         word_files: Mapping[tuple[str, int], Mapping[str, Path]],
+        whole: bool = False,
     ):
         """`epoch_files` by run and epoch number. `token` is the embedding's word in the prompts; empty for LoRAs.
 
-        `word_files`: the embeddings that an epoch has beside its file, by their words.
+        `word_files`: the embeddings that an epoch has beside its file, by their words. `whole`: the epochs are whole models.
         """
         self._wired = (model, clip, vae)
-        self._files, self._size_px, self._token, self._word_files = epoch_files, size_px, token, word_files
+        self._files, self._size_px, self._token, self._word_files, self._whole = epoch_files, size_px, token, word_files, whole
         self._names = tuple(dict.fromkeys([*([token] if token else []), *(name for files in word_files.values() for name in files)]))
         self._checkpoint, self._base = "", self._wired
         self._read: Path | None = None
@@ -87,7 +90,9 @@ class StockPainter:
         if wanted == self._worn_as:
             return self._worn
         model, clip, _ = self._base
-        if recipe.epoch != BASELINE:
+        if recipe.epoch != BASELINE and self._whole:
+            model, clip = _whole_model(self._files[recipe.run, recipe.epoch], clip)
+        elif recipe.epoch != BASELINE:
             at = recipe.run, recipe.epoch
             for name, path in {**({self._token: self._files[at]} if self._token else {}), **self._word_files.get(at, {})}.items():
                 clip = with_embedding(clip, read_vectors(path), name, 1.0, content_fingerprint(path)[:12])
@@ -100,7 +105,7 @@ class StockPainter:
                 model, clip = with_patches(model, clip, self._patches, recipe.strength_model, recipe.strength_text)
         self._worn, self._worn_as = (model, clip), wanted
         # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
-        reads_anew = clip is not self._base[1] and (bool(self._names) or self._changes_text(clip, recipe.strength_text))
+        reads_anew = clip is not self._base[1] and (self._whole or bool(self._names) or self._changes_text(clip, recipe.strength_text))
         self._encoded = {} if reads_anew else self._encoded_bare
         return self._worn
 
@@ -118,6 +123,16 @@ class StockPainter:
         if text not in self._encoded:
             (self._encoded[text],) = stock.CLIPTextEncode().encode(clip, text)
         return self._encoded[text]
+
+
+def _whole_model(file: Path, clip: Any) -> tuple[Any, Any]:
+    """MODEL and CLIP of a checkpoint; of a denoiser's own file its MODEL and the CLIP that is wired."""
+    if files_beside(file):
+        raise AthanorError(f"Text encoders were trained with {file.name}; connect base_model instead of model, clip and vae to compare with them.")
+    if read_header(file).any_key("first_stage_model."):
+        embeddings = list(map(str, host.embedding_folders()))
+        return comfy.sd.load_checkpoint_guess_config(str(file), output_vae=False, output_clip=True, embedding_directory=embeddings)[:2]
+    return comfy.sd.load_diffusion_model(str(file)), clip
 
 
 def is_told_guidance(model: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Train LoRA and Train Embedding."""
+"""Train LoRA, Train Embedding and Train Checkpoint."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..trainer.config import TrainJob
 from ..trainer.dataset.looks import LOOKS
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
+from ..trainer.promote import kind_folder
 from ..trainer.run import Run, open_run
-from ..trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings, Settings, TrainSettings
+from ..trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.templates import lines_of_template
 from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
@@ -153,8 +154,60 @@ class TrainEmbedding(io.ComfyNode):
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
 
 
+class TrainCheckpoint(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AthanorTrainCheckpoint",
+            display_name="Train Checkpoint",
+            category="Athanor/training",
+            description="DreamBooth and full fine-tuning: trains the model's own weights. Saves whole checkpoints for Load Checkpoint (SD1.5, SD2, SDXL), or diffusion models (SD3.5, FLUX.1).",
+            search_aliases=["dreambooth", "finetune", "full fine-tuning", "checkpoint"],
+            is_output_node=True,
+            inputs=[
+                BaseModelWire.Input("base_model", tooltip="The model to train, from Load Base Model. It stays as it is; each epoch is a new file."),
+                DatasetWire.Input("dataset", tooltip="The images to train on, from Bucket; class images are loaded as regularization images."),
+                io.String.Input("name", default="my-checkpoint", tooltip=_RUN_TOOLTIP),
+                _fine_rate("rate", 2e-6, "learning rate", "Learning rate of the U-Net or transformer. Usual: 0.000001 to 0.00001; 0 leaves it out."),
+                _fine_rate(
+                    "text_encoder_rate",
+                    0.0,
+                    "text encoder rate",
+                    "Learning rate of the text encoder. Usual: 0, which leaves it as it is, or half of the other.",
+                ),
+                *widgets(CheckpointSettings),
+                *widgets(TrainSettings, defaults={"save_every_epochs": 5}, without=("rate", "text_encoder_rate", *_LATER)),
+                *widgets(RunSettings, defaults={"keep_last": 3}, only=("keep_last",)),
+                *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
+                SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
+            ],
+            outputs=[
+                RunWire.Output("run", display_name="run"),
+                io.Image.Output("samples", display_name="samples"),
+                io.LossMap.Output("loss_map", display_name="loss_map"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
+        job = _job("checkpoint", base_model, dataset, name, settings, values)
+        run = await _trained(job, name, cls.hidden.unique_id)
+        return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
+
+
+def _fine_rate(name: str, default: float, shown: str, tooltip: str) -> io.Input:
+    """A learning rate of whole models, which are much smaller than a LoRA's."""
+    return io.Float.Input(name, default=default, min=0.0, max=10.0, step=1e-7, round=1e-8, display_name=shown, tooltip=tooltip)
+
+
 def _job(
-    kind: Literal["lora", "embedding"], base: BaseModel, dataset: Dataset, name: str, settings: Settings | None, values: Mapping[str, Any]
+    kind: Literal["lora", "embedding", "checkpoint"],
+    base: BaseModel,
+    dataset: Dataset,
+    name: str,
+    settings: Settings | None,
+    values: Mapping[str, Any],
 ) -> TrainJob:
     """The settings that came over the wire, with the node's own widgets on top but where a file or Vary Settings said something."""
     given = settings or Settings()
@@ -170,6 +223,7 @@ def _job(
         dataset=dataset,
         kind=kind,
         adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
+        checkpoint=from_widgets(CheckpointSettings(), values) if kind == "checkpoint" else CheckpointSettings(),
         embedding=_embedding(kind, name, values),
         # Rates of a LoRA's file would be far too low for an embedding.
         train=front("train", without=_RATES if kind == "embedding" else ()),
@@ -180,7 +234,7 @@ def _job(
         captions=given.captions,
         data=given.data,
         samples=front("samples", prefix="sample_"),
-        run=given.run,
+        run=front("run"),
         prior=given.prior,
     )
 
@@ -241,7 +295,7 @@ async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
     try:
         check_train_job(job, host.embedding_folders(), host.cache_folder() / LOOKS)
         run = open_run(host.runs_root(), job)
-        host.register_epochs(run.folder, "embeddings" if job.kind == "embedding" else "loras", bool(run.words()))
+        host.register_epochs(run.folder, kind_folder(run), bool(run.words()))
         announce(node_id, name, run)
         if not run.finished():
             run_worker(run, node_id)

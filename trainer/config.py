@@ -117,6 +117,8 @@ class CompareJob:
     """How the denoiser's weights are kept, as in TrainSettings."""
     words: tuple[str, ...] = ()
     """Embeddings that each epoch has beside its own file: those that were trained with a LoRA, or with the embedding."""
+    trained_parts: tuple[str, ...] = ()
+    """Where the epochs are whole models: the parts of the base that they replace."""
     kind: Literal["compare"] = "compare"
 
 

@@ -11,9 +11,11 @@ from .base_merges import merged_fingerprint
 from .batches import commonest_bucket
 from .config import LoadedJob
 from .errors import AthanorError
+from .families import family
 from .noise import trained_base
 from .run import Run
 from .settings import AdapterSettings, ObjectiveSettings
+from .space import trained_part_names
 from .types import BaseModel
 
 
@@ -36,13 +38,17 @@ class RunFacts:
     objective: ObjectiveSettings = ObjectiveSettings()
     words: tuple[str, ...] = ()
     """Embeddings that each epoch has beside its own file."""
+    trained_parts: tuple[str, ...] = ()
+    """Of runs whose epochs are whole models."""
 
     @classmethod
     def of(cls, run: Run, base: BaseModel | None) -> RunFacts:
         job = run.job()
         if isinstance(job, LoadedJob):
             side_px = base.native_px if base else 512
-            return cls("", run.token(), "", (side_px, side_px), "bf16", job.unit)
+            whole = job.content == "checkpoint"
+            parts = ("denoiser", *(family(base.family).text_parts if base else ())) if whole else ()
+            return cls("", run.token(), "", (side_px, side_px), "bf16", job.unit, trained_parts=parts)
         job = run.train_job()
         size_px = commonest_bucket(job.dataset.with_role("train"))
         return cls(
@@ -55,6 +61,7 @@ class RunFacts:
             base_precision=job.train.base_precision,
             objective=job.objective,
             words=run.words(),
+            trained_parts=trained_part_names(job) if job.kind == "checkpoint" else (),
         )
 
     def drawn(self, base: BaseModel) -> BaseModel:

@@ -39,7 +39,7 @@ from .models import (
     tagger_roots,
     tokenizer_folders,
 )
-from .progress import Interrupted, Progress, is_interrupted, node_states, raise_if_interrupted
+from .progress import Interrupted, Progress, blocked, is_interrupted, node_states, raise_if_interrupted
 from .sampling import previews_sampling, samplers, schedulers
 from .server import add_route, say, tell_pages
 
@@ -54,6 +54,7 @@ __all__ = [
     "base_model_names",
     "base_model_path",
     "bases_folder",
+    "blocked",
     "cache_folder",
     "captioner_roots",
     "changed_at",

@@ -9,6 +9,7 @@ import folder_paths
 
 from ...trainer.cache_folder import BASES, CACHE
 from ...trainer.errors import AthanorError
+from ...trainer.files_beside import TEXT_FOLDER
 from ...trainer.run import WORDS_FOLDER
 
 PACK = Path(__file__).resolve().parents[2]
@@ -31,14 +32,17 @@ def register_folders() -> None:
 
 
 def register_epochs(run_folder: Path, kind: str, with_words: bool = False) -> None:
-    """Lets the stock loaders list the run's epochs. `kind` is "loras" or "embeddings"; `with_words`: embeddings are saved beside them."""
+    """Lets the stock loaders list the run's epochs. `kind` is "loras", "embeddings", "checkpoints" or "diffusion_models"; `with_words`: embeddings are saved beside them."""
     for of_kind, name in ((kind, "epochs"), *([("embeddings", WORDS_FOLDER)] if with_words else [])):
         folder = run_folder / name
         folder.mkdir(parents=True, exist_ok=True)
         folder_paths.add_model_folder_path(of_kind, str(folder))
+    if kind == "diffusion_models":
+        folder_paths.add_model_folder_path(TEXT_FOLDER, str(run_folder / "epochs" / TEXT_FOLDER))
 
 
 def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
+    from ...trainer.promote import kind_folder
     from ...trainer.run import Run
 
     found = []
@@ -48,12 +52,14 @@ def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
         return []
     for folder in folders:
         try:
-            kind = "embeddings" if Run(folder).content() == "embedding" else "loras"
+            kind = kind_folder(Run(folder))
         except AthanorError:
             continue
         found.append((kind, folder / "epochs"))
         if (folder / WORDS_FOLDER).is_dir():
             found.append(("embeddings", folder / WORDS_FOLDER))
+        if (folder / "epochs" / TEXT_FOLDER).is_dir():
+            found.append((TEXT_FOLDER, folder / "epochs" / TEXT_FOLDER))
     return found
 
 
@@ -85,13 +91,17 @@ def bases_folder() -> Path:
 
 
 def save_folder(kind: str) -> Path:
-    """ComfyUI's own folder for "loras" or "embeddings"."""
-    return Path(folder_paths.get_folder_paths(kind)[0])
+    """ComfyUI's own folder for "loras", "checkpoints"…; of several the one that is called so."""
+    folders = [Path(folder) for folder in folder_paths.get_folder_paths(kind)]
+    return next((folder for folder in folders if folder.name == kind), folders[0])
 
 
 def epoch_roots() -> list[Path]:
-    """Folders below which Load Run may read epochs: those of LoRAs and embeddings, and ComfyUI's output."""
-    return [*(Path(folder) for kind in ("loras", "embeddings") for folder in folder_paths.get_folder_paths(kind)), output_folder()]
+    """Folders below which Load Run may read epochs: those of LoRAs, embeddings and whole models, and ComfyUI's output."""
+    return [
+        *(Path(folder) for kind in ("loras", "embeddings", "checkpoints", "diffusion_models") for folder in folder_paths.get_folder_paths(kind)),
+        output_folder(),
+    ]
 
 
 def embedding_folders() -> list[Path]:

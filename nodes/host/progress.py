@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.graph import ExecutionBlocker
 from comfy_execution.progress import get_progress_state
 from PIL import Image
 
@@ -35,3 +36,8 @@ class Progress:
         raise_if_interrupted()
         shown = ("JPEG", preview, preview_px) if preview is not None else None
         self._bar.update_absolute(value, max(1, total), shown)
+
+
+def blocked(sentence: str) -> ExecutionBlocker:
+    """In the place of an output that there is not: whatever is connected there fails with this sentence, and nothing else does."""
+    return ExecutionBlocker(sentence)

@@ -11,8 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.cache import TensorCache
 from athanor.trainer.checkpoint_file import take_checkpoint
-from athanor.trainer.config import TrainJob
+from athanor.trainer.compare.kinds import AXES, Choices, no_adapter
+from athanor.trainer.compare.painter import Painter
+from athanor.trainer.config import CompareJob, SheetCell, TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.families import family
@@ -250,3 +253,25 @@ def test_memory_that_gradients_and_optimizer_will_take_is_counted(whole):
     assert bytes_to_come(whole, one) == 1000 * (4 + 8)
     assert bytes_to_come(dataclasses.replace(whole, **FUSED), one) == 100
     assert bytes_to_come(dataclasses.replace(whole, kind="lora"), one) == 0
+
+
+def test_a_comparison_draws_with_each_epochs_own_weights(finished, base, tmp_path):
+    def cell(name: str, file: str) -> SheetCell:
+        return SheetCell(name, file, 1.0, 1.0, "subject 1", "", 1, 2, 2.0)
+
+    files = [str(epoch.path) for epoch in finished.epochs()]
+    cells = [cell(f"{number}.png", file) for number, file in enumerate(["", *files, ""])]
+    job = CompareJob(base, tuple(cells), 32, 32, "fp32", trained_parts=("denoiser", "text_encoder"))
+    painter = Painter(job, torch.device("cpu"), TensorCache(None))
+    painter.load(cells)
+    with torch.no_grad():
+        bare, first, second, again = (painter.paint([each])[0].tobytes() for each in cells)
+    assert len({bare, first, second}) == 3
+    assert again == bare
+
+
+def test_strengths_of_whole_models_are_refused():
+    choices = Choices({}, (), (), (), "", is_whole=True)
+    with pytest.raises(AthanorError, match="whole models"):
+        AXES["strength"]("0.5, 1", choices)
+    assert no_adapter(choices).label == "base"

@@ -23,6 +23,7 @@ from ..run import Run, open_run, write_job_file
 from ..settings import (
     AdapterSettings,
     CaptionSettings,
+    CheckpointSettings,
     DataSettings,
     EmbeddingSettings,
     ObjectiveSettings,
@@ -42,6 +43,8 @@ from ..worker import work
 from .dataset import read_dataset
 from .options import add_settings, settings_of
 
+_SHARED = ("blocks", "pattern")
+"""Options that mean the same for a LoRA and for a whole model."""
 _SHOW_EVERY_SEC = 2.0
 _SAMPLE, _CAPTION, _IMAGE, _RUN = "sample-", "caption-", "image-", "run-"
 
@@ -73,6 +76,7 @@ def add_train_commands(commands: Any) -> None:
     train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
     train.add_argument("--name", help="of the run and its files; for an embedding also its word in prompts")
     train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
+    train.add_argument("--checkpoint", action="store_true", help="train the model's own weights (DreamBooth, full fine-tuning) instead of a LoRA")
     train.add_argument(
         "--masks",
         type=Path,
@@ -98,6 +102,7 @@ def add_train_commands(commands: Any) -> None:
     train.add_argument("--adapter", choices=kind.metadata["choices"], default=kind.default, help=kind.metadata["help"])
     add_settings(train, AdapterSettings, without=("kind", "files_sha256"))
     add_settings(train, EmbeddingSettings, without=("token", "embedding_sha256"))
+    add_settings(train, CheckpointSettings, without=_SHARED)
     add_settings(train, TrainSettings)
     add_settings(train, OptimizerSettings, without=("kind",))
     add_settings(train, ScheduleSettings, without=("kind",))
@@ -177,8 +182,11 @@ def _new_run(options: argparse.Namespace) -> Run:
         name=options.name,
         base=base,
         dataset=dataset,
-        kind="embedding" if options.embedding else "lora",
-        adapter=with_files_hashed(dataclasses.replace(settings_of(AdapterSettings, values), kind=options.adapter)),
+        kind="checkpoint" if options.checkpoint else "embedding" if options.embedding else "lora",
+        adapter=AdapterSettings()
+        if options.checkpoint
+        else with_files_hashed(dataclasses.replace(settings_of(AdapterSettings, values), kind=options.adapter)),
+        checkpoint=settings_of(CheckpointSettings, values) if options.checkpoint else CheckpointSettings(),
         embedding=_embedding(options),
         train=dataclasses.replace(train, rate=0.0) if options.embedding else train,
         optimizer=settings_of(OptimizerSettings, values),
@@ -205,18 +213,28 @@ def _embedding(options: argparse.Namespace) -> EmbeddingSettings:
 
 
 def _without_effect(options: argparse.Namespace) -> list[str]:
-    """A sentence for each option that is for LoRAs or for embeddings only, and given for the other."""
-    without = ("kind", "merge_files", "files_sha256")
-    lora_only = {item.name: item.default for item in dataclasses.fields(AdapterSettings) if item.name not in without}
-    lora_only |= {"adapter": AdapterSettings().kind, "rate": TrainSettings().rate}
-    without = ("token", "embedding_sha256", *OF_A_LORA)
-    embedding_only = {item.name: item.default for item in dataclasses.fields(EmbeddingSettings) if item.name not in without}
-    names, advice = (lora_only, "an embedding") if options.embedding else (embedding_only, "a LoRA")
+    """A sentence for each option that is for another kind of training than the chosen one."""
+    if options.embedding and options.checkpoint:
+        return ["--embedding and --checkpoint are two kinds of training; give one of them."]
+    of_lora = {**_usual(AdapterSettings, "kind", "files_sha256"), "adapter": AdapterSettings().kind}
+    of_embedding, of_checkpoint = _usual(EmbeddingSettings, "token", "embedding_sha256"), _usual(CheckpointSettings, *_SHARED)
+    if options.embedding:
+        names, advice = {**of_lora, **of_checkpoint, "rate": TrainSettings().rate}, "an embedding"
+        del names["merge_files"]
+    elif options.checkpoint:
+        names, advice = {**of_embedding, **{name: value for name, value in of_lora.items() if name not in _SHARED}}, "a checkpoint"
+    else:
+        names = {**{name: value for name, value in of_embedding.items() if name not in OF_A_LORA}, **of_checkpoint}
+        advice = "a LoRA"
     return [
         f"--{name.replace('_', '-')} is {getattr(options, name)}, but does nothing for {advice}; leave it out."
         for name, default in names.items()
         if getattr(options, name) != default
     ]
+
+
+def _usual(settings: type, *without: str) -> dict[str, Any]:
+    return {item.name: item.default for item in dataclasses.fields(settings) if item.name not in without}
 
 
 def _work_in_the_foreground(run: Run, processes: Processes) -> int:

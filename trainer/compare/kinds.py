@@ -38,6 +38,8 @@ class Choices:
     prompt: str
     """All prompts and the negative one, in which search and replace must find its text."""
     is_embedding: bool = False
+    is_whole: bool = False
+    """Whether the epochs are whole models."""
     unit: str = "epoch"
     """What the epochs are numbered by: epoch or step."""
     is_told_guidance: bool = False
@@ -152,7 +154,8 @@ def runs(text: str, choices: Choices) -> tuple[Point, ...]:
 
 def no_adapter(choices: Choices) -> Point:
     """The point that shows the base alone."""
-    return Point("no embedding" if choices.is_embedding else "no LoRA", (("epoch", BASELINE),))
+    label = "base" if choices.is_whole else "no embedding" if choices.is_embedding else "no LoRA"
+    return Point(label, (("epoch", BASELINE),))
 
 
 def _strengths(text: str, choices: Choices) -> tuple[float, ...]:
@@ -160,6 +163,8 @@ def _strengths(text: str, choices: Choices) -> tuple[float, ...]:
         raise AthanorError(
             "Strengths: an embedding has none; in prompts its weight is written (embedding:name:0.8), which a prompt axis can compare."
         )
+    if choices.is_whole:
+        raise AthanorError("Strengths: these epochs are whole models and are drawn as they are; give this axis to epoch, prompt, seed or none.")
     values = parse_numbers(text, "Strengths")
     wrong = [value for value in values if abs(value) > MAX_STRENGTH]
     if wrong:

@@ -11,6 +11,7 @@ from ..adapters import Adapter
 from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
 from ..base_merges import merge_into, merged_fingerprint
 from ..cache import TensorCache
+from ..checkpoint_file import take_checkpoint
 from ..config import CompareJob, SheetCell
 from ..embedding_trainee import NewWords, new_words
 from ..errors import AthanorError
@@ -73,7 +74,10 @@ class Painter:
             first = self._word_files[files[0]]
             words = [Word(name, num_vectors_of(Path(file))) for name, file in zip(self._names, first, strict=True)]
             self._embedding = new_words(words, family, job.base, text, 0)
-        changed = {part for part in text.parts() for path in files if not job.token and self._has_part(path, part)}
+        if job.trained_parts:
+            changed = {part for part in text.parts() if part in job.trained_parts and files}
+        else:
+            changed = {part for part in text.parts() for path in files if not job.token and self._has_part(path, part)}
         # What an epoch changes has to be whole.
         bring_encoders(text.parts().values(), self._device, math.inf if changed or self._embedding is not None else free_gpu_bytes(self._device))
         written = [(cell.epoch_file, words) for cell in cells for words in (cell.prompt, cell.negative_prompt)]
@@ -89,9 +93,10 @@ class Painter:
         self.vae = family.load_vae(job.base).to(self._device)
         denoiser = family.load_denoiser(job.base, self._dtype)
         merge_into(merged, family, {"denoiser": denoiser}, before=in_text)
-        num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
-        storage = chosen_storage(job.base_precision, job.precision, num_weights, room_on(self._device))
-        self._modules["denoiser"] = hold(denoiser, storage, job.precision).to(self._device)
+        if not job.trained_parts:
+            num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
+            denoiser = hold(denoiser, chosen_storage(job.base_precision, job.precision, num_weights, room_on(self._device)), job.precision)
+        self._modules["denoiser"] = denoiser.to(self._device)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -133,6 +138,9 @@ class Painter:
 
     def wear(self, file: str, strength_model: float, strength_text: float) -> None:
         """Makes the models those of the epoch in `file`; without one they are the base alone."""
+        if self._job.trained_parts:
+            self._become(file)
+            return
         if file and file != self._file:
             if self._embedding is not None:
                 for name, path in zip(self._names, self._word_files[file], strict=True):
@@ -146,6 +154,22 @@ class Painter:
         for part, (kind, layers) in self._worn.items():
             strength = strength_model if part == "denoiser" else strength_text
             set_strength(kind, layers, strength if file and part not in self._bare else 0.0)
+
+    def _become(self, file: str) -> None:
+        """Gives the trained parts the weights of the whole model in `file`, or those of the base again."""
+        if file == self._file:
+            return
+        job, family = self._job, self.family
+        if file:
+            parts = {part: dict(module.named_parameters()) for part, module in self._modules.items() if part in job.trained_parts}
+            take_checkpoint(Path(file), family, job.base, parts)
+        else:
+            fresh: dict[Part, nn.Module] = {"denoiser": family.load_denoiser(job.base, self._dtype)}
+            if len(self._modules) > 1:
+                fresh.update(family.load_text(job.base, next(self._modules[part] for part in self._modules if part != "denoiser").dtype).parts())
+            for part, module in self._modules.items():
+                module.load_state_dict(fresh[part].state_dict())
+        self._file = file
 
     def _load_part(self, part: Part, tensors: Mapping[str, torch.Tensor], name: str) -> bool:
         """Whether the file has anything for the part."""

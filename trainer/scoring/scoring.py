@@ -74,7 +74,18 @@ class Scoring:
     def job(self, drawing: Drawing, embedder: str, are_sentences: bool) -> ScoreJob:
         """Everything that is drawn and measured. `are_sentences` tells that the captions are, which CLIP can read."""
         files, facts, (width_px, height_px) = {epoch.number: epoch for epoch in self.run.epochs()}, self.facts, self._size_px
-        pictures = CompareJob(self.base, (), width_px, height_px, facts.precision, facts.token, facts.merge_files, facts.base_precision, facts.words)
+        pictures = CompareJob(
+            self.base,
+            (),
+            width_px,
+            height_px,
+            facts.precision,
+            facts.token,
+            facts.merge_files,
+            facts.base_precision,
+            facts.words,
+            facts.trained_parts,
+        )
         judges_captions = embedder != BUILT_IN and kind_of_embedder(Path(embedder)) == "clip" and are_sentences
         epochs, name = [files[number] for number in self.epochs], f"{self.run.name} {facts.unit}"
         return plan_scores(

@@ -144,7 +144,7 @@ class _Work:
                 values.append(Values("diversity", diversity(given)))
             if trained is not None:
                 values.append(Values("copying", copying(looks_of(pictures).reshape(len(job.held_out), job.num_seeds, -1), trained)))
-            norms = tuple(layer_norms(Path(epoch.path)).items()) if epoch.path else ()
+            norms = tuple(layer_norms(Path(epoch.path)).items()) if epoch.path and not job.pictures.trained_parts else ()
             epochs.append(EpochValues(epoch.number, tuple(values), norms))
         own = copying(looks_of(shown)[:, None], trained) if trained is not None else ()
         images = tuple(sample.path for sample in job.held_out)

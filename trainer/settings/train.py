@@ -32,10 +32,10 @@ class TrainSettings:
     schedule: str = setting("cosine", "How the learning rate falls over the run.", choices=SCHEDULES.names())
     warmup_percent: float = setting(5.0, "Percent of the steps over which the rate rises from zero. Usual: 0 to 10.", 0.0, 100.0)
     max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it. Usual: 1; 0 turns it off.", 0.0, 1000.0, advanced=True)
-    save_every_epochs: int = setting(1, "Keep the LoRA or embedding after every n-th epoch, and always after the last. Usual: 1 to 5.", 1, 100_000)
+    save_every_epochs: int = setting(1, "Keep what is trained after every n-th epoch, and always after the last. Usual: 1 to 5.", 1, 100_000)
     precision: str = setting(
         "bf16",
-        "Number format of the forward and backward pass; what is trained stays in fp32. fp16 is for GPUs without bf16, older than the RTX 30 series.",
+        "Number format of the forward and backward pass; LoRAs and embeddings stay in fp32. fp16 is for GPUs without bf16, older than the RTX 30 series.",
         choices=("bf16", "fp16", "fp32"),
     )
     save_precision: str = setting("fp16", "Number format of the saved files.", choices=("fp16", "bf16", "fp32"), advanced=True)

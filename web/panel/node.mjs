@@ -6,7 +6,7 @@ import { Panel } from './panel.mjs'
 import { Story } from './story.mjs'
 import { texts } from './text.mjs'
 
-export const TRAIN_NODES = ['AthanorTrainLora', 'AthanorTrainEmbedding']
+export const TRAIN_NODES = ['AthanorTrainLora', 'AthanorTrainEmbedding', 'AthanorTrainCheckpoint']
 const RUN = 'athanor_run'
 const POLL_MS = 1000
 const BEGIN_MS = 60_000

@@ -11,6 +11,7 @@ from ...schedules import own_options as schedule_options
 from ...settings.optimizer import all_options
 from ...settings.schedule import chosen_options as chosen_schedule_options
 from ...steps import steps_of
+from .sd_scripts_whole import WHOLE_SCRIPTS, whole_settings
 
 _MODULES = {"flux": "networks.lora_flux", "sd35": "networks.lora_sd3"}
 _SCRIPTS = {
@@ -53,13 +54,16 @@ def sd_scripts_toml(job: TrainJob) -> tuple[str, tuple[str, ...]]:
     lines: dict[str, dict[str, Any]] = {"model": _model(job), "training": _training(job)}
     notes: list[str] = []
     lines["optimizer"] = _optimizer(job, notes)
+    if job.kind == "checkpoint":
+        lines["checkpoint"] = whole_settings(job, notes)
     if job.kind == "lora":
         lines["network"] = _network(job, notes)
     lines["captions"] = _captions(job)
     lines["objective"] = _objective(job, notes)
     lines["samples"] = _samples(job)
     _note_the_rest(job, notes)
-    script = _SCRIPTS.get(job.base.family, "train_network.py") if job.kind == "lora" else "train_textual_inversion.py"
+    scripts = {"lora": _SCRIPTS, "checkpoint": WHOLE_SCRIPTS}.get(job.kind, {})
+    script = scripts.get(job.base.family, "train_network.py" if job.kind == "lora" else "train_textual_inversion.py")
     head = [f"# {job.name}: for {script} of sd-scripts.", "# Name your images there with --dataset_config or train_data_dir."]
     head += [f"# {note}" for note in notes]
     body = [f"\n[{title}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in part.items()) for title, part in lines.items() if part]
