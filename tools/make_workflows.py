@@ -16,6 +16,7 @@ from typing import Any
 from workflow_api import DYNAMIC_COMBO
 from workflows.bases import FLUX_LORA, MERGE, SDXL
 from workflows.dataset import CHARACTER_DATASET
+from workflows.dreambooth import DREAMBOOTH
 from workflows.node import Node
 from workflows.quickstart import EMBEDDING, QUICKSTART
 from workflows.results import COMPARE_EPOCHS, MERGE_EPOCHS, TWO_RUNS
@@ -28,6 +29,7 @@ WORKFLOWS = {
     "compare_the_epochs_of_a_run": COMPARE_EPOCHS,
     "a_b_two_runs": TWO_RUNS,
     "merge_the_best_epochs": MERGE_EPOCHS,
+    "dreambooth_with_prior_preservation": DREAMBOOTH,
     "train_an_sdxl_lora": SDXL,
     "train_a_flux_lora_on_16_gb": FLUX_LORA,
     "train_on_a_merge": MERGE,
