@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -104,7 +105,8 @@ def _placed(source: Path, folder: Path, name: str, metadata: dict[str, str]) -> 
             f"Cannot write into {folder}: {error.strerror or error}. Free some space or choose a folder that can be written."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no such folder, nothing was written
+            temporary.unlink(missing_ok=True)
     return target
 
 

@@ -78,3 +78,10 @@ def test_best_needs_held_out_images(run, tmp_path):
 def run_picture_size(run: Run) -> tuple[int, int]:
     with Image.open(run.samples()[0].path) as image:
         return image.size
+
+
+def test_a_folder_that_is_none_is_told_and_nothing_is_left(run, tmp_path):
+    (tmp_path / "loras").write_text("not a folder", encoding="utf-8")
+    with pytest.raises(AthanorError, match=r"Cannot write .*loras.*: .*choose a folder that can be written"):
+        promote(run, pick_epochs(run, "last"), tmp_path / "loras", "thing")
+    assert (tmp_path / "loras").read_text(encoding="utf-8") == "not a folder" and list(tmp_path.iterdir()) == [tmp_path / "loras"]
