@@ -165,7 +165,7 @@ def test_a_regularization_image_is_not_told_the_name(tmp_path, job, embedding_jo
         samples = tuple(dataclasses.replace(sample, role=role, caption="plain") for sample in job.dataset.with_role("train"))
         changed = dataclasses.replace(embedding_job, dataset=dataclasses.replace(job.dataset, samples=samples))
         ready = Feed(changed, SD15, captioner_of(changed), None, "", lambda caption, draw: f"my-thing, {caption}", as_written=str.upper)
-        prompts[role] = ready._prompt(samples[0], 1, 0, 0)
+        prompts[role] = ready._prompt(samples[0], "plain", 0, 0)
         ready.close()
     assert prompts == {"train": "my-thing, plain", "regularization": "PLAIN"}
 
