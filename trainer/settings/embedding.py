@@ -23,7 +23,7 @@ class EmbeddingSettings:
     )
     sentences: str = setting(
         "",
-        "Your own sentences, one a line. [name] becomes the embedding, [filewords] the image's caption, for example: a photo of [name], [filewords]",
+        "Your own sentences, one a line. [name] becomes the embedding, [filewords] the image's caption, for example: a photo of [name], [filewords].",
         multiline=True,
     )
     other_embeddings: str = setting(
