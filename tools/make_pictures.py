@@ -22,7 +22,7 @@ WORKFLOWS = ROOT / "example_workflows"
 README_PICTURES = {"quickstart": ROOT / "docs" / "images" / "quickstart.png"}
 WITH_OTHER_MODELS = frozenset({"train_a_flux_lora_on_16_gb", "train_an_sdxl_lora", "train_on_a_merge"})
 """Drawn as they are opened, since the models they train on do not come with Athanor."""
-RUN_LIMIT_SEC = 900
+RUN_LIMIT_SEC = 1800
 THUMBNAIL_PX, README_PX, MAX_VIEW_PX = 768, 2000, (3600, 2400)
 MARGIN_PX = 30
 

@@ -38,10 +38,10 @@ DREAMBOOTH = {
         (420, 1000),
         {
             "name": "starlet-model",
-            "rate": 2e-4,
-            "epochs": 60,
+            "rate": 5e-4,
+            "epochs": 90,
             "batch_size": 8,
-            "save_every_epochs": 20,
+            "save_every_epochs": 30,
             "precision": "fp32",
             "seed": 1,
             "sample_prompts": "starlet, yellow, white background, large, centered, smile\ncircle, yellow, white background, large, centered, smile",
