@@ -157,6 +157,7 @@ FUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, BF16, FUSED], ids=["fp32", "bf16 in 8 bits", "fused with a mean"])
 def test_a_stopped_run_resumes_to_the_bit(tmp_path, whole, changes):
     if changes is BF16:

@@ -85,6 +85,7 @@ def varied(job: TrainJob, epochs: int, optimizer: str = "adamw", ema_decay: floa
     )
 
 
+@pytest.mark.slow
 def test_five_kills_change_nothing(tmp_path, job):
     assert disturbed_equals_undisturbed(tmp_path, varied(job, 20), 5) == 5
 

@@ -71,6 +71,7 @@ def test_the_same_job_gives_the_same_file_to_the_bit(tmp_path, job):
     assert [epoch.sha256 for epoch in first.epochs()] == [epoch.sha256 for epoch in second.epochs()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [1, 3, 4, 5])
 def test_a_stopped_run_resumes_to_the_bit(tmp_path, job, num_steps):
     whole = trained(tmp_path / "whole", job)

@@ -67,6 +67,7 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path, job, kind):
     assert any(not torch.equal(first[key], last[key]) for key in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_going_on_from_a_file_starts_with_its_very_change(tmp_path, job, kind):
     settings = dataclasses.replace(KINDS[kind], rank=AdapterSettings.rank, alpha=AdapterSettings.alpha, conv_rank=0)

@@ -87,6 +87,7 @@ SETTINGS: dict[str, Callable[[TrainJob], TrainJob]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_changes_the_training_and_resumes_to_the_bit(tmp_path, job, rich, name):
     job = dataclasses.replace(job, dataset=rich, train=dataclasses.replace(job.train, epochs=2))

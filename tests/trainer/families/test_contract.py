@@ -236,6 +236,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return assign_buckets(scanned, resolution_px=64, min_px=64, max_px=64, step_px=64, upscale=True)
 
 
+@pytest.mark.slow
 def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     settings = TrainSettings(epochs=1, batch_size=1, rate=1e-3, text_encoder_rate=1e-3, precision="fp32", save_precision="fp32")
     t5 = subject.family.t5_part(subject.base)
@@ -259,6 +260,7 @@ def test_a_run_stops_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     assert len(keys) == 3 * sum(part["modules"] for part in parts)
 
 
+@pytest.mark.slow
 def test_an_embedding_is_learned_in_every_encoder_and_goes_on_to_the_bit(subject, pictures, tmp_path):
     embedding = EmbeddingSettings(token="thing", num_vectors=2, initial_words="red")
     settings = TrainSettings(epochs=2, batch_size=2, rate=0.0, text_encoder_rate=1e-2, weight_decay=0.0, precision="fp32", save_precision="fp32")

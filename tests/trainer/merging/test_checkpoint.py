@@ -70,6 +70,7 @@ def made(request, tmp_path_factory):
     return described(BASES[request.param](tmp_path_factory.mktemp("bases") / "a 模型"))
 
 
+@pytest.mark.slow
 def test_every_part_of_every_family_has_the_sum(made, tmp_path):
     if made.family == "sdxl" and made.text_encoder_paths:
         pytest.skip("the same as in one file")

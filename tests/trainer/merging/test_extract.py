@@ -39,6 +39,7 @@ def made_base(key: tuple[str, str], folder: Path) -> BaseModel:
     return describe_base({**MAKERS, **FLOW_MAKERS}[key](folder).path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [case for case in CASES if case[1] == "file"], ids=" ".join)
 def test_at_full_rank_the_base_with_the_lora_is_the_trained_model(key, tmp_path):
     base = made_base(key, tmp_path / "base")
