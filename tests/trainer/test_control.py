@@ -15,6 +15,8 @@ from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import SampleSettings
 
+pytestmark = pytest.mark.slow
+
 
 class AtStep(Control):
     """Says lines after given steps of the run `folder`, as a host would."""

@@ -28,6 +28,8 @@ from athanor.trainer.validate import check_train_job
 from athanor.trainer.word_checks import name_warnings
 from athanor.trainer.words import with_files, words_of
 
+pytestmark = pytest.mark.slow
+
 SD15 = family("sd15")
 
 

@@ -16,6 +16,8 @@ from athanor.trainer.relocation import relocated
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import EmbeddingSettings, SampleSettings
 
+pytestmark = pytest.mark.slow
+
 
 def arguments(base_folder, images, output, *more: str) -> list[str]:
     settings = ["--rank", "2", "--epochs", "2", "--batch-size", "2", "--rate", "0.01", "--text-encoder-rate", "0.01", "--precision", "fp32"]

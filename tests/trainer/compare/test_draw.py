@@ -21,6 +21,8 @@ from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run, write_job_file
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, OptimizerSettings, SampleSettings, TrainSettings
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ("subject 1", "subject 2")
 
 

@@ -19,6 +19,8 @@ from athanor.trainer.scoring.work import measure_epochs
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, TrainSettings
 from athanor.trainer.worker import work
 
+pytestmark = pytest.mark.slow
+
 
 def trained(folder: Path, base, dataset, **changes) -> Run:
     settings = TrainSettings(epochs=2, batch_size=2, rate=0.05, text_encoder_rate=0.05, precision="fp32", save_precision="fp32")
