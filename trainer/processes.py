@@ -139,10 +139,23 @@ def _together() -> Iterator[None]:
 
 
 def _reduce(tensor: torch.Tensor) -> None:
+    """Leaves the sum over all processes in each.
+
+    Gloo's own sum adds in an order that changes from call to call, and so its last bits do: on the CPU the addends are
+    gathered and added in the order of the processes, which is that of the batches.
+    """
+    import torch
     import torch.distributed as dist
 
     with _together():
-        dist.all_reduce(tensor)
+        if tensor.device.type != "cpu":
+            dist.all_reduce(tensor)
+            return
+        addends = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(addends, tensor)
+    tensor.copy_(addends[0])
+    for each in addends[1:]:
+        tensor += each
 
 
 def _pieces(parameters: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

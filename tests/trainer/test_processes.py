@@ -120,8 +120,7 @@ def test_a_run_of_three_processes_is_stopped_and_finished_by_one(tmp_path, job):
     stopped = three.events()[-1]
     assert stopped["event"] == "done" and stopped["stopped"] and 2 <= stopped["step"] < len(one.losses())
     train(three, Control())
-    # Three gradients are added in an order that depends on when it is stopped, and AdamW's first steps make much of the last bits.
-    assert three.finished() and furthest(one, three) < 5e-5 and len(three.losses()) == len(one.losses())
+    assert three.finished() and furthest(one, three) < 1e-5 and len(three.losses()) == len(one.losses())
 
 
 @pytest.mark.slow
