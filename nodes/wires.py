@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..trainer.cache_folder import clean_folder, mark_used, size_limit_bytes
 from ..trainer.errors import AthanorError
-from ..trainer.formats.files import Planned, save_streamed
+from ..trainer.formats.files import Planned, Streamed, save_streamed
 from ..trainer.formats.header import read_header
 from . import host
 
@@ -155,14 +155,16 @@ def _is_whole(path: Path) -> bool:
 def _write(path: Path, patches: dict[str, list], prefix: str, device: torch.device) -> None:
     import torch
 
+    def streamed(key: str) -> Streamed:
+        weight = patches[key][0][0]
+
+        def read() -> torch.Tensor:
+            host.raise_if_interrupted()
+            return host.baked_weight(patches[key], key, device)
+
+        # Quantised weights are written in bf16, in which such models are trained.
+        return Streamed(Planned(_DTYPES.get(str(weight.dtype), "BF16"), tuple(weight.shape)), read)
+
     host.free_memory()
-    keys = {prefix + key: key for key in patches}
-    # Quantised weights are written in bf16, in which such models are trained.
-    planned = {name: Planned(_DTYPES.get(str(patches[key][0][0].dtype), "BF16"), tuple(patches[key][0][0].shape)) for name, key in keys.items()}
-
-    def make(name: str) -> torch.Tensor:
-        host.raise_if_interrupted()
-        return host.baked_weight(patches[keys[name]], keys[name], device)
-
     with torch.no_grad():
-        save_streamed(path, planned, make, {"athanor": "a model of a graph, written for training"})
+        save_streamed(path, {prefix + key: streamed(key) for key in patches}, {"athanor": "a model of a graph, written for training"})

@@ -63,6 +63,10 @@ class TensorCache:
         self._new_digests = False
         self._scan()
 
+    @property
+    def outlives_the_run(self) -> bool:
+        return self._folder is not None
+
     def __contains__(self, key: str) -> bool:
         with self._lock:
             if key in self._memory or any(key in group for group in self._pending.values()):

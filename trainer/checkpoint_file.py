@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import AthanorError
-from .families._native import TensorFile
+from .families._native import RUNNING_MEAN, TensorFile, is_of_arithmetic
 from .families._whole import Native, SavedPart, Source
 from .families.base import Family
 from .files_beside import TEXT_FOLDER, files_beside
-from .formats.files import Planned, save_streamed
+from .formats.files import Planned, Streamed, save_streamed
 from .formats.header import read_model_header
 from .types import BaseModel
 
@@ -24,17 +24,8 @@ if TYPE_CHECKING:
 
 Trained = Mapping[str, Mapping[str, "torch.Tensor"]]
 """By part and by the module's name of the tensor."""
-_SCALES = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant")
-_FORMATS = ("scaled_fp8",)
 _V_MARKS = ("sd15", "sdxl")
 """Families whose files tell by an empty tensor that they predict v."""
-_EMA_PREFIX = "model_ema."
-
-
-@dataclass(frozen=True)
-class _Entry:
-    planned: Planned
-    make: Callable[[], torch.Tensor]
 
 
 def save_checkpoint(
@@ -47,10 +38,12 @@ def save_checkpoint(
     lie in the folder text_encoders beside it.
     """
     parts = family.saved_parts(base)
-    main: dict[str, _Entry] = {}
+    main: dict[str, Streamed] = {}
     for each in parts:
-        entries = {} if each.file and each.part not in trained else _entries(each, trained.get(each.part, {}), names.get(each.part, ()), precision)
-        if each.file and entries:
+        if each.file and each.part not in trained:
+            continue
+        entries = part_as_saved(each, trained.get(each.part, {}), names.get(each.part, ()), precision)
+        if each.file:
             _save(path.parent / TEXT_FOLDER / f"{path.stem}-{each.file}.safetensors", entries, metadata)
         else:
             main.update(entries)
@@ -90,24 +83,23 @@ def take_checkpoint(path: Path, family: Family, base: BaseModel, trained: Traine
                 tensor.copy_((value.t() if native.turned else value).reshape(tensor.shape))
 
 
-def _save(path: Path, entries: Mapping[str, _Entry], metadata: Mapping[str, str]) -> str:
-    ordered = {name: entries[name] for name in sorted(entries)}
-    return save_streamed(path, {name: entry.planned for name, entry in ordered.items()}, lambda name: ordered[name].make(), metadata)
+def _save(path: Path, entries: Mapping[str, Streamed], metadata: Mapping[str, str]) -> str:
+    return save_streamed(path, {name: entries[name] for name in sorted(entries)}, metadata)
 
 
-def _entries(part: SavedPart, trained: Mapping[str, torch.Tensor], names: Sequence[str], precision: str) -> dict[str, _Entry]:
-    """By their names in the file."""
+def part_as_saved(part: SavedPart, trained: Mapping[str, torch.Tensor], names: Sequence[str] = (), precision: str = "fp32") -> dict[str, Streamed]:
+    """The tensors of a part by their names in the file; with nothing `trained` those of the base as it has them. See `save_checkpoint`."""
     source = part.open()
     if not trained:
         if part.is_native(source):
             return {part.prefix + name: _copied(source, name) for name in source.names if "." in name or name in _ROOTS}
         names = sorted(source.names)
     dtype = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}[precision] if trained else ""
-    found: dict[str, _Entry] = {}
+    found: dict[str, Streamed] = {}
     for name, pieces in _gathered(part, source, trained, names).items():
         found[part.prefix + name] = _assembled(pieces, dtype)
     if trained and part.is_native(source):
-        rest = (name for name in source.names if part.prefix + name not in found and name.rpartition(".")[2] not in (*_SCALES, *_FORMATS))
+        rest = (name for name in source.names if part.prefix + name not in found and not is_of_arithmetic(name))
         found.update({part.prefix + name: _copied(source, name) for name in rest if "." in name or name in _ROOTS})
     return found
 
@@ -161,14 +153,14 @@ def _float32() -> torch.dtype:
     return torch.float32
 
 
-def _assembled(pieces: Sequence[_Piece], dtype: str) -> _Entry:
+def _assembled(pieces: Sequence[_Piece], dtype: str) -> Streamed:
     """`dtype` as safetensors writes it; "" is that of the first piece."""
     ordered = sorted(pieces, key=lambda piece: piece.native.place.start)
     read = [piece.read for piece in ordered]
     natives = [piece.native for piece in ordered]
     whole = _joined(natives, [tensor().to("meta") for tensor in read])
     planned = Planned.like(whole)
-    return _Entry(Planned(dtype or planned.dtype, planned.shape), lambda: _joined(natives, [tensor() for tensor in read]))
+    return Streamed(Planned(dtype or planned.dtype, planned.shape), lambda: _joined(natives, [tensor() for tensor in read]))
 
 
 def _joined(natives: Sequence[Native], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -188,25 +180,25 @@ def _joined(natives: Sequence[Native], tensors: Sequence[torch.Tensor]) -> torch
     return tensor.reshape(*tensor.shape, 1, 1) if first.is_pixel and tensor.ndim == 2 else tensor
 
 
-def _copied(source: Source, name: str) -> _Entry:
-    return _Entry(Planned.like(source.stored(name)), lambda: source.stored(name))
+def _copied(source: Source, name: str) -> Streamed:
+    return Streamed(Planned.like(source.stored(name)), lambda: source.stored(name))
 
 
-def _others(family: Family, base: BaseModel, parts: Sequence[SavedPart]) -> dict[str, _Entry]:
+def _others(family: Family, base: BaseModel, parts: Sequence[SavedPart]) -> dict[str, Streamed]:
     """What a whole checkpoint holds beside its parts, without the running mean of its own training; and what tells that it predicts v."""
     import torch
 
     if not family.saves_whole:
         return {}
-    found: dict[str, _Entry] = {}
+    found: dict[str, Streamed] = {}
     path = Path(base.path)
     if path.is_file() and any(name.startswith(parts[0].prefix) for name in read_model_header(path).shapes):
         source = TensorFile(path)
-        taken = (*(each.prefix for each in parts), _EMA_PREFIX, "cond_stage_model.", "conditioner.", "first_stage_model.")
+        taken = (*(each.prefix for each in parts), RUNNING_MEAN, "cond_stage_model.", "conditioner.", "first_stage_model.")
         found = {name: _copied(source, name) for name in source.names if not name.startswith(taken)}
     if base.prediction == "v" and family.name in _V_MARKS:
         marks = ("v_pred", "ztsnr") if base.zero_terminal_snr else ("v_pred",)
-        found.update({mark: _Entry(Planned("F32", (0,)), lambda: torch.zeros(0)) for mark in marks if mark not in found})
+        found.update({mark: Streamed(Planned("F32", (0,)), lambda: torch.zeros(0)) for mark in marks if mark not in found})
     for mark in ("v_pred", "ztsnr"):
         if mark in found and (base.prediction != "v" or (mark == "ztsnr" and not base.zero_terminal_snr)):
             del found[mark]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 from .base_merges import merged_fingerprint
@@ -142,19 +141,16 @@ def _draw(job: TrainJob, planned: Sequence[ClassImage], missing: Sequence[int], 
     painter = Painter(job_of_pictures, best_device(), TensorCache(root / CACHE))
     painter.load(cells)
     try:
-        for _, group in groupby(range(len(planned)), key=lambda i: i // _BATCH):
-            batch = list(group)
-            wanted = [i for i in batch if i in set(missing)]
-            if not wanted:
-                continue
+        for start in sorted({i - i % _BATCH for i in missing}):
             with torch.no_grad(), painter.autocast:
-                pictures = painter.paint([cells[i] for i in batch])
-            for i in wanted:
+                pictures = painter.paint(cells[start : start + _BATCH])
+            for i, picture in enumerate(pictures, start):
+                if i not in missing:
+                    continue
                 image = planned[i]
                 replace_atomically(
                     image.path.with_suffix(".txt"), lambda temporary, image=image: temporary.write_text(image.prompt, encoding="utf-8")
                 )
-                picture = pictures[batch.index(i)]
                 save_picture(
                     image.path, picture, image.prompt, prior.class_negative_prompt, prior.class_steps, image.seed, prior.class_guidance, job.base.name
                 )

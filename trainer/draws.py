@@ -51,10 +51,10 @@ class Draws:
         )
 
     def pieces(self, size: int) -> Iterator[Draws]:
-        """The same draws in batches of at most `size`; of plain ones."""
-        for start in range(0, len(self.uniform), size):
-            part = slice(start, start + size)
-            yield Draws(self.posterior[part], self.noise[part], self.uniform[part])
+        """The same draws in batches of at most `size`."""
+        numbers = list(range(len(self.uniform)))
+        for start in range(0, len(numbers), size):
+            yield self.rows(numbers[start : start + size])
 
 
 def draws_of(seed: int, step: int, shape: tuple[int, ...], settings: ObjectiveSettings) -> Draws:

@@ -94,8 +94,6 @@ def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: Text
     T5's vectors are hundreds of times as long as CLIP's, so that a rate that suits CLIP would hardly move them: they are
     trained in units of how much wider T5's table is spread. Raises AthanorError for a file to go on from of another family.
     """
-    import torch
-
     t5, tables = family.t5_part(base), family.token_tables(text)
     widths = {key: getattr(holder, attribute).weight.shape[1] for key, holder, attribute in tables}
     given = {word.name: vectors_for(widths, read_vectors(Path(word.start_file)), Path(word.start_file).name) for word in words if word.start_file}
@@ -121,7 +119,6 @@ def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: Text
             raise AthanorError(f"The tokenizer knows {first} tokens and the text encoder {table.weight.shape[0]}: they do not belong together.")
         for word, parameter in zip(words, extended.vectors, strict=True):
             trained[word.name][key] = parameter
-    assert all(isinstance(parameter, torch.Tensor) for vectors in trained.values() for parameter in vectors.values())
     return NewWords(tuple(words), trained, units, norms)
 
 

@@ -85,7 +85,10 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     for note in (*class_image_notes(run.train_job()), *prior_notes(job)):
         events.write("warning", {"message": note})
     milestones = (Milestones if processes.leads else Onlooker)(run, ready, events, updates)
-    will_ask = lambda number: processes.takes(steps.turn(number))  # noqa: E731
+
+    def will_ask(number: int) -> bool:
+        return processes.takes(steps.turn(number))
+
     feed = Feed(job, family, ready.captioner, ready.cache, ready.vae_id, trainee.caption, will_ask, trainee.prompt)
     ending.callback(feed.close)
 

@@ -99,13 +99,14 @@ class Milestones:
         whole_epochs = step // steps_of(self.job).per_epoch
         words = self._save_words(whole_epochs, step, name)
         metadata = {**file_metadata(self.job, self.ready.family, whole_epochs, step), **self.trainee.metadata, **self._base_hashes}
-        if self.job.kind == "embedding":
-            metadata["ss_num_vectors"] = str(next(iter(self.trainee.export().values())).shape[0])
         path, precision = self.run.folder / "epochs" / name, self.job.train.save_precision
         if self.trainee.save is not None:
             sha256 = self.trainee.save(path, metadata, precision)
         else:
-            sha256 = save_tensors(path, self.trainee.export(), metadata, precision)
+            tensors = self.trainee.export()
+            if self.job.kind == "embedding":
+                metadata["ss_num_vectors"] = str(next(iter(tensors.values())).shape[0])
+            sha256 = save_tensors(path, tensors, metadata, precision)
         told = {"words": words} if words else {}
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256, **told})
 

@@ -88,9 +88,8 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     autocast = torch.autocast(device.type, dtype=precision if precision is not torch.float32 else None, enabled=precision is not torch.float32)
     mark_used(job.base.files)
     room = room_on(device)
-    if not (
-        job.performance.block_offload or job.trains_denoiser_weights
-    ):  # told before minutes are spent on captions and images; chosen again when the rest has its place
+    if not job.performance.block_offload and not job.trains_denoiser_weights:
+        # Told before minutes are spent on captions and images; chosen again when the rest has its place.
         chosen_storage(job.train.base_precision, job.train.precision, count_denoiser_weights(job.base), room)
     cache = TensorCache(run.folder.parent / CACHE if job.data.keep_latents == "disk" else None)
     captioner = captioner_of(job)

@@ -87,7 +87,12 @@ class PromptBook:
 
 
 def text_id_of(base: BaseModel, family: Family, text: TextStack, cache: TensorCache) -> str:
-    """The fingerprint of a base's text encoders, computed once for each file of it; `text` is as it was loaded."""
+    """The fingerprint of a base's text encoders, computed once for each file of it; `text` is as it was loaded.
+
+    Where nothing is kept for other runs, the base's own does: reading through all of T5 would win nothing.
+    """
+    if not cache.outlives_the_run:
+        return base.text_identity
     as_loaded = next(iter(text.parts().values())).dtype
     return cache.remembered(f"text of {base.family} in {base.text_identity} as {as_loaded}", lambda: text_fingerprint(base, family, text))
 

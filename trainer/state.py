@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import AthanorError
-from .formats.files import Planned, load_tensors, save_streamed
+from .formats.files import Streamed, load_tensors, save_streamed
 from .formats.header import read_header
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Ten
     newest = _newest_slot(folder)
     slot = next(name for name in _SLOTS if newest is None or name != newest[0])
     # One tensor after the other: of a whole model there may be no second copy.
-    save_streamed(folder / slot, {name: Planned.like(tensor) for name, tensor in tensors.items()}, tensors.__getitem__, metadata)
+    save_streamed(folder / slot, {name: Streamed.of(tensor) for name, tensor in tensors.items()}, metadata)
 
 
 def drop_states_after(folder: Path, step: int) -> None:

@@ -14,7 +14,7 @@ from .families import known_tokens
 from .formats.embedding import EMBEDDING_ENDINGS, num_vectors_of
 from .formats.header import is_safe, read_header
 from .settings import EmbeddingSettings, range_problems
-from .templates import reads_captions, template_problems
+from .templates import template_problems
 from .types import Sample
 from .words import Word, named_in, words_of
 
@@ -111,7 +111,7 @@ def _caption_problems(job: TrainJob, words: Sequence[Word]) -> list[str]:
 
 def name_warnings(job: TrainJob) -> list[str]:
     """What is told before the first step: captions to which the only embedding's name is added."""
-    if job.kind != "embedding" or len(job.word_names) > 1 or not reads_captions(job.embedding) or job.embedding.templates != "captions":
+    if job.kind != "embedding" or len(job.word_names) > 1 or job.embedding.templates != "captions":
         return []
     captions = [caption for _, caption in _captions(job, job.dataset.with_role("train"))]
     num_bare = sum(not named_in(caption, job.word_names) for caption in captions)

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 _KNOWN_QUANTS = ("float8_e4m3fn", "float8_e5m2")
 _SCALES = ("scale_weight", "weight_scale")
+_OF_ARITHMETIC = (*_SCALES, "scale_input", "input_scale", "comfy_quant", "scaled_fp8")
+"""What tells how the weights beside it are stored, and says nothing any more once they are unfolded."""
+RUNNING_MEAN = "model_ema."
+"""Before the names of a copy of the weights that some checkpoints keep of their own training."""
+
+
+def is_of_arithmetic(name: str) -> bool:
+    return name.rpartition(".")[2] in _OF_ARITHMETIC
 
 
 class _Pickled:

@@ -85,18 +85,30 @@ class Planned:
         return math.prod(self.shape) * _KINDS[self.dtype][1]
 
 
-def save_streamed(path: Path, planned: Mapping[str, Planned], make: Callable[[str], torch.Tensor], metadata: Mapping[str, str]) -> str:
-    """Writes a safetensors file one tensor after the other, so that never more than one of them is in memory; returns its sha256.
+@dataclass(frozen=True)
+class Streamed:
+    """A tensor of a file to come, read when it is its turn."""
 
-    `make` gives the tensor of a name in the planned shape; it is cast to the planned dtype.
-    """
+    planned: Planned
+    read: Callable[[], torch.Tensor]
+    """In the planned shape; it is cast to the planned dtype."""
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Streamed:
+        """One that is there."""
+        return cls(Planned.like(tensor), lambda: tensor)
+
+
+def save_streamed(path: Path, tensors: Mapping[str, Streamed], metadata: Mapping[str, str]) -> str:
+    """Writes a safetensors file one tensor after the other, so that never more than one of them is in memory; returns its sha256."""
     import torch
 
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
-    for name, tensor in planned.items():
-        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [end, end + tensor.num_bytes]}
-        end += tensor.num_bytes
+    for name, tensor in tensors.items():
+        planned = tensor.planned
+        header[name] = {"dtype": planned.dtype, "shape": list(planned.shape), "data_offsets": [end, end + planned.num_bytes]}
+        end += planned.num_bytes
     digest = hashlib.sha256()
 
     def write(temporary: Path) -> None:
@@ -107,10 +119,11 @@ def save_streamed(path: Path, planned: Mapping[str, Planned], make: Callable[[st
                 digest.update(data)
 
             put(_header_of(header))
-            for name, tensor in planned.items():
-                made = make(name).detach().to("cpu", getattr(torch, _KINDS[tensor.dtype][0])).contiguous()
-                if tuple(made.shape) != tensor.shape:
-                    raise AthanorError(f"{name} has the shape {tuple(made.shape)} instead of {tensor.shape}.")
+            for name, tensor in tensors.items():
+                planned = tensor.planned
+                made = tensor.read().detach().to("cpu", getattr(torch, _KINDS[planned.dtype][0])).contiguous()
+                if tuple(made.shape) != planned.shape:
+                    raise AthanorError(f"{name} has the shape {tuple(made.shape)} instead of {planned.shape}.")
                 if made.numel():
                     put(made.reshape(-1).view(torch.uint8).numpy())
 

@@ -16,7 +16,7 @@ from ..bases import describe_base
 from ..errors import AthanorError, raise_problems
 from ..families import family
 from ..files import file_sha256, require_space, safe_name
-from ..formats.files import save_streamed
+from ..formats.files import Streamed, save_streamed
 from ..formats.header import read_header
 from ..types import BaseModel
 from .additions import Addition, Change, apply, family_problems, gather
@@ -146,18 +146,20 @@ def _require_space(work: Work) -> None:
 def _write(work: Work, metadata: dict[str, str], on_progress: Callable[[int, int], None]) -> None:
     total, done, made = sum(len(piece.sources) for piece, _, _ in work), 0, []
 
-    def tensor(piece: Piece, changes: dict[str, list[Change]], key: str) -> torch.Tensor:
-        nonlocal done
-        on_progress(done, total)
-        done += 1
-        weight = piece.sources[key].read()
-        return apply(weight, changes[key]) if key in changes else weight
+    def changed(source: Streamed, changes: Sequence[Change]) -> Callable[[], torch.Tensor]:
+        def read() -> torch.Tensor:
+            nonlocal done
+            on_progress(done, total)
+            done += 1
+            return apply(source.read(), changes) if changes else source.read()
+
+        return read
 
     try:
         for piece, changes, target in work:
             kept = {key: value for key, value in piece.metadata.items() if not key.startswith(_OF_THE_OLD_FILE)}
-            planned = {key: source.planned for key, source in piece.sources.items()}
-            save_streamed(target, planned, lambda key, piece=piece, changes=changes: tensor(piece, changes, key), {**kept, **metadata})  # type: ignore[misc]
+            streamed = {key: dataclasses.replace(source, read=changed(source, changes.get(key, []))) for key, source in piece.sources.items()}
+            save_streamed(target, streamed, {**kept, **metadata})
             made.append(target)
     except BaseException:
         for target in made:

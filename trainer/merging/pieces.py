@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..checkpoint_file import part_as_saved
 from ..families import family
 from ..families.base import TEXT_PARTS, ModulePlaces, Part
 from ..formats.header import read_model_header
 from ..types import BaseModel
 from .additions import Weights
-from .folders import sources_of_part
 from .sources import Precision, Sources, header_of, in_precision, sources_of_file
 
 _BESIDE_THE_DENOISER = ("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.")
@@ -72,7 +72,7 @@ def _pieces_of_folder(base: BaseModel, precision: Precision) -> tuple[Piece, ...
     of_family, path = family(base.family), Path(base.path)
     files: dict[str, Sources] = {}
     for saved in of_family.saved_parts(base):
-        files.setdefault("" if of_family.saves_whole else saved.file, {}).update(sources_of_part(saved))
+        files.setdefault("" if of_family.saves_whole else saved.file, {}).update(part_as_saved(saved, trained={}))
     pieces = []
     for name, sources in files.items():
         folder = "text_encoders" if name else "checkpoints" if of_family.saves_whole else "diffusion_models"

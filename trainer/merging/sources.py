@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..families._native import TensorFile
-from ..formats.files import Planned
+from ..families._native import RUNNING_MEAN, TensorFile, is_of_arithmetic
+from ..formats.files import Planned, Streamed
 from ..formats.header import Header, read_model_header
 from ..formats.native import Place
 
@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 Precision = Literal["as it is", "fp16", "bf16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = ("as it is", "fp16", "bf16", "fp32")
 _FLOATS = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
-_SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
-_STALE = "model_ema."
-"""A copy of the weights from training, which would stay without the changes."""
-
-
-@dataclass(frozen=True)
-class Source:
-    planned: Planned
-    read: Callable[[], torch.Tensor]
-    """In the shape of `planned`; fp8's scales are worked in."""
-
-
-Sources = dict[str, Source]
-"""By the tensors' names in the file to come."""
+Sources = dict[str, Streamed]
+"""By the tensors' names in the file to come; fp8's scales are worked in."""
 
 
 def sources_of_file(path: Path) -> Sources:
@@ -39,10 +27,10 @@ def sources_of_file(path: Path) -> Sources:
     file, header = TensorFile(path), read_model_header(path)
     found: Sources = {}
     for name, shape in header.shapes.items():
-        if name.startswith(_STALE) or name == "scaled_fp8" or name.endswith(_SCALES):
+        if name.startswith(RUNNING_MEAN) or is_of_arithmetic(name):  # the mean would stay without the changes
             continue
         dtype = header.dtypes.get(name) or Planned.like(file.stored(name)).dtype
-        found[name] = _folded(file, name, shape) if dtype.startswith("F8_") else Source(Planned(dtype, shape), _reader(file, name))
+        found[name] = _folded(file, name, shape) if dtype.startswith("F8_") else Streamed(Planned(dtype, shape), _reader(file, name))
     return found
 
 
@@ -67,7 +55,7 @@ def _reader(file: TensorFile, name: str) -> Callable[[], torch.Tensor]:
     return lambda: file.stored(name)
 
 
-def _folded(file: TensorFile, name: str, shape: tuple[int, ...]) -> Source:
+def _folded(file: TensorFile, name: str, shape: tuple[int, ...]) -> Streamed:
     import torch
 
-    return Source(Planned("BF16", shape), lambda: file.rows(name, Place(""), torch.float32))
+    return Streamed(Planned("BF16", shape), lambda: file.rows(name, Place(""), torch.float32))
