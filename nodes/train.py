@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -14,17 +14,16 @@ from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
 from ..trainer.promote import kind_folder
 from ..trainer.run import Run, open_run
-from ..trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
-from ..trainer.templates import lines_of_template
+from ..trainer.settings import CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
 from ..trainer.validate import check_train_job
-from ..trainer.words import read_words, with_files
 from . import host
-from .adapters import kind_widget, with_kind
+from .adapters import kind_widget
 from .failures import begin, told_after_the_others
 from .images import open_rgb, shown, to_comfy
+from .jobs import NONE, files_changed, job_of
 from .plots import draw_loss_plot, save_loss_plot
-from .settings import from_widgets, widgets
+from .settings import widgets
 from .types import BaseModelWire, DatasetWire, RunWire, SettingsWire
 from .watching import announce
 from .worker import run_worker
@@ -33,11 +32,9 @@ _RUN_TOOLTIP = "Name of the run and of its files. With other settings under the 
 
 _SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chained. What has a widget here is taken from here, but for what Import Settings read from a file."
 _SAMPLE_WIDGETS = ("prompts", "negative_prompt", "steps", "guidance", "seed")
-_RATES = ("rate", "text_encoder_rate", "weight_decay")
 
 _WORDS = ("num_vectors", "initial_words", "templates")
 _BESIDE_A_LORA = ("other_embeddings", "embedding_rate", "embedding_percent", "keep_norm")
-_NONE = "none"
 
 _LATER = ("base_precision",)
 """Widgets that came when workflows had been saved already, in which values go by their place: they stand at the end."""
@@ -75,11 +72,11 @@ class TrainLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **values: Any) -> str:
-        return _files_changed(values)
+        return files_changed(values)
 
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
-        run = await _trained(_job("lora", base_model, dataset, name, settings, values), name, cls.hidden.unique_id)
+        run = await _trained(job_of("lora", base_model, dataset, name, settings, values), name, cls.hidden.unique_id)
         return io.NodeOutput(run, last_tensors(run), {"loss": run.losses()}, _last_samples(run), ui=_shown_run(run))
 
 
@@ -118,16 +115,16 @@ class TrainEmbedding(io.ComfyNode):
                 *_may_lack(widgets(EmbeddingSettings, only=("sentences", "other_embeddings", "keep_norm"))),
                 io.Combo.Input(
                     "template_file",
-                    options=[_NONE, *host.template_files()],
-                    default=_NONE,
+                    options=[NONE, *host.template_files()],
+                    default=NONE,
                     optional=True,
                     display_name="template file",
                     tooltip="Own sentences from a text file in models/textual_inversion_templates, in place of those written above. A1111's files are understood.",
                 ),
                 io.Combo.Input(
                     "start_embedding",
-                    options=[_NONE, *host.embedding_names()],
-                    default=_NONE,
+                    options=[NONE, *host.embedding_names()],
+                    default=NONE,
                     optional=True,
                     advanced=True,
                     display_name="start from",
@@ -145,11 +142,11 @@ class TrainEmbedding(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **values: Any) -> str:
-        return _files_changed(values)
+        return files_changed(values)
 
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
-        job = _job("embedding", base_model, dataset, name, settings, {**values, "rate": 0.0})
+        job = job_of("embedding", base_model, dataset, name, settings, {**values, "rate": 0.0})
         run = await _trained(job, name, cls.hidden.unique_id)
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
 
@@ -191,7 +188,7 @@ class TrainCheckpoint(io.ComfyNode):
 
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
-        job = _job("checkpoint", base_model, dataset, name, settings, values)
+        job = job_of("checkpoint", base_model, dataset, name, settings, values)
         run = await _trained(job, name, cls.hidden.unique_id)
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
 
@@ -201,89 +198,11 @@ def _fine_rate(name: str, default: float, shown: str, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.0, max=10.0, step=1e-7, round=1e-8, display_name=shown, tooltip=tooltip)
 
 
-def _job(
-    kind: Literal["lora", "embedding", "checkpoint"],
-    base: BaseModel,
-    dataset: Dataset,
-    name: str,
-    settings: Settings | None,
-    values: Mapping[str, Any],
-) -> TrainJob:
-    """The settings that came over the wire, with the node's own widgets on top but where a file or Vary Settings said something."""
-    given = settings or Settings()
-    name = f"{name.strip()}-{given.label}" if given.label else name
-
-    def front(section: str, prefix: str = "", without: tuple[str, ...] = ()) -> Any:
-        kept = (_fields(given.from_file, section) - set(without)) | _fields(given.varied, section)
-        return from_widgets(getattr(given, section), {key: value for key, value in values.items() if key.removeprefix(prefix) not in kept}, prefix)
-
-    return TrainJob(
-        name=name,
-        base=base,
-        dataset=dataset,
-        kind=kind,
-        adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
-        checkpoint=from_widgets(CheckpointSettings(), values) if kind == "checkpoint" else CheckpointSettings(),
-        embedding=_embedding(kind, name, values),
-        # Rates of a LoRA's file would be far too low for an embedding.
-        train=front("train", without=_RATES if kind == "embedding" else ()),
-        optimizer=given.optimizer,
-        schedule=given.schedule,
-        performance=given.performance,
-        objective=given.objective,
-        captions=given.captions,
-        data=given.data,
-        samples=front("samples", prefix="sample_"),
-        run=front("run"),
-        prior=given.prior,
-    )
-
-
 def _may_lack(inputs: list[io.Input]) -> list[io.Input]:
     """Widgets that prompts written before they came do not have."""
     for each in inputs:
         each.optional = True
     return inputs
-
-
-def _embedding(kind: str, name: str, values: Mapping[str, Any]) -> EmbeddingSettings:
-    """What the widgets say, with the files that they name."""
-    template, start = values.get("template_file", _NONE), values.get("start_embedding", _NONE)
-    said = {**values, "start_embedding": "" if start == _NONE else start, **({"token": name.strip()} if kind == "embedding" else {})}
-    if template != _NONE:
-        if str(values.get("sentences", "")).strip():
-            raise AthanorError(
-                f"Embedding: both sentences and the template file {template} are given; take the sentences out, or set template file to none."
-            )
-        files = host.template_files()
-        if template not in files:
-            raise AthanorError(f"There is no template {template!r}; put it into models/textual_inversion_templates and press R to refresh.")
-        said["sentences"] = "\n".join(lines_of_template(files[template]))
-    return with_files(from_widgets(EmbeddingSettings(), said), lambda file: str(host.embedding_path(file)))
-
-
-def _files_changed(values: Mapping[str, Any]) -> str:
-    """Tells whether the files that the widgets name have changed under their names."""
-    template, start = values.get("template_file", _NONE), values.get("start_embedding", _NONE)
-    try:
-        named = [word.start_file for word in read_words(str(values.get("other_embeddings", ""))) if word.start_file]
-        files = [host.embedding_path(file) for file in (*named, *([] if start in (None, _NONE) else [start]))]
-        files += [host.template_files()[template]] if template not in (None, _NONE) else []
-        return repr([(str(file), file.stat().st_mtime_ns) for file in files])
-    except (AthanorError, KeyError, OSError) as error:
-        return str(error)
-
-
-def _adapter(given: Settings, chosen: Mapping[str, Any]) -> AdapterSettings:
-    """A kind that comes from a file brings its own options along: those of the widgets are for another kind."""
-    of_file = _fields((*given.from_file, *given.varied), "adapter")
-    fields = ("rank", "alpha") if "kind" in of_file else tuple(chosen)
-    rest = {key: value for key, value in chosen.items() if key in fields and key not in of_file}
-    return from_widgets(given.adapter, rest) if "kind" in of_file else with_kind(given.adapter, rest)
-
-
-def _fields(paths: tuple[str, ...], section: str) -> set[str]:
-    return {path.split(".")[1] for path in paths if path.startswith(f"{section}.")}
 
 
 async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
