@@ -51,8 +51,8 @@ class ApplyEpoch(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, lora: str, embedding: str = "none", **values: Any) -> str:
         """The files may change under their names."""
-        names = {} if embedding == "none" or embedding not in host.embedding_names() else {embedding: host.embedding_path(embedding)}
-        return repr([host.changed_at(lora), *(path.stat().st_mtime_ns for path in names.values())])
+        at = host.embedding_path(embedding).stat().st_mtime_ns if embedding in host.embedding_names() else None
+        return repr([host.changed_at(lora), at])
 
     @classmethod
     def execute(

@@ -42,7 +42,9 @@ class StoredWeights:
         import torch
 
         held = self.by_part[part][module]
-        file = self._files.setdefault(held.path, TensorFile(held.path))
+        file = self._files.get(held.path)
+        if file is None:
+            file = self._files[held.path] = TensorFile(held.path)
         return file.rows(held.name, held.place, torch.float32), file.stored(held.name).dtype
 
 

@@ -14,7 +14,9 @@ from tiny_flow import FLOW_MAKERS
 
 from athanor.trainer.bases import describe_base
 from athanor.trainer.errors import AthanorError, InvalidJobError
+from athanor.trainer.families._native import TensorFile
 from athanor.trainer.formats.header import read_header
+from athanor.trainer.merging import stored
 from athanor.trainer.merging.additions import Addition
 from athanor.trainer.merging.checkpoint import SaveFolders, merge_into_checkpoint
 from athanor.trainer.merging.extract import Extraction, extract_lora
@@ -37,6 +39,22 @@ def moved(base: BaseModel, path: Path, seed: int = 1) -> BaseModel:
 
 def made_base(key: tuple[str, str], folder: Path) -> BaseModel:
     return describe_base({**MAKERS, **FLOW_MAKERS}[key](folder).path)
+
+
+def test_a_file_is_opened_once_however_many_layers_are_read(tmp_path, monkeypatch):
+    opened = []
+
+    class Counted(TensorFile):
+        def __init__(self, path: Path, prefix: str = ""):
+            opened.append(path)
+            super().__init__(path, prefix)
+
+    monkeypatch.setattr(stored, "TensorFile", Counted)
+    weights = StoredWeights(made_base(("sd15", "file"), tmp_path))
+    for part, modules in weights.by_part.items():
+        for module in modules:
+            weights.read(part, module)
+    assert len(opened) == 1
 
 
 @pytest.mark.slow
