@@ -35,24 +35,25 @@ _KINDS = {
 """By safetensors' names: torch's, and bytes a number."""
 _NAMES = {name: key for key, (name, _) in _KINDS.items()}
 _COPIED_BYTES = 1 << 24
-_LEGACY_OFFSET, _LEGACY_BYTES = 0x100000, 0x10000
+_LEGACY_OFFSET, _LEGACY_BYTES, _LEGACY_KEY = 0x100000, 0x10000, "sshs_legacy_hash"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], precision: str) -> str:
     """Saves `tensors` in `precision` (fp16, bf16 or fp32) and returns the file's sha256; equal input, equal file.
 
     `sshs_model_hash` is the sha256 of the tensor data and `sshs_legacy_hash` eight digits over 64 KiB of the file as
-    it is with `ss_*` metadata only, as sd-scripts writes and A1111's Additional Networks reads them.
+    it is with `ss_*` metadata only, as sd-scripts writes and A1111's Additional Networks reads them; the model spec's
+    `hash_sha256` is that of the tensor data too.
     """
     import torch
 
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     cast = {name: tensors[name].to(dtype).contiguous() for name in sorted(tensors)}
-    plain = _serialise(cast, {key: value for key, value in metadata.items() if key.startswith("ss_")})
-    hashes = {
-        "sshs_model_hash": hashlib.sha256(plain[_header_bytes(plain) :]).hexdigest(),
-        "sshs_legacy_hash": hashlib.sha256(plain[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_BYTES]).hexdigest()[:8],
-    }
+    plain = _serialise(cast, _of_training(metadata))
+    digest = hashlib.sha256(plain[_header_bytes(plain) :]).hexdigest()
+    hashes = {"sshs_model_hash": digest, _LEGACY_KEY: hashlib.sha256(plain[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_BYTES]).hexdigest()[:8]}
+    if any(key.startswith("modelspec.") for key in metadata):
+        hashes["modelspec.hash_sha256"] = f"0x{digest}"
     replace_atomically(path, lambda temporary: temporary.write_bytes(_serialise(cast, {**metadata, **hashes})))
     return file_sha256(path)
 
@@ -132,11 +133,20 @@ def save_streamed(path: Path, tensors: Mapping[str, Streamed], metadata: Mapping
 
 
 def with_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
-    """Copies a safetensors file with further metadata, piece by piece; its tensors stay bit for bit the same."""
+    """Copies a safetensors file with further metadata, piece by piece; its tensors stay bit for bit the same.
+
+    A hash that goes by the `ss_*` metadata is made anew.
+    """
     with source.open("rb") as file:
         end = 8 + int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(end - 8))
-    header["__metadata__"] = dict(sorted({**header.get("__metadata__", {}), **metadata}.items()))
+        told = {**header.get("__metadata__", {}), **metadata}
+        if _LEGACY_KEY in told:
+            head = _header_of({**header, "__metadata__": _of_training(told)})
+            file.seek(end + max(0, _LEGACY_OFFSET - len(head)))
+            hashed = head[_LEGACY_OFFSET:] + file.read(_LEGACY_BYTES)
+            told[_LEGACY_KEY] = hashlib.sha256(hashed[:_LEGACY_BYTES]).hexdigest()[:8]
+    header["__metadata__"] = dict(sorted(told.items()))
 
     def write(temporary: Path) -> None:
         with source.open("rb") as file, temporary.open("wb") as copy:
@@ -145,6 +155,11 @@ def with_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> No
             shutil.copyfileobj(file, copy, _COPIED_BYTES)
 
     replace_atomically(target, write)
+
+
+def _of_training(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What stays when a file is given another title: sd-scripts hashes a file with no more than this."""
+    return {key: value for key, value in metadata.items() if key.startswith("ss_")}
 
 
 def _header_of(header: Mapping[str, object]) -> bytes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,27 +18,27 @@ from ..noise import trained_base
 from ..run import job_hash
 from ..settings.optimizer import chosen_options
 from ..steps import steps_of
-from ..types import BaseModel, Sample
+from ..types import BaseModel
 from ..words import Word, words_of
+from .dataset_metadata import common_size_px, dataset_metadata
 from .parameters import flow_arguments
 
-_MAX_TAGS, _MAX_TAG_BYTES = 2000, 300_000
-"""Keeps the header well under the megabyte that ComfyUI and A1111 read: a LoRA of FLUX needs a quarter of it for its names."""
+_UNUSED = ("ss_face_crop_aug_range", "ss_validation_seed", "ss_max_validation_steps", "ss_validate_every_n_steps")
+"""What sd-scripts always names, and what has no like here."""
+_STABILITY = "https://github.com/Stability-AI/generative-models"
 _MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
 
 
 def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[str, str]:
     """The metadata of an epoch's file; all values are strings, lists and objects are JSON."""
-    train, samples = job.train, job.dataset.with_role("train")
-    steps = steps_of(job)
+    train, steps = job.train, steps_of(job)
+    width, height = common_size_px(job.dataset.with_role("train"))
     values: dict[str, object] = {
         "ss_session_id": int(job_hash(job)[:8], 16),
         "ss_output_name": job.name,
         "ss_learning_rate": train.rate,
         "ss_unet_lr": train.rate if job.kind != "embedding" else None,
         "ss_text_encoder_lr": _text_rates(job, family),
-        "ss_num_train_images": sum(sample.repeats for sample in samples),
-        "ss_num_validation_images": len(job.dataset.with_role("validation")),
         "ss_num_batches_per_epoch": steps.batches_per_epoch,
         "ss_num_epochs": steps.epochs,
         "ss_epoch": epoch,
@@ -57,6 +55,7 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_mixed_precision": _MIXED_PRECISION[train.precision],
         "ss_full_fp16": False,
         "ss_fp8_base": train.base_precision == "fp8",
+        "ss_fp8_base_unet": train.base_precision == "fp8",
         "ss_lowram": False,
         "ss_v2": family.kohya_version(job.base).startswith("sd_v2"),
         "ss_base_model_version": family.kohya_version(job.base),
@@ -66,18 +65,18 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
         "ss_seed": train.seed,
         **_objective_metadata(job),
         **_flow_metadata(job),
-        "ss_enable_bucket": True,
-        "ss_resolution": _resolution(samples),
-        "ss_bucket_info": json.dumps(_bucket_info(samples)),
-        "ss_dataset_dirs": json.dumps(_dataset_folders(samples), ensure_ascii=False),
-        "ss_tag_frequency": json.dumps(_tag_frequency(samples), ensure_ascii=False),
+        **dataset_metadata(job),
+        "ss_validate_every_n_epochs": train.save_every_epochs if job.dataset.with_role("validation") else None,
+        **dict.fromkeys(_UNUSED),
         "ss_sd_model_name": Path(job.base.path).name,
         "ss_vae_name": Path(job.base.vae_path).name if job.base.vae_path else None,
         "ss_training_comment": "trained with Athanor",
+        "ss_sd_scripts_commit_hash": "(unknown)",
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": _implementation(job, family),
         "modelspec.title": job.name,
-        "modelspec.resolution": _resolution(samples).replace(",", "x"),
+        "modelspec.description": _description(job, family),
+        "modelspec.resolution": f"{width}x{height}",
         "modelspec.prediction_type": None if job.base.prediction == "flow" else job.base.prediction,
         "modelspec.encoder_layer": job.base.clip_skip or None,
         "modelspec.timestep_range": _timestep_range(job),
@@ -98,8 +97,11 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
 
 def _implementation(job: TrainJob, family: Family) -> str:
     """Whose names the file has: a LoRA's may be diffusers', a model's are those of the family's authors."""
-    whole = job.kind == "checkpoint" and family.modelspec_implementation == "diffusers"
-    return "https://github.com/Stability-AI/generative-models" if whole else family.modelspec_implementation
+    return _authors(family) if job.kind == "checkpoint" else family.modelspec_implementation
+
+
+def _authors(family: Family) -> str:
+    return _STABILITY if family.modelspec_implementation == "diffusers" else family.modelspec_implementation
 
 
 def word_metadata(job: TrainJob, family: Family, epoch: int, step: int, word: Word, num_vectors: int) -> dict[str, str]:
@@ -109,6 +111,7 @@ def word_metadata(job: TrainJob, family: Family, epoch: int, step: int, word: Wo
     rate = job.embedding.embedding_rate if job.kind == "lora" else job.train.text_encoder_rate
     own = {**_of_word(job, family, dataclasses.replace(word, num_vectors=num_vectors)), "ss_learning_rate": rate, "ss_unet_lr": None}
     own |= {"ss_output_name": word.name, "modelspec.title": word.name, "modelspec.trigger_phrase": word.name}
+    own["modelspec.description"] = f"Embedding of a {values['modelspec.description']}"
     return {**values, **{key: str(value) for key, value in own.items()}}
 
 
@@ -118,6 +121,7 @@ def _of_word(job: TrainJob, family: Family, word: Word) -> dict[str, object]:
         "ss_token_string": word.name,
         "ss_init_word": word.initial_words,
         "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
+        "modelspec.implementation": _authors(family),
     }
 
 
@@ -131,17 +135,16 @@ def _text_rates(job: TrainJob, family: Family) -> float | list[float]:
 
 def _objective_metadata(job: TrainJob) -> dict[str, object]:
     """Under the names of sd-scripts; None where something is off."""
-    objective, captions, regularization = job.objective, job.captions, job.dataset.with_role("regularization")
+    objective, captions = job.objective, job.captions
     bends = objective.loss in ("huber", "smooth_l1")
     return {
-        "ss_num_reg_images": sum(sample.repeats for sample in regularization),
-        "ss_reg_dataset_dirs": json.dumps(_dataset_folders(regularization), ensure_ascii=False),
         "ss_noise_offset": objective.noise_offset or None,
         "ss_noise_offset_random_strength": objective.noise_offset_random,
         "ss_adaptive_noise_scale": objective.adaptive_noise_scale or None,
         "ss_multires_noise_iterations": objective.multires_iterations or None,
         "ss_multires_noise_discount": objective.multires_discount,
         "ss_ip_noise_gamma": objective.input_perturbation or None,
+        "ss_ip_noise_gamma_random_strength": False,
         "ss_min_snr_gamma": objective.min_snr_gamma if objective.weighting == "min_snr" else None,
         "ss_debiased_estimation": objective.weighting == "debiased",
         "ss_zero_terminal_snr": trained_base(job.base, objective).zero_terminal_snr,
@@ -178,6 +181,12 @@ def _flow_metadata(job: TrainJob) -> dict[str, object]:
     else:
         told |= {"ss_apply_lg_attn_mask": False}
     return told | {f"ss_{key}": value for key, value in flow_arguments(job).items()}
+
+
+def _description(job: TrainJob, family: Family) -> str:
+    noun = {"lora": "LoRA", "embedding": "embedding", "checkpoint": "checkpoint"}[job.kind]
+    num_images = len({sample.path for sample in job.dataset.with_role("train")})
+    return f"{noun} for {family.title}, trained with Athanor on {num_images} image{'' if num_images == 1 else 's'} upon {job.base.name}."
 
 
 def _timestep_range(job: TrainJob) -> str | None:
@@ -217,47 +226,3 @@ def _optimizer(job: TrainJob) -> str:
     """As sd-scripts writes it: the name with its arguments."""
     arguments = {"weight_decay": job.train.weight_decay, **chosen_options(job.optimizer)}
     return f"{job.train.optimizer}({','.join(f'{key}={value}' for key, value in arguments.items())})"
-
-
-def _resolution(samples: tuple[Sample, ...]) -> str:
-    """The bucket that most images are in, as "width,height"."""
-    sizes = Counter(sample.placement.bucket_px for sample in samples if sample.placement)
-    width, height = max(sizes, key=lambda size: (sizes[size], size))
-    return f"{width},{height}"
-
-
-def _bucket_info(samples: tuple[Sample, ...]) -> dict[str, object]:
-    counts: Counter[tuple[int, int]] = Counter()
-    errors = []
-    for sample in samples:
-        if sample.placement:
-            width, height = sample.placement.bucket_px
-            counts[(width, height)] += sample.repeats
-            errors.append(abs(width / height - sample.width_px / sample.height_px))
-    buckets = {str(i): {"resolution": list(size), "count": counts[size]} for i, size in enumerate(sorted(counts))}
-    return {"buckets": buckets, "mean_img_ar_error": sum(errors) / len(errors)}
-
-
-def _folder_name(sample: Sample) -> str:
-    return Path(sample.path).parent.name
-
-
-def _dataset_folders(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
-    folders: dict[str, dict[str, int]] = {}
-    for sample in samples:
-        entry = folders.setdefault(_folder_name(sample), {"n_repeats": sample.repeats, "img_count": 0})
-        entry["img_count"] += 1
-    return folders
-
-
-def _tag_frequency(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
-    """The commonest tags of each folder; of many folders as few a folder as keep the header small."""
-    counts: dict[str, Counter[str]] = {}
-    for sample in samples:
-        counts.setdefault(_folder_name(sample), Counter()).update(sample.tags)
-    most = _MAX_TAGS
-    while True:
-        found = {folder: dict(counter.most_common(most)) for folder, counter in counts.items()}
-        if most <= 1 or len(json.dumps(found, ensure_ascii=False).encode("utf-8")) <= _MAX_TAG_BYTES:
-            return found
-        most //= 2

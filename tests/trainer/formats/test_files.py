@@ -27,6 +27,7 @@ def test_the_hashes_are_those_that_sd_scripts_writes(tmp_path):
     with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
         metadata = file.metadata()
     assert metadata["sshs_model_hash"] == hashlib.sha256(raw[header_bytes:]).hexdigest()
+    assert metadata["modelspec.hash_sha256"] == "0x" + metadata["sshs_model_hash"]
     plain = save(TENSORS, {key: value for key, value in METADATA.items() if key.startswith("ss_")})
     shift = (8 + int.from_bytes(plain[:8], "little")) % 8
     assert shift == 0
@@ -56,10 +57,12 @@ def test_the_precision_is_that_asked_for(tmp_path, precision, dtype):
 
 
 def test_more_metadata_changes_no_tensor(tmp_path):
-    save_tensors(tmp_path / "x.safetensors", TENSORS, METADATA, "bf16")
-    with_metadata(tmp_path / "x.safetensors", tmp_path / "y.safetensors", {"ss_k1": "new", "more": "1"})
+    save_tensors(tmp_path / "x.safetensors", TENSORS, METADATA, "fp32")
+    with_metadata(tmp_path / "x.safetensors", tmp_path / "y.safetensors", {"ss_k1": "new" * 100, "more": "1"})
     before, after = read_header(tmp_path / "x.safetensors"), read_header(tmp_path / "y.safetensors")
-    assert after.metadata == {**before.metadata, "ss_k1": "new", "more": "1"}
+    again = save(load_file(tmp_path / "y.safetensors"), {key: value for key, value in after.metadata.items() if key.startswith("ss_")})
+    legacy = hashlib.sha256(again[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
+    assert after.metadata == {**before.metadata, "ss_k1": "new" * 100, "more": "1", "sshs_legacy_hash": legacy}
     first, second = load_file(tmp_path / "x.safetensors"), load_file(tmp_path / "y.safetensors")
     assert all(torch.equal(first[key], second[key]) for key in first) and first.keys() == second.keys()
 
