@@ -25,7 +25,7 @@ from .types import BaseModelWire, RunWire
 _PREVIEW_PX = 2048
 _OWN = "default"
 _AXIS_TIP = (
-    "What changes from {0} to {0}. epoch: all, last, best, every 2, or numbers. Numbers: 0.5, 1 or 0-1 (+0.25) or 0-1 [5]. "
+    "What changes from {0} to {0}. epoch: all, last, best, every 2, or numbers, also several with commas. Numbers: 0.5, 1 or 0-1 (+0.25) or 0-1 [5]. "
     "Names and words: with commas or one a line. prompt: one a line; empty takes the prompts above."
 )
 

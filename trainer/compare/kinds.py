@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
+from pathlib import PurePosixPath
 
 from ..errors import AthanorError
 from ..registry import Registry
@@ -11,6 +14,7 @@ from .axes import parse_epochs, parse_lines, parse_numbers, parse_texts, parse_w
 from .recipe import BASELINE, Point
 
 MAX_STRENGTH = 10.0
+_MAX_ORDERED = 6
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ def epochs(text: str, choices: Choices) -> tuple[Point, ...]:
     """Of the wired run, or of all runs where they are compared."""
     numbers = tuple(sorted({number for run in choices.runs.values() for number in run.numbers}))
     best = next(iter(choices.runs.values())).best if len(choices.runs) == 1 else None
+    if len(choices.runs) > 1 and any(part.strip().lower() == "best" for part in re.split(r"[,\n]", text)):
+        raise AthanorError("Epochs: each run has a best of its own; leave the epoch axis out, and the run axis takes each run's best.")
     picked = parse_epochs(text, numbers, best)
     return tuple(Point(f"{choices.unit} {number}" + (" (best)" if number == best else ""), (("epoch", number),)) for number in picked)
 
@@ -93,14 +99,30 @@ def negative_prompts(text: str, choices: Choices) -> tuple[Point, ...]:
 @AXES.register("prompt search and replace")
 def search_and_replace(text: str, choices: Choices) -> tuple[Point, ...]:
     """The first text is looked for in the prompts, each of the others stands there instead."""
-    searched, *others = _some(parse_texts(text), "Search and replace", "write the text to look for and then what is to stand there, with commas")
+    values = parse_texts(text, with_empty=True)
+    searched, *others = _some(
+        values if any(values) else (), "Search and replace", "write the text to look for, then what is to stand there, with commas"
+    )
+    if not searched:
+        raise AthanorError("Search and replace: the first value is empty; the first is the text to look for, the others replace it.")
     if searched not in choices.prompt:
         raise AthanorError(f"Search and replace: {searched!r} stands in no prompt; the first text must be one of theirs, the others replace it.")
     if not others:
         raise AthanorError(
             f"Search and replace: nothing is written behind {searched!r} that could replace it; write for example {searched}, other words."
         )
-    return tuple(Point(each, replace=(searched, each)) for each in (searched, *others))
+    return tuple(Point(each or f"without {searched}", replace=(searched, each)) for each in (searched, *others))
+
+
+@AXES.register("prompt order")
+def prompt_orders(text: str, choices: Choices) -> tuple[Point, ...]:
+    """Every order of some words of the prompt; which words stand first matters most to many models."""
+    words = _some(parse_texts(text), "Prompt order", "write words of the prompt with commas")
+    if not any(all(word in prompt for word in words) for prompt in choices.prompt.splitlines()):
+        raise AthanorError(f"Prompt order: no prompt holds all of {', '.join(words)}; write words that stand in one, with commas.")
+    if len(words) > _MAX_ORDERED:
+        raise AthanorError(f"Prompt order: {len(words)} words have more orders than can be drawn; write at most {_MAX_ORDERED}.")
+    return tuple(Point(", ".join(order), order=order) for order in permutations(words))
 
 
 @AXES.register("seed")
@@ -181,12 +203,30 @@ def _guidances(text: str, axis: str) -> tuple[float, ...]:
 
 
 def _named(text: str, axis: str, known: Sequence[str], field: str) -> tuple[Point, ...]:
-    names = _some(parse_texts(text), axis, "write names with commas or one a line")
-    unknown = [name for name in names if name not in known]
+    lines = parse_lines(text)
+    # A line is one name or several with commas.
+    written = [name for line in lines for name in ([line] if _same(line, known) else parse_texts(line))]
+    found = {name: _same(name, known) for name in _some(written, axis, "write names with commas or one a line")}
+    unknown = [name for name, same in found.items() if len(same) != 1]
+    if unknown and found[unknown[0]]:
+        raise AthanorError(f"{axis}: {unknown[0]!r} may be {' or '.join(found[unknown[0]])}; write the whole name.")
     if unknown:
         shown = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
         raise AthanorError(f"{axis}: there is no {unknown[0]!r}; there are {shown or 'none here'}.")
-    return tuple(Point(name, ((field, name),)) for name in names)
+    return tuple(Point(name, ((field, name),)) for name in dict.fromkeys(same[0] for same in found.values()))
+
+
+def _same(name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Those that are meant: of that very name, otherwise in other letters, without their folder or ending."""
+    if name in known:
+        return (name,)
+    wanted = name.replace("\\", "/").casefold()
+
+    def spellings(each: str) -> tuple[str, ...]:
+        path = PurePosixPath(each.replace("\\", "/").casefold())
+        return (str(path), *((path.name, str(path.with_suffix("")), path.stem) if path.suffix else (path.name,)))
+
+    return tuple(each for each in known if wanted in spellings(each))
 
 
 def _some(values: Sequence[str], axis: str, advice: str) -> tuple[str, ...]:

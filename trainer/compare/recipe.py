@@ -51,15 +51,21 @@ class Point:
     """Fields of the recipe and their values."""
     replace: tuple[str, str] | None = None
     """Prompt search and replace: what is looked for, and what stands there instead."""
+    order: tuple[str, ...] = ()
+    """Words of the prompt, in the order in which they are to stand at their places."""
 
 
 def cooked(base: Recipe, points: Iterable[Point]) -> Recipe:
     """The recipe at a crossing of axes. Replacements come last, all at once, so that the order of the axes does not matter and none reads another's text."""
-    recipe, replacements = base, []
+    recipe, replacements, orders = base, [], []
     for point in points:
         recipe = dataclasses.replace(recipe, **dict(point.changes))  # type: ignore[arg-type]
         if point.replace:
             replacements.append(point.replace)
+        if point.order:
+            orders.append(point.order)
+    for order in orders:
+        recipe = dataclasses.replace(recipe, prompt=_reordered(recipe.prompt, order))
     if replacements:
         recipe = dataclasses.replace(
             recipe, prompt=_replaced(recipe.prompt, replacements), negative_prompt=_replaced(recipe.negative_prompt, replacements)
@@ -71,6 +77,23 @@ def _replaced(text: str, replacements: Sequence[tuple[str, str]]) -> str:
     by_search = dict(replacements)
     pattern = "|".join(re.escape(search) for search in sorted(by_search, key=len, reverse=True))
     return re.sub(pattern, lambda found: by_search[found[0]], text)
+
+
+def _reordered(text: str, order: Sequence[str]) -> str:
+    """The first place of each of the words of `order` filled anew, in that order; a text that lacks one of them stays as it is.
+
+    As A1111's "Prompt order" does (scripts/xyz_grid.py, apply_order).
+    """
+    if not all(word in text for word in order):
+        return text
+    parts, rest = [], text
+    for place, word in enumerate(sorted(order, key=text.find)):
+        before, found, after = rest.partition(word)
+        if not found:
+            return text  # The words overlap.
+        parts += [before, order[place]]
+        rest = after
+    return "".join([*parts, rest])
 
 
 def drawing_order(recipes: Sequence[Recipe]) -> list[Recipe]:

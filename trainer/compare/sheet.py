@@ -97,6 +97,8 @@ def plan_sheet(
 
 def _points(axes: Sequence[AxisText], prompts: Sequence[str], choices: Choices) -> list[list[Point]]:
     problems, points = [], []
+    written = [axis.values for axis in axes if axis.kind in ("prompt", "negative prompt")]
+    choices = dataclasses.replace(choices, prompt="\n".join((choices.prompt, *written)))
     for name, axis in zip("XYZ", axes, strict=True):
         text = axis.values
         if axis.kind == "prompt" and not text.strip():
@@ -107,20 +109,32 @@ def _points(axes: Sequence[AxisText], prompts: Sequence[str], choices: Choices) 
             problems.append(f"{name} axis: {error}")
     used = [axis.kind for axis in axes if axis.kind != "none"]
     problems += [f"Two axes are about {kind}; choose another for one of them." for kind in dict.fromkeys(used) if used.count(kind) > 1]
+    if "strength" in used:
+        parts = [kind for kind in used if kind in ("model strength", "text encoder strength")]
+        problems += [
+            f"The axes strength and {kind} both set the strength of one part; take model strength and text encoder strength." for kind in parts
+        ]
     raise_problems(problems)
     return points
 
 
 def _add_baseline(points: list[list[Point]], kinds: Sequence[str], base: Recipe, choices: Choices) -> None:
-    """The base alone, as the first point of the axis that picks epochs; otherwise of the first axis that is free."""
-    bare = no_adapter(choices)
-    for kind in ("epoch", "run"):
-        if kind in kinds:
-            points[kinds.index(kind)].insert(0, bare)
-            return
-    free = next((i for i in (1, 0, 2) if kinds[i] == "none"), None)
-    if free is not None:
+    """The base alone, as the first point of the axis that picks epochs or else strengths; otherwise of the first axis that is free.
+
+    Where no axis is, each row has one without the adapter before it.
+    """
+    bare, free = no_adapter(choices), next((i for i in (1, 0, 2) if kinds[i] == "none"), None)
+    picking = [kind for kind in ("epoch", "run", *(("strength",) if free is None else ())) if kind in kinds]
+    if picking:
+        points[kinds.index(picking[0])].insert(0, bare)
+    elif free is not None:
         points[free] = [bare, Point(f"{choices.unit} {base.epoch}", (("epoch", base.epoch),))]
+    else:
+        points[1] = [
+            each
+            for point in points[1]
+            for each in (dataclasses.replace(point, label=f"{point.label} · {bare.label}", changes=(*point.changes, *bare.changes)), point)
+        ]
 
 
 def sheet_folder(run_folder: Path, look: Sequence[object]) -> Path:

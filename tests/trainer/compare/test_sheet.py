@@ -47,6 +47,37 @@ def test_search_and_replace_goes_through_the_prompts_of_every_page():
     assert [sheet.cells[0, 0, c].prompt for c in range(2)] == ["a cat, sitting", "a dog, sitting"]
 
 
+def test_what_is_looked_for_may_stand_in_the_prompts_of_an_axis():
+    sheet = plan(AxisText("prompt", "a fox\na dog"), AxisText("prompt search and replace", "fox, owl,"))
+    assert [[sheet.cells[0, r, c].prompt for c in range(2)] for r in range(3)] == [["a fox", "a dog"], ["a owl", "a dog"], ["a ", "a dog"]]
+    assert sheet.rows == ("fox", "owl", "without fox")
+
+
+def test_words_of_a_prompt_stand_in_every_order():
+    sheet = plan(AxisText("prompt order", "cat, sitting"), AxisText("prompt search and replace", "cat, dog"))
+    assert sheet.columns == ("cat, sitting", "sitting, cat")
+    assert [[sheet.cells[0, r, c].prompt for c in range(2)] for r in range(2)] == [
+        ["a cat, sitting", "a sitting, cat"],
+        ["a dog, sitting", "a sitting, dog"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "names"),
+    [
+        ("sampler", "Euler, DDIM", ("euler", "ddim")),
+        ("sampler", "euler,\nddim", ("euler", "ddim")),
+        ("checkpoint", "OTHER", ("other.safetensors",)),
+        ("checkpoint", "deep\nother", ("sd\\Deep.ckpt", "other.safetensors")),
+    ],
+)
+def test_names_may_be_written_in_short(kind, text, names):
+    choices = dataclasses.replace(ONE_RUN, checkpoints=("other.safetensors", "sd\\Deep.ckpt", "a/twice.ckpt", "b/twice.ckpt"))
+    assert tuple(point.label for point in AXES[kind](text, choices)) == names
+    with pytest.raises(AthanorError, match=r"'twice' may be a/twice\.ckpt or b/twice\.ckpt; write the whole name"):
+        AXES["checkpoint"]("twice", choices)
+
+
 def test_runs_stand_side_by_side_with_their_usual_epochs_or_with_those_of_an_axis():
     sheet = plan(AxisText("run", "r, s"), baseline=True, choices=TWO_RUNS)
     assert sheet.columns == ("no LoRA", "r", "s")
@@ -62,10 +93,23 @@ def test_the_base_alone_finds_a_place_of_its_own_where_no_axis_is_about_epochs()
     assert sheet.rows == ("no LoRA", "epoch 2")
 
 
+def test_the_base_alone_has_rows_where_every_axis_is_taken():
+    sheet = plan(AxisText("seed", "1, 2"), AxisText("strength", "0.5, 1"), AxisText("steps", "5, 9"), baseline=True)
+    assert sheet.rows == ("no LoRA", "strength 0.5", "strength 1") and len(sheet.recipes) == 2 * 2 * 3
+    sheet = plan(AxisText("seed", "1, 2"), AxisText("guidance", "3, 7"), AxisText("steps", "5, 9"), baseline=True)
+    assert sheet.rows == ("CFG 3 · no LoRA", "CFG 3", "CFG 7 · no LoRA", "CFG 7")
+    bare = sheet.cells[1, 2, 1]
+    assert bare is not None and (bare.epoch, bare.guidance, bare.steps, bare.seed) == (0, 7.0, 9, 2)
+
+
 def test_all_problems_of_the_axes_come_at_once():
     with pytest.raises(InvalidJobError) as raised:
         plan(AxisText("strength", "a"), AxisText("epoch", "9"), AxisText("sampler", "eula"))
     assert [problem[:7] for problem in raised.value.problems] == ["X axis:", "Y axis:", "Z axis:"]
+    with pytest.raises(InvalidJobError, match="strength and model strength both set the strength of one part"):
+        plan(AxisText("strength", "1"), AxisText("model strength", "0.5"))
+    with pytest.raises(InvalidJobError, match="each run has a best of its own"):
+        plan(AxisText("run", "r, s"), AxisText("epoch", "best"), choices=TWO_RUNS)
     with pytest.raises(InvalidJobError, match="Two axes are about seed"):
         plan(AxisText("seed", "1"), AxisText("seed", "2"))
 
@@ -77,6 +121,9 @@ def test_all_problems_of_the_axes_come_at_once():
         ("model strength", "", "Strengths: nothing is written there"),
         ("prompt search and replace", "horse, dog", "'horse' stands in no prompt"),
         ("prompt search and replace", "cat", "nothing is written behind 'cat'"),
+        ("prompt search and replace", ", dog", "the first value is empty"),
+        ("prompt order", "cat, horse", "no prompt holds all of cat, horse"),
+        ("prompt order", "", "write words of the prompt with commas"),
         ("seed", "-1", "Seeds: -1 will not do"),
         ("steps", "0", "Steps: 0 will not do"),
         ("guidance", "200", "Guidance: 200 will not do"),
