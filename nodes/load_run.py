@@ -112,7 +112,7 @@ def _below(root: Path, wanted: str) -> list[Path]:
         except re.error as error:
             raise AthanorError(f"Files: {wanted!r} is no regular expression: {error}.") from None
         return [path for path in root.rglob("*") if expression.search(path.relative_to(root).as_posix())]
-    pure = PurePath(wanted)
+    pure = PurePath(wanted if "\\" not in wanted else wanted.replace("\\", "/"))  # as written on Windows
     if pure.is_absolute():
         if not pure.is_relative_to(root):
             return []
@@ -127,5 +127,8 @@ def _below(root: Path, wanted: str) -> list[Path]:
             *folder.glob("*"),
             *folder.glob("*/adapter_model.safetensors"),
             *folder.glob("*/pytorch_lora_weights.safetensors"),
+            *folder.glob("*/lora/lora.safetensors"),
         ]
+    if folder.is_file():
+        return [folder]  # also where its name holds the signs of a pattern
     return list(root.glob(pure.as_posix())) or list(root.glob(pure.as_posix() + ".safetensors"))
