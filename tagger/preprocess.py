@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from .errors import TaggerError
 
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Counts up when the pixels change that a model gets for the same file: scores that were kept are then old."""
 
 _WHITE = (255, 255, 255)
@@ -59,7 +59,8 @@ def open_upright(path: Path) -> Image.Image:
     Raises UnreadableImageError for whatever keeps the file from being decoded.
     """
     try:
-        with Image.open(path) as image:
+        # Not by its path: of an uncompressed TIFF that lies on its side, Pillow then maps the file into memory by the wrong size.
+        with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return _on_white(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error and more for broken files

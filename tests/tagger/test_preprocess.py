@@ -166,3 +166,14 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(UnreadableImageError) as error:
             open_upright(file)
         assert str(file) in str(error.value) and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L"])
+def test_an_uncompressed_tiff_on_its_side_is_read_whole(tmp_path: Path, mode: str) -> None:
+    """Pillow maps it into memory, and takes the turned size for that of the rows there."""
+    image, orientation = _noise(9, 4, 4).convert(mode), Image.Exif()
+    orientation[0x0112] = 6
+    for packing in ("raw", "tiff_lzw"):
+        image.save(tmp_path / f"{packing}.tif", compression=packing, exif=orientation)
+    raw, packed = (open_upright(tmp_path / f"{packing}.tif") for packing in ("raw", "tiff_lzw"))
+    assert raw.size == (4, 9) and raw.tobytes() == packed.tobytes()

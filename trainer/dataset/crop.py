@@ -126,7 +126,7 @@ def _with_border(image: Image.Image, inner: tuple[int, int, int, int], border: s
 @contextlib.contextmanager
 def _decoded(path: Path, draft_px: int | None = None) -> Iterator[Image.Image]:
     try:
-        with open_picture(path) as picture:
+        with path.open("rb") as file, open_picture(file) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"more than {MAX_PIXELS // 1_000_000} million pixels")
             if draft_px is not None:

@@ -107,8 +107,11 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     )
 
 
-def open_picture(file: Path | BinaryIO) -> Image.Image:
-    """Opens an image by its content, whatever its ending says, with the decoders of `IMAGE_EXTENSIONS` and no other."""
+def open_picture(file: BinaryIO) -> Image.Image:
+    """Opens an image by its content, whatever its ending says, with the decoders of `IMAGE_EXTENSIONS` and no other.
+
+    No path: of an uncompressed TIFF that lies on its side, Pillow maps the file into memory by the wrong size.
+    """
     Image.init()
     return Image.open(file, formats=[kind for kind in _KINDS if kind in Image.OPEN])
 
@@ -119,7 +122,7 @@ def _orientation(picture: Image.Image, path: Path, tail: bytes) -> int:
         return int(picture.getexif().get(_ORIENTATION, 1))
     if b"eXIf" not in tail:
         return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
-    with open_picture(path) as fresh:
+    with path.open("rb") as file, open_picture(file) as fresh:
         return int(fresh.getexif().get(_ORIENTATION, 1))
 
 

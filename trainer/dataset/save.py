@@ -148,7 +148,7 @@ def _save_whole(target: Target) -> None:
 
 def _with_alpha(path: Path) -> Image.Image:
     """Upright, with the alpha channel that is its mask."""
-    with open_picture(path) as picture:
+    with path.open("rb") as file, open_picture(file) as picture:
         alpha = ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A")
     image = open_image(path)
     image.putalpha(alpha)

@@ -83,6 +83,18 @@ def test_plain_files_are_not_worth_a_word(tmp_path):
     assert scan_folder(tmp_path).notes == ()
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK"])
+@pytest.mark.parametrize("turned", [5, 6, 7, 8])
+def test_a_tiff_on_its_side_is_read_whole_however_it_is_packed(tmp_path, mode, turned):
+    """Pillow maps uncompressed ones into memory, and takes the turned size for that of the rows there."""
+    image = COLOURS.convert(mode)
+    for packing in ("raw", "tiff_lzw"):
+        image.save(tmp_path / f"{packing}.tif", compression=packing, exif=exif(turned))
+    raw, packed = (open_image(tmp_path / f"{packing}.tif") for packing in ("raw", "tiff_lzw"))
+    assert raw.size == (32, 48) and raw.tobytes() == packed.tobytes()
+    assert {(sample.width_px, sample.height_px) for sample in scan_folder(tmp_path).samples} == {(32, 48)}
+
+
 def test_the_alpha_channel_as_mask_is_not_called_a_loss(tmp_path):
     half_clear().save(tmp_path / "a.png")
     assert scan_folder(tmp_path, masks="alpha").notes == ("1 mask found: the loss counts where they are white.",)
