@@ -9,7 +9,7 @@ r"""The filter line of Edit Tags: which pictures are meant. Its language is TagG
     NOT tag:solo AND (tag:hat OR tag:cap)    NOT binds closest, then AND; two terms side by side mean AND
 
 Upper and lower case are alike, in texts and in the words NOT, AND and OR. Text with blanks stands in double or single quotes; so does one
-with a lone parenthesis, like ";)". Inside them \" is a quote, and \* and \? are a star and a question mark everywhere. `tag:` compares whole tags as the rules do, blind to underscores and escaped parentheses; the others find their text
+with a lone parenthesis, like ";)". A colon behind another word, as in rating:safe, is a part of the text. Inside them \" is a quote, and \* and \? are a star and a question mark everywhere. `tag:` compares whole tags as the rules do, blind to underscores and escaped parentheses; the others find their text
 anywhere. Tags that no tagger has scored fit no `score:`. The full-width colon, parentheses and quotes of Chinese and Japanese keyboards do as well.
 """
 
@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import PurePath
 
 from .errors import TaggerError
@@ -49,6 +50,8 @@ Test = Callable[[Item], bool]
 _COMPARISONS = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 _TEXTS, _NUMBERS = ("tag", "caption", "name", "path"), ("tags", "chars", "tokens")
 _KEYS = (*_TEXTS, *_NUMBERS, "score")
+_LEAST_LIKENESS = 0.65
+"""Of a word before a colon to one of the keys, from which on it counts as a misspelt one: `tga` is `tag`, `rating` is itself."""
 _QUOTED = r""""(?:\\"|[^"])*"|'(?:\\'|[^'])*'(?=[\s()（）<>=!]|$)|“[^”]*”|‘[^’]*’"""
 """A single quote that is never closed is an apostrophe."""
 _PLAIN = r"""(?!["“(（])(?:[^\s()（）]|\([^\s()]*\)|（[^\s（）]*）)+"""
@@ -204,6 +207,9 @@ def _tokens(text: str) -> Sequence[_Token]:
             tokens.append(_Token("score", match["limit"]))
             continue
         if key and key not in _KEYS:
+            if _is_text_with_colon(key, match):
+                tokens.append(_Token("text", match[0].strip()))
+                continue
             known = ", ".join(f"{name}:" for name in _KEYS)
             raise FilterError(f"The filter {text!r} asks for `{key}:`, which is not one of {known}. A text with a colon stands in quotes.")
         if key and not match["value"]:
@@ -218,6 +224,16 @@ def _tokens(text: str) -> Sequence[_Token]:
         else:
             tokens.append(_Token("text", _unquoted(match["quoted"] or match["word"])))
     return tokens
+
+
+def _is_text_with_colon(key: str, match: re.Match[str]) -> bool:
+    """Whether `rating:safe` is meant, as it is where `key` is no slip of the pen and nothing is compared or quoted."""
+    return (
+        match["value"] is not None
+        and re.match(r"[<>=!\"'“‘]", match["value"]) is None
+        and not re.search(r"\s", match[0].strip())
+        and not get_close_matches(key, _KEYS, 1, _LEAST_LIKENESS)
+    )
 
 
 def _unquoted(text: str) -> str:

@@ -150,6 +150,12 @@ def test_an_empty_filter_means_all(text: str) -> None:
     assert parse_filter(text) is None
 
 
+@pytest.mark.parametrize("text", ["rating:safe", "re:zero", "Rating:S*", "tag:rating:safe", "(rating:safe OR nier:automata)", "NOT colour:red AND safe"])
+def test_other_words_before_a_colon_are_text_as_in_taggui(text: str) -> None:
+    test = parse_filter(text)
+    assert test(_item("rating:safe, re:zero")) and not test(_item("rating questionable, colour:red"))
+
+
 def test_words_of_the_language_in_quotes_are_text() -> None:
     test = parse_filter('"and"')
     assert test(_item("sand")) and not test(_item("solo"))
@@ -172,7 +178,11 @@ def test_tokens_need_someone_to_count_them() -> None:
         ("()", r"missing before '\)'"),
         ("(tag:hat", "lacks a closing parenthesis"),
         ("tag:hat)", "closing parenthesis too many"),
-        ("colour:red", r"`colour:`, which is not one of tag:, caption:.*stands in quotes"),
+        ("captoin:red", r"`captoin:`, which is not one of tag:, caption:.*stands in quotes"),
+        ("tga:hat", "`tga:`, which is not one of"),
+        ("char:5", "`char:`, which is not one of"),
+        ("size:>5", "`size:`, which is not one of"),
+        ("colour: red", "`colour:`, which is not one of"),
         ("tag:", "behind `tag:`; write something like tag:hat"),
         ("tag: (a)", "behind `tag:`"),
         ("tags:many", "`tags:` needs a comparison and a number, like tags:>5, instead of 'many'"),
