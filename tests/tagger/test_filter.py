@@ -150,7 +150,9 @@ def test_an_empty_filter_means_all(text: str) -> None:
     assert parse_filter(text) is None
 
 
-@pytest.mark.parametrize("text", ["rating:safe", "re:zero", "Rating:S*", "tag:rating:safe", "(rating:safe OR nier:automata)", "NOT colour:red AND safe"])
+@pytest.mark.parametrize(
+    "text", ["rating:safe", "re:zero", "Rating:S*", "tag:rating:safe", "(rating:safe OR nier:automata)", "NOT colour:red AND safe"]
+)
 def test_other_words_before_a_colon_are_text_as_in_taggui(text: str) -> None:
     test = parse_filter(text)
     assert test(_item("rating:safe, re:zero")) and not test(_item("rating questionable, colour:red"))

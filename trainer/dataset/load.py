@@ -45,7 +45,9 @@ def load_list(
     held_out((), validation_percent)
     captions = CaptionSource(extensions, pattern)
     if is_definition(file):
-        return replace(_load_definition(file, captions, masks, validation_percent, is_allowed), trigger=trigger.strip())
+        return replace(
+            _load_definition(file, replace(captions, otherwise=trigger.strip()), masks, validation_percent, is_allowed), trigger=trigger.strip()
+        )
     if file.suffix.lower() not in (".json", ".jsonl"):
         raise AthanorError(f"{file.name} is no list of images; a .toml, .json or .jsonl file is needed.")
     root = existing_folder(folder)
@@ -108,7 +110,7 @@ def _read_subset(
     ]
     extensions = () if subset.metadata_file else (subset.caption_extension,) if subset.caption_extension else captions.extensions
     source = replace(captions, extensions=extensions, prefix=subset.caption_prefix, suffix=subset.caption_suffix)
-    source = replace(source, keep_lines=_keeps_lines(subset))
+    source = replace(source, keep_lines=_keeps_lines(subset), otherwise="" if subset.is_reg else captions.otherwise)
     samples, more = read_samples(named, source, subset.mask_dir or ("alpha" if subset.alpha_mask else masks))
     percent = 0.0 if subset.is_reg else validation_percent if subset.validation_percent is None else subset.validation_percent
     chosen = held_out(samples.keys(), percent)
@@ -123,7 +125,8 @@ def _keeps_lines(subset: Subset) -> bool:
 def _find(subset: Subset, is_allowed: Allowed) -> tuple[list[Found], list[str]]:
     if subset.metadata_file:
         folder = (subset.image_dir or subset.metadata_file.parent).absolute()
-        captions = read_metadata(subset.metadata_file, keep_lines=_keeps_lines(subset))
+        separator = (subset.captioning and subset.captioning.separator) or ","
+        captions = read_metadata(subset.metadata_file, keep_lines=_keeps_lines(subset), separator=separator)
         return find_images(captions, folder, subset.metadata_file.name, is_allowed=is_allowed)
     assert subset.image_dir is not None, "read_definition refuses subsets with neither"
     walk = walk_folder(subset.image_dir.absolute(), "none", [subset.mask_dir] if subset.mask_dir else ())

@@ -18,25 +18,25 @@ _CAPTION_KEYS = ("caption", "text", "prompt")
 _MAX_BYTES = 512 << 20
 
 
-def read_metadata(file: Path, *, keep_lines: bool = False) -> dict[str, str | None]:
+def read_metadata(file: Path, *, keep_lines: bool = False, separator: str = ",") -> dict[str, str | None]:
     """The caption of each image that `file` names, None where it names the image only.
 
     Three forms are understood: an object of objects by image (kohya: {"a.png": {"caption": …, "tags": …}}, with full paths
     or names, with or without ending); a list of objects; and an object a line. In the latter two the image stands under
-    "file_name" or "image", the caption under "text" or "caption". Tags follow the caption behind a comma, as in kohya's
-    trainers. `keep_lines` leaves the lines of a caption apart, for wildcards that choose among them, with the tags behind each.
+    "file_name" or "image", the caption under "text" or "caption". Tags follow the caption behind `separator`, as in
+    kohya's trainers. `keep_lines` leaves the lines of a caption apart, for wildcards that choose among them, with the tags behind each.
     Raises AthanorError, with the line, for a file that is none of these.
     """
     text = read_text(file)
     if file.suffix.lower() == ".jsonl":
         lines = [(f"{file.name}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return _from_objects([(where, _parsed(line, where)) for where, line in lines], keep_lines)
+        return _from_objects([(where, _parsed(line, where)) for where, line in lines], keep_lines, separator)
     data = _parsed(text, file.name)
     if isinstance(data, list):
-        return _from_objects([(f"{file.name}, entry {number}", entry) for number, entry in enumerate(data, 1)], keep_lines)
+        return _from_objects([(f"{file.name}, entry {number}", entry) for number, entry in enumerate(data, 1)], keep_lines, separator)
     if not isinstance(data, dict):
         raise AthanorError(f"{file.name} holds neither an object of images nor a list of them, so it is no metadata file.")
-    return {name: _caption(entry, f"{file.name}, {name!r}", keep_lines) for name, entry in data.items()}
+    return {name: _caption(entry, f"{file.name}, {name!r}", keep_lines, separator) for name, entry in data.items()}
 
 
 def find_images(
@@ -141,19 +141,19 @@ def _parsed(text: str, where: str) -> Any:
         raise AthanorError(f"{where} is not valid JSON: {error}.") from None
 
 
-def _from_objects(entries: list[tuple[str, Any]], keep_lines: bool) -> dict[str, str | None]:
+def _from_objects(entries: list[tuple[str, Any]], keep_lines: bool, separator: str) -> dict[str, str | None]:
     captions: dict[str, str | None] = {}
     for where, entry in entries:
         name = next((entry[key] for key in _NAME_KEYS if isinstance(entry.get(key), str)), None) if isinstance(entry, dict) else None
         if name is None:
             raise AthanorError(f'{where} names no image: an object with "file_name" (or "image") is needed, and "text" (or "caption").')
-        captions.setdefault(name, _caption(entry, where, keep_lines))
+        captions.setdefault(name, _caption(entry, where, keep_lines, separator))
     return captions
 
 
-def _caption(entry: Any, where: str, keep_lines: bool) -> str | None:
+def _caption(entry: Any, where: str, keep_lines: bool, separator: str) -> str | None:
     if isinstance(entry, str):
-        return _in_lines(entry, "", keep_lines)
+        return _in_lines(entry, "", keep_lines, separator)
     if not isinstance(entry, dict):
         raise AthanorError(f'{where} is {entry!r}; an object with "caption" or "tags" is needed.')
     caption = next((entry[key] for key in _CAPTION_KEYS if entry.get(key) is not None), None)
@@ -163,13 +163,13 @@ def _caption(entry: Any, where: str, keep_lines: bool) -> str | None:
     for key, value in (("caption", caption), ("tags", tags)):
         if value is not None and not isinstance(value, str):
             raise AthanorError(f"{where}: the {key} must be text, not {value!r}.")
-    return _in_lines(caption or "", tags or "", keep_lines) if caption is not None or tags is not None else None
+    return _in_lines(caption or "", tags or "", keep_lines, separator) if caption is not None or tags is not None else None
 
 
-def _in_lines(caption: str, tags: str, keep_lines: bool) -> str:
+def _in_lines(caption: str, tags: str, keep_lines: bool, separator: str) -> str:
     """The tags behind the caption; with `keep_lines` behind each of its lines, as sd-scripts does."""
     lines = [text for line in caption.splitlines() if (text := _plain(line))] if keep_lines else [_plain(caption)]
-    return "\n".join(", ".join(filter(None, (line, _plain(tags)))) for line in lines or [""])
+    return "\n".join(f"{separator} ".join(filter(None, (line, _plain(tags)))) for line in lines or [""])
 
 
 def _plain(text: str) -> str:

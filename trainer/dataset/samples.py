@@ -32,6 +32,8 @@ class CaptionSource:
     """For images without caption: what their names say."""
     prefix: str = ""
     suffix: str = ""
+    otherwise: str = ""
+    """What stands between those where there is neither a caption nor class tokens."""
     keep_lines: bool = False
     """Whether lines of a caption file stay apart, for wildcards."""
 
@@ -122,7 +124,7 @@ def _completed(sample: Sample, captions: CaptionSource) -> Sample:
     if not captions.prefix and not captions.suffix:
         return sample
     caption = None if sample.caption is None else captions.completed(sample.caption)
-    return replace(sample, caption=caption, class_tokens=sample.class_tokens and captions.completed(sample.class_tokens))
+    return replace(sample, caption=caption, class_tokens=captions.completed(sample.class_tokens or captions.otherwise))
 
 
 def _conversions(headers: Mapping[str, Header], is_alpha_wanted: bool) -> list[str]:

@@ -69,6 +69,23 @@ def test_a_dataset_file_of_two_concepts_and_regularization(root):
     assert any("4 regularization images beyond" in note for note in dataset.notes)
 
 
+def test_prefix_and_suffix_stand_without_a_caption_too(root):
+    """As in sd-scripts; the trigger, which it does not know, stands between them."""
+    text = "[general]\ncaption_prefix = 'old photo,'\ncaption_suffix = 'grainy'\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'dogs'\n"
+    text += "[[datasets.subsets]]\nimage_dir = 'reg'\nis_reg = true\n"
+    for trigger, told in (("", "old photo, grainy"), ("sks", "old photo, sks grainy")):
+        dataset = load(root, text, trigger=trigger)
+        dogs = [sample.prompt(trigger) for sample in dataset.with_role("train")]
+        assert dogs == ["old photo, grainy", "old photo, old grainy", told], "the first has an empty caption file"
+        assert {sample.prompt("") for sample in dataset.with_role("regularization")} == {"old photo, grainy"}
+
+
+def test_tags_of_metadata_stand_behind_the_caption_separator(root):
+    (root / "meta.json").write_text(json.dumps({"0": {"caption": "a cat", "tags": "sofa|lamp"}}), encoding="utf-8")
+    text = "[[datasets]]\ncaption_separator = '|'\n[[datasets.subsets]]\nimage_dir = 'cats'\nmetadata_file = 'meta.json'\n"
+    assert load(root, text).samples[0].caption == "a cat| sofa|lamp"
+
+
 def test_what_the_file_leaves_open_comes_from_the_arguments(root):
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\n[[datasets.subsets]]\nimage_dir = 'dogs'\nvalidation_split = 0\n"
     dataset = load(root, text, caption_extensions=(".caption", ".txt"), validation_percent=50, pattern=name_pattern("{caption}"))
