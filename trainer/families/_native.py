@@ -7,7 +7,7 @@ Tensors are views of the mapped file until they are cast. An fp8 file's scales (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,7 +135,7 @@ def locate_in(places: Places, others: dict[str, str] | None = None) -> Callable[
     return locate
 
 
-def count_blocks(names: frozenset[str] | dict[str, tuple[int, ...]], prefix: str) -> int:
+def count_blocks(names: Iterable[str], prefix: str) -> int:
     """How many blocks `prefix.0.`, `prefix.1.`… there are."""
     start = len(prefix) + 1
     return 1 + max((int(name[start:].split(".", 1)[0]) for name in names if name.startswith(f"{prefix}.")), default=-1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from ..formats.fused import places_of
 from ..formats.header import Header
-from ..formats.native import Place, Places
+from ..formats.native import Place, Places, flux_places, sd3_places
 from ._clip import open_clip_name
 from ._native import count_blocks
 from ._parts import PartKind
@@ -29,14 +30,26 @@ def unet_places(header: Header) -> ModulePlaces:
     return {module: (f"{prefix}{native}{_WEIGHT}", Place(native)) for module, native in found.items()}
 
 
-def transformer_places(header: Header, prefix: str, places: Places) -> ModulePlaces:
-    """Those of `places` that the file has; norms may call their weight `scale`."""
+def places_in(names: Collection[str]) -> Places:
+    """Of the FLUX.1 or SD3 transformer with these tensors, named as its authors do, or as diffusers does."""
+    num_double, num_joint = count_blocks(names, "double_blocks"), count_blocks(names, "joint_blocks")
+    if num_double:
+        return flux_places(num_double, count_blocks(names, "single_blocks"), "guidance_in.in_layer.weight" in names)
+    if num_joint:
+        return sd3_places(num_joint, (i for i in range(num_joint) if f"joint_blocks.{i}.x_block.attn2.qkv.weight" in names))
+    return places_of(name.rpartition(".")[0] for name in names)
+
+
+def transformer_places(header: Header, prefix: str | None) -> ModulePlaces:
+    """The modules whose weights the file has behind `prefix`, norms among them, which may call their weight `scale`; none without a prefix."""
+    if prefix is None:
+        return {}
+    names = frozenset(name[len(prefix) :] for name in header.shapes if name.startswith(prefix))
     found = {}
-    for module, place in places.items():
-        names = (f"{prefix}{place.module}{leaf}" for leaf in (_WEIGHT, ".scale"))
-        name = next((name for name in names if name in header.shapes), None)
+    for module, place in places_in(names).items():
+        name = next((each for leaf in (_WEIGHT, ".scale") if (each := f"{place.module}{leaf}") in names), None)
         if name is not None:
-            found[module] = (name, place)
+            found[module] = (prefix + name, place)
     return found
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import AthanorError
-from ..formats.fused import places_of
 from ..formats.header import read_model_header
-from ..formats.native import Place, Places, flux_places, sd3_places
+from ..formats.native import Place
 from ..formats.unet_names import UNetLayout
 from ..types import BaseModel
 from ._clip import open_clip_name
 from ._native import TensorFile, count_blocks
 from ._parts import T5, PartKind, open_any, open_part, text_paths, vae_paths
+from ._places import places_in
 from ._unet import unet_prefix, unet_shape
 from ._vae import SD_VAE, native_vae_module
 from ._weights import folder_weights, read_json
@@ -119,7 +119,7 @@ def transformer_part(base: BaseModel, prefixes: Sequence[str], key: str, norm: s
         shapes = read_model_header(path).shapes
         return TensorFile(path, next(prefix for prefix in prefixes if prefix + key in shapes))
 
-    known = _places_in(opened().names)
+    known = places_in(opened().names)
 
     def native(name: str) -> Native | None:
         module, _, leaf = name.rpartition(".")
@@ -131,16 +131,6 @@ def transformer_part(base: BaseModel, prefixes: Sequence[str], key: str, norm: s
         return Native(tuple(f"{place.module}.{each}" for each in leaves), place)
 
     return SavedPart("denoiser", "", "", opened, _foreign if _of_folder(base) else _own, native)
-
-
-def _places_in(names: frozenset[str]) -> Places:
-    """Of the transformer with these tensors, named natively or as modules."""
-    num_double, num_joint = count_blocks(names, "double_blocks"), count_blocks(names, "joint_blocks")
-    if num_double:
-        return flux_places(num_double, count_blocks(names, "single_blocks"), "guidance_in.in_layer.weight" in names)
-    if num_joint:
-        return sd3_places(num_joint, (i for i in range(num_joint) if f"joint_blocks.{i}.x_block.attn2.qkv.weight" in names))
-    return places_of(name.rpartition(".")[0] for name in names)
 
 
 def clip_part(base: BaseModel, part: str, kinds: Sequence[PartKind], prefix: str, file: str = "") -> SavedPart:

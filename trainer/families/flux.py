@@ -242,12 +242,7 @@ class Flux:
 
     def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
         text = {"text_encoder": clip_places(header, L_KINDS), "text_encoder_2": t5_places(header, T5)}
-        prefix = _prefix(header)
-        if prefix is None:
-            return {"denoiser": {}, **text}
-        names = frozenset(name.removeprefix(prefix) for name in header.shapes if name.startswith(prefix))
-        places = flux_places(count_blocks(names, "double_blocks"), count_blocks(names, "single_blocks"), "guidance_in.in_layer.weight" in names)
-        return {"denoiser": transformer_places(header, prefix, places), **text}
+        return {"denoiser": transformer_places(header, _prefix(header)), **text}
 
 
 def _prefix(header: Header) -> str | None:

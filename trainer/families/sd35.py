@@ -281,13 +281,7 @@ class SD35:
 
     def weights_in(self, header: Header) -> Mapping[Part, ModulePlaces]:
         clips = {"text_encoder": clip_places(header, L_KINDS), "text_encoder_2": clip_places(header, G_KINDS)}
-        prefix = _prefix(header)
-        if prefix is None:
-            return {"denoiser": {}, **clips, "text_encoder_3": t5_places(header, T5)}
-        names = frozenset(name.removeprefix(prefix) for name in header.shapes if name.startswith(prefix))
-        num_blocks = count_blocks(names, "joint_blocks")
-        dual = [i for i in range(num_blocks) if f"joint_blocks.{i}.x_block.attn2.qkv.weight" in names]
-        return {"denoiser": transformer_places(header, prefix, sd3_places(num_blocks, dual)), **clips, "text_encoder_3": t5_places(header, T5)}
+        return {"denoiser": transformer_places(header, _prefix(header)), **clips, "text_encoder_3": t5_places(header, T5)}
 
 
 def _prefix(header: Header) -> str | None:
