@@ -112,12 +112,12 @@ class TensorCache:
             return
         with self._lock:
             self._flush()
-            for group, shards in self._own.items():
-                self._own[group] = self._merged(group, shards)
-            if self._new_digests and self._digests is not None:
-                kept = dict(list(self._digests.items())[-_MAX_DIGESTS:])
-                replace_atomically(self._folder / _DIGESTS_FILE, lambda temporary: temporary.write_text(json.dumps(kept), encoding="utf-8"))
-                self._new_digests = False
+            # Both only save time: a disk without room for them ends no run.
+            with contextlib.suppress(AthanorError):
+                for group, shards in self._own.items():
+                    self._own[group] = self._merged(group, shards)
+            with contextlib.suppress(AthanorError):
+                self._keep_digests()
         clean_folder(self._folder, size_limit_bytes(self._folder))
 
     def digest(self, path: Path, state: str) -> str:
@@ -144,6 +144,10 @@ class TensorCache:
         try:
             file = self._opened(shard)
             return {name: file.get_tensor(f"{key}/{name}") for name in names}
+        except FileNotFoundError:
+            # Joined with others, or cleaned away, by another run at this very moment.
+            self._forget(shard)
+            return self._read(key)
         except Exception as error:
             self._forget(shard)
             with contextlib.suppress(OSError):
@@ -177,7 +181,9 @@ class TensorCache:
                 with contextlib.suppress(OSError):
                     shard.unlink()
                 continue
-            self._take_in(shard, read_header(shard).shapes)
+            # What a program of another kind put there, or what has just gone, holds nothing.
+            with contextlib.suppress(AthanorError):
+                self._take_in(shard, read_header(shard).shapes)
 
     def _take_in(self, shard: Path, names: Iterable[str]) -> None:
         """`names` of the tensors: key, a stroke, and the name in the entry."""
@@ -194,11 +200,20 @@ class TensorCache:
         self._places = {key: place for key, place in self._places.items() if place[0] != shard}
 
     def _flush(self) -> None:
-        pending, self._pending, self._pending_bytes, self._flushed_sec = self._pending, {}, 0, time.monotonic()
-        for group, entries in pending.items():
+        self._flushed_sec = time.monotonic()
+        for group, entries in list(self._pending.items()):
             self._own.setdefault(group, []).append(self._write(group, entries))
+            del self._pending[group]
+            self._pending_bytes -= sum(map(_num_bytes, entries.values()))
             for key, entry in entries.items():
                 self._remember(key, entry)
+
+    def _keep_digests(self) -> None:
+        assert self._folder is not None
+        if self._new_digests and self._digests is not None:
+            kept = dict(list(self._digests.items())[-_MAX_DIGESTS:])
+            replace_atomically(self._folder / _DIGESTS_FILE, lambda temporary: temporary.write_text(json.dumps(kept), encoding="utf-8"))
+            self._new_digests = False
 
     def _write(self, group: str, entries: Mapping[str, Entry]) -> Path:
         from safetensors.torch import save_file

@@ -49,8 +49,13 @@ def require_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(there).free
     if num_bytes + _SPARE_BYTES > free:
         raise AthanorError(
-            f"{folder} has {free / 2**30:.2f} GiB free, and {(num_bytes + _SPARE_BYTES) / 2**30:.2f} GiB are needed; free some space, or choose another folder."
+            f"{folder} has {told_bytes(free)} free, and {told_bytes(num_bytes + _SPARE_BYTES)} are needed; free some space, or choose another folder."
         )
+
+
+def told_bytes(num_bytes: float) -> str:
+    """For people: "7.5 GiB", and below a tenth of one "64.0 MiB"."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 // 10 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .checkpoint_file import planned_bytes
 from .config import TrainJob
 from .families import family
+from .files import told_bytes
 from .steps import steps_of
 from .trainee import Trainee
 
@@ -63,8 +64,8 @@ def space_problems(job: TrainJob, folder: Path, free_bytes: int | None = None) -
         return []
     fewer = "set keep_last in Run Settings lower" if job.run.keep_last > 1 else "set keep_last in Run Settings, for example to 2"
     return [
-        f"Disk: the run will write {num_files} checkpoint{'s' * (num_files != 1)} of {_gib(file_bytes)} and twice its state of {_gib(state)}, "
-        f"{_gib(needed)} in all, but only {_gib(free)} are free in {folder}; {fewer}, save less often, or free some space."
+        f"Disk: the run will write {num_files} checkpoint{'s' * (num_files != 1)} of {told_bytes(file_bytes)} and twice its state of {told_bytes(state)}, "
+        f"{told_bytes(needed)} in all, but only {told_bytes(free)} are free in {folder}; {fewer}, save less often, or free some space."
     ]
 
 
@@ -88,7 +89,3 @@ def _part_bytes(job: TrainJob, parts: Iterable[str]) -> int:
 
 def _there(folder: Path) -> int:
     return sum(file.stat().st_size for name in ("epochs", "state") for file in (folder / name).rglob("*") if file.is_file())
-
-
-def _gib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 // 10 else f"{num_bytes / 2**20:.1f} MiB"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import AthanorError
+from .files import told_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -65,16 +66,14 @@ def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room) ->
     # With room for the base, if not for all of the rest, it is worth a try where it was asked for.
     if wanted != "auto" and num_weights * _BYTES[wanted] <= room.free_bytes:
         return wanted
-    needed = {
-        each: f"{(num_weights * _BYTES[each] + beside) / 2**30:.1f} GiB as {each}" for each in {*choices, *([wanted] if wanted != "auto" else [])}
-    }
+    needed = {each: f"{told_bytes(num_weights * _BYTES[each] + beside)} as {each}" for each in {*choices, *([wanted] if wanted != "auto" else [])}}
     advice = (
         f"choose base precision {fitting[0]}"
         if fitting
         else f"close other programs{' that use the GPU' if room.on_gpu else ''}, or choose a smaller base; even {smallest} is too large"
     )
     raise AthanorError(
-        f"The base does not fit: it needs {', '.join(needed[each] for each in sorted(needed, key=lambda name: -_BYTES[name]))}, and {room.free_bytes / 2**30:.1f} GiB are free; {advice}."
+        f"The base does not fit: it needs {', '.join(needed[each] for each in sorted(needed, key=lambda name: -_BYTES[name]))}, and {told_bytes(room.free_bytes)} are free; {advice}."
     )
 
 

@@ -120,6 +120,50 @@ def test_a_damaged_file_is_as_if_it_was_not_there(tmp_path, damage):
     assert holds(filled(tmp_path, range(3)), range(3))
 
 
+@pytest.mark.parametrize("header", [b"[]", b"3", b'{"a": 1}', b'{"a": {"data_offsets": 4}}', b'{"a": {"data_offsets": [0, 0]}}'])
+def test_a_file_whose_header_is_none_is_as_if_it_was_not_there(tmp_path, header):
+    (tmp_path / "text-1.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "1" not in TensorCache(tmp_path) and holds(filled(tmp_path, range(2)), range(2))
+
+
+def test_a_disk_too_full_to_join_small_files_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "_PENDING_BYTES", 3000)
+    cache = TensorCache(tmp_path)
+    for number in range(9):
+        cache.put(str(number), entry(number), "x", "latents-64x64")
+    cache.put("more", entry(9), "x", "text")
+    cache.remembered("a", lambda: "b")
+    cache._flush()
+
+    def full(path: Path, write) -> None:
+        raise AthanorError(f"Cannot write {path}: No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "replace_atomically", full)
+        cache.settle()
+        assert holds(cache, range(9)) and holds(TensorCache(tmp_path), range(9))
+        with pytest.raises(AthanorError, match="No space left"):
+            cache.put("unwritten", {"mean": torch.ones(4000)}, "x", "text")
+    assert torch.equal(cache["unwritten"]["mean"], torch.ones(4000)), "what could not be written is still there"
+    cache.settle()
+    assert "unwritten" in TensorCache(tmp_path)
+
+
+def test_a_file_that_goes_while_it_is_opened_is_looked_for_elsewhere(tmp_path, monkeypatch):
+    filled(tmp_path, range(3))
+    cache = TensorCache(tmp_path)
+    (shard,) = shards_of(tmp_path)
+    opened = cache._opened
+
+    def gone(path: Path):
+        if shard.is_file():
+            shard.rename(shard.with_name("latents-64x64-joined.safetensors"))
+        return opened(path)
+
+    monkeypatch.setattr(cache, "_opened", gone)
+    assert torch.equal(cache["1"]["mean"], entry(1)["mean"])
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_a_number_never_gets_in_and_is_named(tmp_path, bad):
     cache = TensorCache(tmp_path)
@@ -181,7 +225,7 @@ def test_the_command_shows_limits_and_cleans(tmp_path, capsys):
         make_old(shard, 9000)
     assert main(["cache", "--output", str(tmp_path), "--limit", "5"]) == 0
     told = capsys.readouterr().out
-    assert "latents-64x64" in told and "text" in told and "in 2 files, of 5.00 GiB allowed" in told
+    assert "latents-64x64" in told and "text" in told and "in 2 files, of 5.0 GiB allowed" in told
     assert main(["cache", "--output", str(tmp_path), "--clean"]) == 0
     assert "freed" in capsys.readouterr().out and folder_report(tmp_path / ".cache").num_files == 0
     assert main(["cache", "--output", str(tmp_path), "--limit", "-1"]) == 2

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..cache_folder import BASES, CACHE, MERGED, clean_folder, folder_report, set_size_limit, size_limit_bytes
 from ..errors import AthanorError
+from ..files import told_bytes
 
 
 def add_cache_command(commands: Any) -> None:
@@ -31,12 +32,8 @@ def run_cache_command(options: argparse.Namespace) -> int:
         set_size_limit(folder, options.limit)
     freed = clean_folder(folder, 0 if options.clean else size_limit_bytes(folder))
     report = folder_report(folder)
-    lines = [f"{_gib(num_bytes):>10}  {group}" for group, num_bytes in report.by_group.items()]
-    lines += [f"{_gib(report.num_bytes):>10}  in {report.num_files} files, of {_gib(report.limit_bytes)} allowed"]
-    lines += [f"{_gib(freed):>10}  freed"] if freed else []
+    lines = [f"{told_bytes(num_bytes):>10}  {group}" for group, num_bytes in report.by_group.items()]
+    lines += [f"{told_bytes(report.num_bytes):>10}  in {report.num_files} files, of {told_bytes(report.limit_bytes)} allowed"]
+    lines += [f"{told_bytes(freed):>10}  freed"] if freed else []
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 // 10 else f"{num_bytes / 2**20:.1f} MiB"

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..files import told_bytes
 from ..types import Sample
 from .captions import DEFAULT_EXTENSIONS, read_caption
 from .found import Found
@@ -86,7 +87,7 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
         notes.append(f"The pattern {captions.pattern.text} does not fit the name of {listed(unnamed)}; no caption was taken from it.")
     if not is_thorough:
         notes.append(
-            f"The PNG files are large together ({png_bytes / 2**30:.1f} GiB), so their checksums were not read; a damaged one shows when it is used."
+            f"The PNG files are large together ({told_bytes(png_bytes)}), so their checksums were not read; a damaged one shows when it is used."
         )
     return samples, notes
 

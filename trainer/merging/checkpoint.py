@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..bases import describe_base
 from ..errors import AthanorError, raise_problems
 from ..families import family
-from ..files import file_sha256, require_space, safe_name
+from ..files import file_sha256, require_space, safe_name, told_bytes
 from ..formats.files import Streamed, save_streamed
 from ..formats.header import read_header
 from ..types import BaseModel
@@ -188,7 +188,7 @@ def _report(
 ) -> str:
     lines = [f"{each.strength_model:+.4g} (text {each.strength_text:+.4g}) × {each.path.name}" for each in additions]
     for (piece, changes), target in zip(written, targets, strict=True):
-        lines.append(f"{piece.folder}/{target.name}: {len(changes)} of {len(piece.sources)} tensors changed, {target.stat().st_size / 2**30:.2f} GiB")
+        lines.append(f"{piece.folder}/{target.name}: {len(changes)} of {len(piece.sources)} tensors changed, {told_bytes(target.stat().st_size)}")
     if left:
         more = f" and {len(left) - _MAX_TOLD} more" if len(left) > _MAX_TOLD else ""
         lines.append(f"{len(left)} layers fit nothing in this base and are left out: {', '.join(left[:_MAX_TOLD])}{more}")
