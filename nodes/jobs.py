@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -42,10 +43,9 @@ def job_of(
         dataset=dataset,
         kind=kind,
         adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
-        checkpoint=from_widgets(CheckpointSettings(), values) if kind == "checkpoint" else CheckpointSettings(),
-        embedding=_embedding(kind, name, values),
-        # Rates of a LoRA's file would be far too low for an embedding.
-        train=front("train", without=_RATES if kind == "embedding" else ()),
+        checkpoint=front("checkpoint") if kind == "checkpoint" else CheckpointSettings(),
+        embedding=_embedding(kind, name, front("embedding"), values),
+        train=front("train", without=_RATES if _is_for_another_kind(kind, given.from_file) else ()),
         optimizer=given.optimizer,
         schedule=given.schedule,
         performance=given.performance,
@@ -70,12 +70,18 @@ def files_changed(values: Mapping[str, Any]) -> str:
         return str(error)
 
 
-def _embedding(kind: str, name: str, values: Mapping[str, Any]) -> EmbeddingSettings:
-    """What the widgets say, with the files that they name."""
+def _is_for_another_kind(kind: str, from_file: tuple[str, ...]) -> bool:
+    """Whether the rates of a file are for what learns at others: those of a LoRA are far too low for an embedding and far too high for a whole model."""
+    of_lora = bool(_fields(from_file, "adapter"))
+    return of_lora if kind == "checkpoint" else kind == "embedding" and (of_lora or not _fields(from_file, "embedding"))
+
+
+def _embedding(kind: str, name: str, given: EmbeddingSettings, values: Mapping[str, Any]) -> EmbeddingSettings:
+    """`given`, the name as its word, and the files that the widgets name."""
     template, start = values.get("template_file", NONE), values.get("start_embedding", NONE)
-    said = {**values, "start_embedding": "" if start == NONE else start, **({"token": name.strip()} if kind == "embedding" else {})}
+    said = {"start_embedding": "" if start == NONE else start, **({"token": name.strip()} if kind == "embedding" else {})}
     if template != NONE:
-        if str(values.get("sentences", "")).strip():
+        if given.sentences.strip():
             raise AthanorError(
                 f"Embedding: both sentences and the template file {template} are given; take the sentences out, or set template file to none."
             )
@@ -83,7 +89,7 @@ def _embedding(kind: str, name: str, values: Mapping[str, Any]) -> EmbeddingSett
         if template not in files:
             raise AthanorError(f"There is no template {template!r}; put it into models/textual_inversion_templates and press R to refresh.")
         said["sentences"] = "\n".join(lines_of_template(files[template]))
-    return with_files(from_widgets(EmbeddingSettings(), said), lambda file: str(host.embedding_path(file)))
+    return with_files(dataclasses.replace(given, **said), lambda file: str(host.embedding_path(file)))
 
 
 def _adapter(given: Settings, chosen: Mapping[str, Any]) -> AdapterSettings:

@@ -18,7 +18,10 @@ _FIRST = (
     "adapter.rank", "adapter.alpha", "train.rate", "train.text_encoder_rate", "train.epochs", "train.batch_size", "train.optimizer",
     "train.schedule", "train.seed", "optimizer.accumulation", "optimizer.ema_decay", "run.steps",
 )  # fmt: skip
-_LEFT_OUT = ("optimizer.kind", "schedule.kind", "adapter.start_file", "adapter.merge_files", "adapter.files_sha256")
+_LEFT_OUT = (
+    "optimizer.kind", "schedule.kind", "adapter.start_file", "adapter.merge_files", "adapter.files_sha256",
+    "embedding.token", "embedding.start_embedding", "embedding.other_embeddings", "embedding.embedding_sha256",
+)  # fmt: skip
 """Those that go with the optimizer and the schedule, and files, which a workflow may name only on their own node."""
 _SWITCH = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 _MAX_VALUES = 64

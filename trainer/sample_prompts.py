@@ -16,7 +16,7 @@ from typing import Any
 from .errors import AthanorError
 from .settings import SampleSettings
 
-_FLAG = re.compile(r"\s--(?=[a-z]+(?:\s|$))")
+_FLAG = re.compile(r"\s--(?=[A-Za-z]+(?:\s|$))")
 _KEYS = {
     "negative_prompt": "n",
     "width": "w",
@@ -79,6 +79,7 @@ def _prompt(line: str, index: int, settings: SampleSettings) -> SamplePrompt:
     said: dict[str, str] = {}
     for part in parts:
         flag, _, value = part.partition(" ")
+        flag = flag.lower()
         if flag in _LEFT_OUT:
             raise AthanorError(f"--{flag} in {_short(line)} sets {_LEFT_OUT[flag]}, which is not offered; take it out.")
         if flag not in _KEYS.values():
@@ -129,7 +130,7 @@ def lines_of_file(path: Path) -> tuple[str, ...]:
         raise AthanorError(f"{path.name} cannot be read: {error}.") from None
     ending = path.suffix.lower()
     if ending == ".txt":
-        lines = [_without_left_out(line) for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
+        lines = [without_left_out(line) for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
     else:
         lines = [_line(entry, path.name) for entry in _entries(text, path.name, ending == ".toml")]
     if not lines:
@@ -137,9 +138,16 @@ def lines_of_file(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _without_left_out(line: str) -> str:
+def without_left_out(line: str) -> str:
+    """A prompt without the flags that cannot be followed here."""
     text, *parts = _FLAG.split(line)
-    return " --".join([text, *(part for part in parts if part.partition(" ")[0] not in _LEFT_OUT)])
+    return " --".join([text, *(part for part in parts if part.partition(" ")[0].lower() not in _LEFT_OUT)])
+
+
+def left_out_flags(text: str) -> tuple[str, ...]:
+    """The flags in prompts, a line each, that `without_left_out` takes away."""
+    flags = [part.partition(" ")[0].lower() for line in text.splitlines() for part in _FLAG.split(line)[1:]]
+    return tuple(f"--{flag}" for flag in dict.fromkeys(flags) if flag in _LEFT_OUT)
 
 
 def _entries(text: str, name: str, toml: bool) -> list[Any]:
@@ -160,7 +168,7 @@ def _entries(text: str, name: str, toml: bool) -> list[Any]:
 
 def _line(entry: Any, name: str) -> str:
     if isinstance(entry, str):
-        return _without_left_out(" ".join(entry.split()))
+        return without_left_out(" ".join(entry.split()))
     if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
         raise AthanorError(f"{name} has an entry without a prompt: {entry!r}.")
     flags = [f" --{flag} {' '.join(str(entry[key]).split())}" for key, flag in _KEYS.items() if entry.get(key) is not None]

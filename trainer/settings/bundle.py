@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from .adapter import AdapterSettings
 from .captions import CaptionSettings
+from .checkpoint import CheckpointSettings
 from .data import DataSettings
+from .embedding import EmbeddingSettings
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .performance import PerformanceSettings
@@ -32,6 +34,8 @@ class Settings:
     samples: SampleSettings = SampleSettings()
     run: RunSettings = RunSettings()
     prior: PriorSettings = PriorSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
     from_file: tuple[str, ...] = ()
     """What a parameter file said, as "section.field": there the training nodes' widgets do not replace it."""
     varied: tuple[str, ...] = ()

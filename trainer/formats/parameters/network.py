@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from ...adapters import adapter
+from .objective import is_flow
 from .sheet import Sheet
 
 _PLAIN = ("networks.lora", "networks.lora_flux", "networks.lora_sd3")
 _ALGOS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3"}
+_FOR_EVERY_KIND = {"kind", "targets"}
 _WHOLE = 10_000
-_PRESETS = {"attn-mlp": "attention-mlp", "attn-only": "attention", "full-lin": "linear", "full": "full"}
+_PRESETS = {"attn-mlp": "default", "unet-transformer-only": "default", "attn-only": "attention", "full-lin": "linear", "full": "full"}
+"""LyCORIS's attn-mlp takes all linear layers of a transformer with its proj_in and proj_out, as the default does here."""
+_WITHOUT_WINDOWS = ("attn-mlp", "attn-only", "full-lin", "unet-transformer-only")
 
 
 def translate_network(sheet: Sheet) -> None:
@@ -29,13 +34,7 @@ def translate_network(sheet: Sheet) -> None:
     for key in ("rank_dropout", "module_dropout"):
         if sheet.on(key):
             sheet.take(key, f"adapter.{key}")
-    if kind != "ia3":
-        for key, path in (("conv_dim", "adapter.conv_rank"), ("conv_alpha", "adapter.conv_alpha")):
-            if sheet.on(key) and not (key == "conv_dim" and (sheet.number(key) or 0) >= _WHOLE):
-                sheet.take(key, path)
-    else:
-        for key in (key for key in ("conv_dim", "conv_alpha") if sheet.on(key)):
-            sheet.leave(key, "IA³ has no rank.")
+    _windows(sheet, kind, module)
     if kind == "lokr":
         for key in ("factor", "decompose_both", "full_matrix"):
             if sheet.on(key):
@@ -51,13 +50,44 @@ def translate_network(sheet: Sheet) -> None:
         sheet.take("rs_lora", "adapter.rank_stabilised", True)
     _lora_plus(sheet)
     _preset(sheet, kind)
-    if module or sheet.has("network_dim"):
+    if kind != "ia3" and (module or sheet.has("network_dim")):
         if not sheet.on("network_dim"):
             sheet.imply("adapter.rank", 4, "sd-scripts takes 4")
         if not sheet.has("network_alpha"):
             sheet.imply("adapter.alpha", 1.0, "sd-scripts takes 1")
         elif not sheet.on("network_alpha"):
             sheet.imply("adapter.alpha", float(sheet.values.get("adapter.rank", 4)), "an alpha of 0 is the rank")
+    _only_what_counts(sheet, kind or "lora")
+
+
+def _windows(sheet: Sheet, kind: str, module: str) -> None:
+    """The ranks of convolutions of 3 x 3. LyCORIS trains them at those of the others where it is told none; a transformer has none."""
+    told = (sheet.number("conv_dim") or 0) if sheet.on("conv_dim") else 0
+    if is_flow(sheet) or (module == "lycoris.kohya" and sheet.text("preset") in _WITHOUT_WINDOWS):
+        for key in (key for key in ("conv_dim", "conv_alpha") if sheet.on(key)):
+            sheet.tell("not needed", key, "no convolution is trained.")
+        return
+    for key, path in (("conv_dim", "adapter.conv_rank"), ("conv_alpha", "adapter.conv_alpha")):
+        if sheet.on(key) and told < _WHOLE and (told or module == "lycoris.kohya"):
+            sheet.take(key, path)
+    if module == "lycoris.kohya" and kind in ("locon", "loha", "lokr") and told < _WHOLE:
+        sheet.imply("adapter.conv_rank", sheet.values.get("adapter.rank", 4), "LyCORIS trains convolutions at the rank of the others")
+        sheet.imply("adapter.conv_alpha", _alpha(sheet), "and at their alpha")
+    sheet.drop("conv_alpha")
+
+
+def _alpha(sheet: Sheet) -> float:
+    return float(sheet.values.get("adapter.alpha", sheet.values.get("adapter.rank", 4) if sheet.has("network_alpha") else 1.0))
+
+
+def _only_what_counts(sheet: Sheet, kind: str) -> None:
+    """What a kind has not is left out, as it is there."""
+    chosen = adapter(kind)
+    for path in [path for path in sheet.values if path.startswith("adapter.")]:
+        name = path.split(".")[1]
+        if name not in chosen.options | _FOR_EVERY_KIND:
+            del sheet.values[path]
+            sheet.untake(path, f"{chosen.title} has none.")
 
 
 def _whole_matrix(sheet: Sheet) -> None:
@@ -73,7 +103,7 @@ def _kind(sheet: Sheet, module: str) -> str:
     if not module:
         return ""
     if module in _PLAIN:
-        return "locon" if sheet.on("conv_dim") else "lora"
+        return "locon" if sheet.on("conv_dim") and not is_flow(sheet) else "lora"
     if module == "networks.lora_fa":
         sheet.leave("network_module", "LoRA-FA keeps one matrix fixed; plain LoRA takes its place, with the same files.")
         return "lora"
@@ -87,7 +117,8 @@ def _kind(sheet: Sheet, module: str) -> str:
         if sheet.flag("dora_wd") and _ALGOS[algo] == "lora":
             sheet.tell("translated", "dora_wd", "adapter.kind = dora")
             return "dora"
-        return "locon" if _ALGOS[algo] == "lora" and sheet.text("preset") not in ("attn-mlp", "attn-only", "full-lin") else _ALGOS[algo]
+        without = is_flow(sheet) or sheet.text("preset") in _WITHOUT_WINDOWS
+        return "locon" if _ALGOS[algo] == "lora" and not without else _ALGOS[algo]
     sheet.leave("network_module", f"{module} is not known here; choose a kind in Adapter Settings.")
     return ""
 
@@ -118,7 +149,9 @@ def _preset(sheet: Sheet, kind: str) -> None:
         return
     if preset not in _PRESETS:
         sheet.leave("preset", "choose the layers in Adapter Settings.")
-    elif preset == "full" and kind != "locon":
+    elif preset == "full" and (kind != "locon" or is_flow(sheet)):
         sheet.drop("preset")
     else:
+        if preset.startswith("unet-"):
+            sheet.values["train.text_encoder_rate"] = 0.0
         sheet.take("preset", "adapter.targets", _PRESETS[preset])

@@ -52,6 +52,10 @@ _SCHEDULES = {"cosine_with_restarts": "cosine_restarts", "constant_with_warmup":
 
 def translate_optimizer(sheet: Sheet) -> None:
     told = sheet.text("optimizer_type")
+    for key, old in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
+        if sheet.flag(key) and not told:
+            sheet.take(key, "train.optimizer", _optimizer(old))
+        sheet.drop(key)
     if told:
         name = _optimizer(told)
         if name is None:

@@ -15,6 +15,7 @@ from .translate import translate
 
 _MAX_BYTES = 4 << 20
 _NETWORK_ARGUMENTS = "network_args"
+_READ = "choose a file of kohya_ss, sd-scripts or lora-scripts, a preset, or a run's job.json"
 
 
 def read_parameters(path: Path) -> Imported:
@@ -22,11 +23,18 @@ def read_parameters(path: Path) -> Imported:
 
     Raises AthanorError if it is none of these, or cannot be read.
     """
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raise AthanorError(f"{path.name} is YAML, as ai-toolkit and others write it, which is not read here; {_READ}.")
     data = _content(path)
     if own.is_job(data):
         return own.read_job_settings(data)
     if own.is_preset(data):
         return own.read_preset(data)
+    program = _other_program(data)
+    if program:
+        raise AthanorError(
+            f"{path.name} is a file of {program}, which is not read here: its settings mean other things. {_READ[0].upper()}{_READ[1:]}."
+        )
     if "datasets" in data:
         raise AthanorError(f"{path.name} describes a dataset, not settings; choose it in Load Dataset.")
     flat = _flattened(data)
@@ -43,6 +51,18 @@ def read_parameters(path: Path) -> Imported:
     if not sheet.values and all(line.outcome == "unknown" for line in sheet.lines):
         raise AthanorError(f"{path.name} holds no setting that is known; choose a file of kohya_ss, sd-scripts or lora-scripts, or a run's job.json.")
     return sheet.imported(program)
+
+
+def _other_program(data: Mapping[str, Any]) -> str:
+    """Of which some keys have the names of sd-scripts, with another meaning; empty where there is no sign of one."""
+    keys = set(data)
+    if {"training_method", "__version"} & keys or {"base_model_name", "output_model_destination"} <= keys:
+        return "OneTrainer"
+    if {"job", "config"} <= keys:
+        return "ai-toolkit"
+    if "micro_batch_size_per_gpu" in keys:
+        return "diffusion-pipe"
+    return "SimpleTuner" if any(key.startswith("--") for key in keys) else ""
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -84,6 +104,9 @@ def _flattened(data: Mapping[str, Any]) -> dict[str, Any]:
     """Sections of a TOML file are there for the eye only, as in sd-scripts."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
+        if key == "metadata" and isinstance(value, dict):
+            # Name and author of a template of lora-scripts.
+            continue
         flat.update(value if isinstance(value, dict) else {key: value})
     return flat
 

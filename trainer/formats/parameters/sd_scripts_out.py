@@ -42,7 +42,7 @@ _ARGUMENTS = {
     "averaging_power": "r",
     "rate_power": "weight_lr_power",
 }
-_PRESETS = {"attention-mlp": "attn-mlp", "attention": "attn-only", "linear": "full-lin", "full": "full"}
+_PRESETS = {"default": "attn-mlp", "attention-mlp": "attn-mlp", "attention": "attn-only", "linear": "full-lin", "full": "full"}
 _SAMPLINGS = {"shifted": "shift", "resolution_shifted": "flux_shift"}
 
 
@@ -185,8 +185,11 @@ def _network(job: TrainJob, notes: list[str]) -> dict[str, Any]:
         arguments |= {"conv_dim": conv_rank, "conv_alpha": adapter.conv_alpha or float(conv_rank)}
     if not plain:
         arguments["algo"] = {"dora": "lora", "lora": "lora", "locon": "locon"}.get(adapter.kind, adapter.kind)
-        if adapter.targets in _PRESETS:
-            arguments["preset"] = _PRESETS[adapter.targets]
+        preset = "" if conv_rank and adapter.targets == "default" else _PRESETS.get(adapter.targets, "")
+        if preset:
+            arguments["preset"] = preset
+        if adapter.targets == "attention-mlp":
+            notes.append("LyCORIS's attn-mlp takes proj_in and proj_out as well.")
     if adapter.kind == "dora":
         arguments |= {"dora_wd": True, "wd_on_output": False}
     if adapter.kind == "lokr":
@@ -271,20 +274,22 @@ def _objective(job: TrainJob, notes: list[str]) -> dict[str, Any]:
 def flow_arguments(job: TrainJob) -> dict[str, Any]:
     """How sd-scripts calls the times of a job on a rectified flow."""
     objective, kind = job.objective, job.objective.timestep_sampling
-    if job.base.family == "flux":
-        found: dict[str, Any] = {
-            "model_prediction_type": "raw",
-            "guidance_scale": 1.0,
-            "timestep_sampling": "flux_shift" if kind == "auto" else _SAMPLINGS.get(kind, kind),
-        }
-        if kind in ("sigmoid", "shifted", "resolution_shifted"):
-            found["sigmoid_scale"] = objective.logit_std
-        return found | ({"discrete_flow_shift": objective.shift} if kind == "shifted" else {})
+    scheme: dict[str, Any] = {"weighting_scheme": kind} if kind in ("mode", "uniform") else {"weighting_scheme": "logit_normal"}
     if kind == "mode":
-        return {"weighting_scheme": "mode", "mode_scale": objective.mode_scale}
-    if kind == "uniform":
-        return {"weighting_scheme": "uniform"}
-    return {"weighting_scheme": "logit_normal", "logit_mean": objective.logit_mean, "logit_std": objective.logit_std}
+        scheme["mode_scale"] = objective.mode_scale
+    elif kind != "uniform":
+        scheme |= {"logit_mean": objective.logit_mean, "logit_std": objective.logit_std}
+    if job.base.family != "flux":
+        return scheme | ({"training_shift": objective.shift} if kind == "shifted" else {})
+    found: dict[str, Any] = {"model_prediction_type": "raw", "guidance_scale": 1.0}
+    if kind in ("logit_normal", "mode"):
+        # There the times of sigma are counted from strong noise down.
+        mirrored = {"logit_mean": -objective.logit_mean if objective.logit_mean else 0.0} if kind == "logit_normal" else {}
+        return found | scheme | mirrored | {"timestep_sampling": "sigma", "discrete_flow_shift": 1.0}
+    found["timestep_sampling"] = "flux_shift" if kind == "auto" else _SAMPLINGS.get(kind, kind)
+    if kind in ("sigmoid", "shifted", "resolution_shifted"):
+        found["sigmoid_scale"] = objective.logit_std
+    return found | ({"discrete_flow_shift": objective.shift} if kind == "shifted" else {})
 
 
 def _samples(job: TrainJob) -> dict[str, Any]:
@@ -302,6 +307,8 @@ def _note_the_rest(job: TrainJob, notes: list[str]) -> None:
         notes.append("The running mean of the weights (EMA) is not known there.")
     if job.samples.lines:
         notes.append("Put the prompts into a text file and name it with --sample_prompts.")
+    if job.base.family == "sd35" and job.objective.timestep_sampling == "resolution_shifted":
+        notes.append("Times that are shifted with the resolution are not known there for SD3; logit_normal takes their place.")
     if job.run.patience:
         notes.append("Ending early by the held-out loss is not known there.")
 

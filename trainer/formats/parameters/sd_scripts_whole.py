@@ -14,7 +14,8 @@ def whole_settings(job: TrainJob, notes: list[str]) -> dict[str, Any]:
     settings, found = job.checkpoint, {}
     first, second = job.text_rates
     if job.base.family == "sdxl":
-        found |= {"train_text_encoder": True, "learning_rate_te1": first, "learning_rate_te2": second} if job.trains_text else {}
+        rates = {"learning_rate_te1": first, "learning_rate_te2": second} if job.trains_text else {}
+        found |= {"train_text_encoder": job.trains_text, **rates}
     elif job.base.family in ("sd15", "sd2"):
         found |= {"learning_rate_te": first} if job.trains_text else {"stop_text_encoder_training": -1}
     elif job.trains_text:

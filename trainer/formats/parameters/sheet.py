@@ -19,13 +19,13 @@ class Sheet:
     def __init__(self, given: Mapping[str, Any], names: Mapping[str, str] | None = None):
         self._given = {key: value for key, value in given.items() if value is not None and value != ""}
         self._names = names or {}
-        self._told: set[str] = set()
+        self.told: set[str] = set()
         self.values: dict[str, Any] = {}
         self.lines: list[Line] = []
 
     def keys(self) -> list[str]:
         """Those of which nothing was told yet."""
-        return [key for key in self._given if key not in self._told]
+        return [key for key in self._given if key not in self.told]
 
     def has(self, key: str) -> bool:
         return key in self._given
@@ -77,21 +77,27 @@ class Sheet:
             self.values[path] = value
             self.lines.append(Line("translated", "(not in the file)", sentence, f"{path} = {_shown(value)}"))
 
-    def warn(self, key: str, why: str) -> None:
-        """Of a key that was taken all the same: what is other than it says."""
-        self.lines.append(Line("left out", self._names.get(key, key), _shown(self._given.get(key, "")), why))
+    def warn(self, key: str, why: str, outcome: Outcome = "left out") -> None:
+        """Of a key of which something was told already: what is other than it says."""
+        self.lines.append(Line(outcome, self._names.get(key, key), _shown(self._given.get(key, "")), why))
+
+    def untake(self, path: str, why: str) -> None:
+        """Says of what was put at `path` that it is not needed after all."""
+        self.lines = [
+            dataclasses.replace(line, outcome="not needed", sentence=why) if line.sentence.startswith(f"{path} = ") else line for line in self.lines
+        ]
 
     def leave(self, key: str, why: str) -> None:
         self.tell("left out", key, why)
 
     def tell(self, outcome: Outcome, key: str, sentence: str) -> None:
-        if key not in self._told or outcome == "translated":
+        if key not in self.told or outcome == "translated":
             self.lines.append(Line(outcome, self._names.get(key, key), _shown(self._given.get(key, "")), sentence))
-        self._told.add(key)
+        self.told.add(key)
 
     def drop(self, *keys: str) -> None:
         """Nothing is to be told of these."""
-        self._told.update(keys)
+        self.told.update(keys)
 
     def imported(self, program: str) -> Imported:
         return Imported(program, tuple(self.values.items()), tuple(self.lines))

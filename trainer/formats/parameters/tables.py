@@ -30,6 +30,16 @@ ELSEWHERE: dict[str, str] = {
     **_all("choose the LoRAs to merge in Adapter Settings; a file must not name paths.", "base_weights base_weights_multiplier enable_base_weight"),
     **_all(f"set clip skip in {_BASE}.", "clip_skip"),
     **_all("queue the same graph again to resume; the state is always kept.", "resume"),
+    **_all(
+        f"the captions and sizes are made by {_DATASET} and {_BUCKET}.",
+        "create_caption create_buckets generate_caption_database generate_image_buckets",
+    ),
+    **_all(
+        f"choose the folder in {_DATASET}.",
+        "image_folder train_dir caption_metadata_filename latent_metadata_filename full_path use_latent_files",
+    ),
+    **_all("the word is the name in Train Embedding.", "token_string"),
+    **_all("choose the embedding to go on from in Train Embedding; a file must not name paths.", "weights"),
 }
 
 NOT_NEEDED: dict[str, str] = {
@@ -40,17 +50,20 @@ NOT_NEEDED: dict[str, str] = {
         "wandb_run_name wandb_api_key huggingface_repo_id huggingface_repo_type huggingface_path_in_repo huggingface_token "
         "huggingface_repo_visibility save_state_to_huggingface resume_from_huggingface async_upload",
     ),
-    **_all("safetensors is always written.", "save_model_as"),
+    **_all("safetensors is always written.", "save_model_as use_safetensors"),
+    **_all("a drawing of the noise levels, without a training.", "show_timesteps show_timesteps_resolution"),
+    **_all("the text encoders' outputs are cached in batches of their own.", "text_encoder_batch_size t5xxl_device t5xxl_dtype tokenizer_cache_dir"),
     **_all("metadata is always written.", "training_comment no_metadata"),
     **_all(
         "latents and texts are always cached, and cached anew when images, captions or the model change.",
-        "cache_latents cache_latents_to_disk skip_cache_check cache_text_encoder_outputs cache_text_encoder_outputs_to_disk vae_batch_size cache_info",
+        "skip_latents_validity_check use_t5xxl_cache_only cache_latents cache_latents_to_disk skip_cache_check cache_text_encoder_outputs cache_text_encoder_outputs_to_disk vae_batch_size cache_info",
     ),
-    **_all("attention is chosen for the machine.", "xformers sdpa mem_eff_attn flash_attn split_attn attn_mode cross_attention"),
+    **_all("attention is chosen for the machine.", "xformers diffusers_xformers sdpa mem_eff_attn flash_attn split_attn attn_mode cross_attention"),
     **_all(
         "the machine's part; it does not change the result.",
         "max_data_loader_n_workers persistent_data_loader_workers lowram lowvram highvram num_cpu_threads_per_process num_processes num_machines multi_gpu "
         "gpu_ids main_process_port extra_accelerate_launch_args ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph deepspeed zero_stage "
+        "offload_optimizer_nvme_path offload_param_nvme_path zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients "
         "offload_optimizer_device offload_param_device disable_mmap_load_safetensors console_log_level console_log_file console_log_simple",
     ),
     **_all(
@@ -58,8 +71,10 @@ NOT_NEEDED: dict[str, str] = {
         "save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state initial_epoch initial_step skip_until_initial_step",
     ),
     **_all("T5 reads as many tokens as the model was made for.", "t5xxl_max_token_length"),
-    **_all("the VAE runs in a number format that does not overflow.", "no_half_vae sdxl_no_half_vae full_fp16 full_bf16"),
-    **_all("a part of the file of settings itself.", "config_file output_config LoRA_type LyCORIS_preset model_train_type folders_to_watch"),
+    **_all("the VAE runs in a number format that does not overflow.", "no_half_vae sdxl_no_half_vae"),
+    **_all(
+        "a part of the file of settings itself.", "config_file output_config LoRA_type LyCORIS_preset model_train_type train_type folders_to_watch"
+    ),
     **_all("as much is computed twice as the free memory asks for; Performance Settings can force it.", "gradient_checkpointing"),
     **_all("it changes speed, not what is learned.", "dynamo_backend dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic"),
     **_all("a help for searching mistakes.", "debug_dataset"),
@@ -84,18 +99,33 @@ LEFT_OUT: dict[str, str] = {
         "train_blocks train_double_block_indices train_single_block_indices train_block_indices enable_all_linear split_qkv split_mode",
     ),
     **_all("weights are decomposed for LoRA alone; choose dora in Adapter Settings.", "dora_wd"),
-    **_all("not known here.", "ggpo_beta ggpo_sigma use_scalar use_cp use_tucker rank_dropout_scale train_norm rescaled train_on_input bypass_mode"),
+    **_all(
+        "not known here.",
+        "train_lora_ggpo ggpo_beta ggpo_sigma use_scalar use_cp use_tucker rank_dropout_scale train_norm rescaled train_on_input bypass_mode",
+    ),
     **_all("not known here.", "constrain constraint unit dylora_unit block_size decompose_factor pos_emb_random_crop_rate enable_scaled_pos_embed"),
     **_all("attention masks of T5 are not used, as in ComfyUI.", "apply_t5_attn_mask apply_lg_attn_mask"),
     **_all("sample pictures are drawn with the family's own sampler.", "sample_sampler"),
     **_all("a file must not name others: put it into ComfyUI's input folder and choose it in Sample Settings.", "prompt_file"),
     **_all("prompts are not chosen by chance, so that epochs can be compared.", "randomly_choice_prompt"),
-    **_all("rates are set for everything alike.", "lr_scheduler_args lr_scheduler_type"),
+    **_all(
+        "there it takes the place of lr_scheduler; here that one counts. Choose a schedule in the training node.",
+        "lr_scheduler_type lr_scheduler_args",
+    ),
+    **_all("what a LoRA learns is kept in fp32; for a whole model bf16 can be chosen in Train Checkpoint.", "full_fp16 full_bf16"),
+    **_all(
+        "set rates per part in Adapter Settings, as rules, or choose blocks in Train Checkpoint.",
+        "block_lr num_last_block_to_freeze learning_rate_te3",
+    ),
+    **_all("captions are padded as ComfyUI does.", "no_token_padding"),
+    **_all("models for inpainting are not known here.", "train_inpainting"),
+    **_all("text encoders are saved where they were trained.", "save_clip save_t5xxl"),
     **_all("a share of the epochs is not known; set save every epochs.", "save_n_epoch_ratio"),
     **_all("images are held out and measured at every saved epoch.", "validate_every_n_steps validate_every_n_epochs max_validation_steps"),
-    **_all("not offered.", "fused_backward_pass fused_optimizer_groups mem_eff_save"),
+    **_all("not offered.", "fused_backward_pass fused_optimizer_groups blockwise_fused_optimizers mem_eff_save"),
 }
 
 PREFIXES: dict[str, str] = {
+    **dict.fromkeys(("hunyuan_", "anima_", "lumina_"), "it is for a model that is not known here."),
     "metadata_": "title, author and the like are not written into the file.",
 }
