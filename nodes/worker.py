@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from ..tagger.session import forget_kept
 from ..trainer.compare.pace import SAME_BATCH_SEC, progress_text
 from ..trainer.config import TrainJob
 from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
+from ..trainer.environment import worker_environment
 from ..trainer.errors import AthanorError
 from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
 from . import host
 
 _LIBRARIES = ("diffusers", "peft", "accelerate", "transformers", "safetensors")
 CAPTION_LIBRARIES = ("transformers", "tokenizers", "safetensors")
-_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|(API|ACCESS|PRIVATE|SECRET)_?KEY|APIKEY|CREDENTIALS?|AUTH)($|_)", re.IGNORECASE)
 _POLL_SEC = 0.1
 _STOP_WAIT_SEC = 120.0
 _LOW_DISK_BYTES = 1 << 20
@@ -154,12 +153,6 @@ def _launcher(run: Run) -> list[str]:
     if not options or not isinstance(run.job(), TrainJob):
         return [_interpreter()]
     return [_interpreter(), "-m", "accelerate.commands.launch", *shlex.split(options, posix=sys.platform != "win32")]
-
-
-def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the worker is given of `environment`: all but what looks like a password or a key, since it talks to nobody."""
-    kept = {name: value for name, value in environment.items() if not _SECRET.search(name)}
-    return {**kept, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _start(run: Run) -> subprocess.Popen[str]:

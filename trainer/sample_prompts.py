@@ -17,6 +17,7 @@ from .errors import AthanorError
 from .settings import SampleSettings
 
 _FLAG = re.compile(r"\s--(?=[A-Za-z]+(?:\s|$))")
+_RUN_TOGETHER = re.compile(r"\s--([whdslgWHDSLG])\s?=?\s?([\d.]+)")
 _KEYS = {
     "negative_prompt": "n",
     "width": "w",
@@ -77,6 +78,9 @@ def prompt_problems(settings: SampleSettings, side_step_px: int) -> list[str]:
 def _prompt(line: str, index: int, settings: SampleSettings) -> SamplePrompt:
     text, *parts = _FLAG.split(f" {line}") if line.startswith("--") else _FLAG.split(line)
     said: dict[str, str] = {}
+    for piece in (text, *parts):
+        if together := _RUN_TOGETHER.search(f" {piece}"):
+            raise AthanorError(f"{together[0].strip()} in {_short(line)} is not understood; write --{together[1]} {together[2]}.")
     for part in parts:
         flag, _, value = part.partition(" ")
         flag = flag.lower()

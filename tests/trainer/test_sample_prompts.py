@@ -15,6 +15,8 @@ def test_flags_replace_the_settings_of_their_picture_alone():
     assert first == SamplePrompt("a cat, well-fed", "bad hands", 7, 30, 4.5, 512, 768)
     assert second == SamplePrompt("a dog -- and more", "blurry", 11, 20, 7.0)
     assert third.guidance == 3.5
+    (loud,) = sample_prompts(SampleSettings(prompts="a --W 512 --N bad"))
+    assert (loud.prompt, loud.width_px, loud.negative_prompt) == ("a", 512, "bad"), "as in sd-scripts, large letters mean the same"
 
 
 def test_a_line_of_flags_alone_is_an_empty_prompt():
@@ -29,6 +31,8 @@ def test_a_line_of_flags_alone_is_an_empty_prompt():
         ("a --q 1", "--q in 'a --q 1' is not known"),
         ("a --s many", "--s is 'many'"),
         ("a --d -1", "--d is '-1'"),
+        ("a --w512", "write --w 512"),
+        ("a --n bad --H=64", "write --H 64"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_line(line, sentence):

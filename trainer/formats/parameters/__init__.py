@@ -2,6 +2,7 @@
 
 from .imported import Imported, Line
 from .read import read_parameters
-from .sd_scripts_out import flow_arguments, sd_scripts_toml
+from .sd_scripts_objective import flow_arguments
+from .sd_scripts_out import sd_scripts_toml
 
 __all__ = ["Imported", "Line", "flow_arguments", "read_parameters", "sd_scripts_toml"]

@@ -11,7 +11,8 @@ from ...schedules import own_options as schedule_options
 from ...settings.optimizer import all_options
 from ...settings.schedule import chosen_options as chosen_schedule_options
 from ...steps import steps_of
-from .sd_scripts_whole import WHOLE_SCRIPTS, whole_settings
+from .sd_scripts_objective import objective_arguments
+from .sd_scripts_whole import EMBEDDING_SCRIPTS, WHOLE_SCRIPTS, embedding_settings, whole_settings
 
 _MODULES = {"flux": "networks.lora_flux", "sd35": "networks.lora_sd3"}
 _SCRIPTS = {
@@ -43,7 +44,6 @@ _ARGUMENTS = {
     "rate_power": "weight_lr_power",
 }
 _PRESETS = {"default": "attn-mlp", "attention-mlp": "attn-mlp", "attention": "attn-only", "linear": "full-lin", "full": "full"}
-_SAMPLINGS = {"shifted": "shift", "resolution_shifted": "flux_shift"}
 
 
 def sd_scripts_toml(job: TrainJob) -> tuple[str, tuple[str, ...]]:
@@ -58,12 +58,14 @@ def sd_scripts_toml(job: TrainJob) -> tuple[str, tuple[str, ...]]:
         lines["checkpoint"] = whole_settings(job, notes)
     if job.kind == "lora":
         lines["network"] = _network(job, notes)
+    if job.kind == "embedding":
+        lines["embedding"] = embedding_settings(job, notes)
     lines["captions"] = _captions(job)
-    lines["objective"] = _objective(job, notes)
+    lines["objective"] = objective_arguments(job, notes)
     lines["samples"] = _samples(job)
     _note_the_rest(job, notes)
-    scripts = {"lora": _SCRIPTS, "checkpoint": WHOLE_SCRIPTS}.get(job.kind, {})
-    script = scripts.get(job.base.family, "train_network.py" if job.kind == "lora" else "train_textual_inversion.py")
+    scripts = {"lora": _SCRIPTS, "checkpoint": WHOLE_SCRIPTS, "embedding": EMBEDDING_SCRIPTS}[job.kind]
+    script = scripts.get(job.base.family, "no script")
     head = [f"# {job.name}: for {script} of sd-scripts.", "# Name your images there with --dataset_config or train_data_dir."]
     head += [f"# {note}" for note in notes]
     body = [f"\n[{title}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in part.items()) for title, part in lines.items() if part]
@@ -78,6 +80,8 @@ def _model(job: TrainJob) -> dict[str, Any]:
         found["v2"] = True
     if job.base.prediction == "v":
         found["v_parameterization"] = True
+    if job.base.clip_skip and job.base.family in ("sd15", "sd2"):
+        found["clip_skip"] = job.base.clip_skip
     return found
 
 
@@ -215,17 +219,21 @@ def _network(job: TrainJob, notes: list[str]) -> dict[str, Any]:
 def _captions(job: TrainJob) -> dict[str, Any]:
     """They count as defaults of the datasets there."""
     captions = job.captions
+    tokens = captions.max_tokens if job.base.family in ("sd15", "sd2", "sdxl") else "75"
+    drops = job.kind != "embedding"
     pairs = (
         ("shuffle_caption", captions.shuffle),
         ("keep_tokens", captions.keep_tokens),
-        ("caption_dropout_rate", captions.dropout),
-        ("caption_tag_dropout_rate", captions.tag_dropout),
-        ("caption_dropout_every_n_epochs", captions.dropout_every_epochs),
+        ("caption_separator", captions.separator if captions.separator != "," else ""),
+        ("caption_dropout_rate", captions.dropout if drops else 0),
+        ("caption_tag_dropout_rate", captions.tag_dropout if drops else 0),
+        ("caption_dropout_every_n_epochs", captions.dropout_every_epochs if drops else 0),
         ("enable_wildcard", captions.wildcards),
         ("caption_prefix", captions.prefix),
         ("caption_suffix", captions.suffix),
         ("token_warmup_step", captions.tag_warmup),
-        ("max_token_length", int(captions.max_tokens) if job.base.family in ("sd15", "sd2", "sdxl") else 0),
+        # 75 is said there by saying nothing.
+        ("max_token_length", 0 if tokens == "75" else int(tokens)),
         ("clip_l_dropout_rate", captions.clip_l_dropout),
         ("clip_g_dropout_rate", captions.clip_g_dropout),
         ("t5_dropout_rate", captions.t5_dropout),
@@ -236,60 +244,6 @@ def _captions(job: TrainJob) -> dict[str, Any]:
     if captions.tag_warmup:
         found["token_warmup_min"] = captions.tag_warmup_start
     return found
-
-
-def _objective(job: TrainJob, notes: list[str]) -> dict[str, Any]:
-    objective = job.objective
-    pairs = (
-        ("min_snr_gamma", objective.min_snr_gamma if objective.weighting == "min_snr" else 0),
-        ("debiased_estimation_loss", objective.weighting == "debiased"),
-        ("noise_offset", objective.noise_offset),
-        ("noise_offset_random_strength", objective.noise_offset_random),
-        ("adaptive_noise_scale", objective.adaptive_noise_scale),
-        ("multires_noise_iterations", objective.multires_iterations),
-        ("multires_noise_discount", objective.multires_discount if objective.multires_iterations else 0),
-        ("ip_noise_gamma", objective.input_perturbation),
-        ("ip_noise_gamma_random_strength", objective.input_perturbation_random),
-        ("min_timestep", objective.min_timestep),
-        ("max_timestep", objective.max_timestep if objective.max_timestep != 1000 else 0),
-        ("masked_loss", any(sample.mask for sample in job.dataset.samples) and objective.masked_loss != "off"),
-        ("prior_loss_weight", objective.regularization_weight if objective.regularization_weight != 1 else 0),
-        ("zero_terminal_snr", objective.zero_terminal_snr == "on" or (objective.zero_terminal_snr == "auto" and job.base.zero_terminal_snr)),
-    )
-    found: dict[str, Any] = {key: value for key, value in pairs if value}
-    if objective.loss != "mse":
-        found["loss_type"] = objective.loss
-    if objective.loss in ("huber", "smooth_l1"):
-        schedule = ("exponential" if job.base.prediction == "flow" else "snr") if objective.huber_schedule == "auto" else objective.huber_schedule
-        found |= {"huber_schedule": schedule, "huber_c": objective.huber_c, "huber_scale": objective.huber_scale}
-    found |= flow_arguments(job) if job.base.prediction == "flow" else {}
-    if objective.masked_loss == "normalized":
-        notes.append("The masked loss counts as plain there.")
-    for name in ("unmasked_weight", "concept_weights"):
-        if getattr(objective, name):
-            notes.append(f"The objective's {name} is not known there.")
-    return found
-
-
-def flow_arguments(job: TrainJob) -> dict[str, Any]:
-    """How sd-scripts calls the times of a job on a rectified flow."""
-    objective, kind = job.objective, job.objective.timestep_sampling
-    scheme: dict[str, Any] = {"weighting_scheme": kind} if kind in ("mode", "uniform") else {"weighting_scheme": "logit_normal"}
-    if kind == "mode":
-        scheme["mode_scale"] = objective.mode_scale
-    elif kind != "uniform":
-        scheme |= {"logit_mean": objective.logit_mean, "logit_std": objective.logit_std}
-    if job.base.family != "flux":
-        return scheme | ({"training_shift": objective.shift} if kind == "shifted" else {})
-    found: dict[str, Any] = {"model_prediction_type": "raw", "guidance_scale": 1.0}
-    if kind in ("logit_normal", "mode"):
-        # There the times of sigma are counted from strong noise down.
-        mirrored = {"logit_mean": -objective.logit_mean if objective.logit_mean else 0.0} if kind == "logit_normal" else {}
-        return found | scheme | mirrored | {"timestep_sampling": "sigma", "discrete_flow_shift": 1.0}
-    found["timestep_sampling"] = "flux_shift" if kind == "auto" else _SAMPLINGS.get(kind, kind)
-    if kind in ("sigmoid", "shifted", "resolution_shifted"):
-        found["sigmoid_scale"] = objective.logit_std
-    return found | ({"discrete_flow_shift": objective.shift} if kind == "shifted" else {})
 
 
 def _samples(job: TrainJob) -> dict[str, Any]:
@@ -307,6 +261,12 @@ def _note_the_rest(job: TrainJob, notes: list[str]) -> None:
         notes.append("The running mean of the weights (EMA) is not known there.")
     if job.samples.lines:
         notes.append("Put the prompts into a text file and name it with --sample_prompts.")
+    if job.train.base_precision in ("nf4", "int8"):
+        notes.append(f"A base in {job.train.base_precision} is not known there.")
+    if job.prior.class_images:
+        notes.append("Class images are not drawn there; name a folder of them as reg_data_dir.")
+    if job.prior.hold_weight:
+        notes.append("Holding on to what the base says of the class is not known there.")
     if job.base.family == "sd35" and job.objective.timestep_sampling == "resolution_shifted":
         notes.append("Times that are shifted with the resolution are not known there for SD3; logit_normal takes their place.")
     if job.run.patience:

@@ -1,4 +1,4 @@
-"""A job that trains a whole model, for the scripts of sd-scripts that do so."""
+"""A job that trains a whole model or an embedding, for the scripts of sd-scripts that do so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,31 @@ from typing import Any
 from ...config import TrainJob
 
 WHOLE_SCRIPTS = {"sd15": "train_db.py", "sd2": "train_db.py", "sdxl": "sdxl_train.py", "flux": "flux_train.py", "sd35": "sd3_train.py"}
+EMBEDDING_SCRIPTS = {"sd15": "train_textual_inversion.py", "sd2": "train_textual_inversion.py", "sdxl": "sdxl_train_textual_inversion.py"}
+_TEMPLATES = {"subject": "use_object_template", "style": "use_style_template"}
+
+
+def embedding_settings(job: TrainJob, notes: list[str]) -> dict[str, Any]:
+    """What the scripts for textual inversion know of the embedding."""
+    settings = job.embedding
+    if job.base.family not in EMBEDDING_SCRIPTS:
+        notes.append("sd-scripts trains no embeddings for this model.")
+    found: dict[str, Any] = {"token_string": settings.token, "num_vectors_per_token": settings.num_vectors}
+    if settings.initial_words:
+        found["init_word"] = settings.initial_words
+    if settings.start_embedding:
+        found["weights"] = settings.start_embedding
+    if settings.templates in _TEMPLATES:
+        found[_TEMPLATES[settings.templates]] = True
+    elif settings.templates != "captions":
+        notes.append(f"Prompts of {settings.templates} are not known there; captions take their place.")
+    if job.captions.dropout or job.captions.tag_dropout or job.captions.dropout_every_epochs:
+        notes.append("Captions are not left out there while an embedding is trained.")
+    if settings.other_embeddings:
+        notes.append("One embedding is trained at a time there.")
+    if settings.keep_norm:
+        notes.append("Keeping the length of the vectors is not known there.")
+    return found
 
 
 def whole_settings(job: TrainJob, notes: list[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from athanor.trainer.formats.parameters import Imported, read_parameters, sd_scr
 from athanor.trainer.formats.parameters.read import parse_toml
 from athanor.trainer.settings import (
     AdapterSettings,
+    CaptionSettings,
     CheckpointSettings,
     EmbeddingSettings,
     ObjectiveSettings,
@@ -221,3 +222,13 @@ def test_whole_models_are_exported_and_imported_again(tmp_path, job, family, tra
     job = dataclasses.replace(job, kind="checkpoint", base=BASES[family], train=dataclasses.replace(job.train, **train), checkpoint=checkpoint)
     settings = read(tmp_path, sd_scripts_toml(job)[0]).applied_to(Settings())
     assert (settings.train.rate, settings.train.text_encoder_rate, settings.checkpoint) == (job.train.rate, job.train.text_encoder_rate, checkpoint)
+
+
+def test_an_embedding_is_exported_for_its_own_script_and_75_tokens_by_saying_nothing(tmp_path, job):
+    settings = EmbeddingSettings(token="zxc", num_vectors=3, initial_words="cat", templates="style")
+    job = dataclasses.replace(job, kind="embedding", base=BASES["sdxl"], embedding=settings, captions=CaptionSettings(max_tokens="75", separator=";"))
+    text, notes = sd_scripts_toml(job)
+    assert "for sdxl_train_textual_inversion.py of" in text and "max_token_length" not in text and not notes
+    imported = read(tmp_path, text).applied_to(Settings())
+    assert dataclasses.replace(imported.embedding, token="zxc") == settings
+    assert sd_scripts_toml(dataclasses.replace(job, base=BASES["flux"]))[1] == ("sd-scripts trains no embeddings for this model.",)
