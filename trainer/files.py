@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .errors import AthanorError
 
+_MAX_NAME_BYTES = 180
 _WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
 _FINGERPRINT_BLOCK_BYTES = 1 << 16
 _NUM_FINGERPRINT_BLOCKS = 64
@@ -67,10 +68,12 @@ def safe_name(text: str) -> str:
 
     Raises AthanorError if nothing usable is left.
     """
-    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", text.strip()).rstrip(". ")[:120]
-    if not name.strip("._ ") or name.split(".")[0].lower() in _WINDOWS_RESERVED:
+    plain = re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>:"/\\|?*]+', "_", text.strip()).lstrip(". ")
+    # Names may have 255 bytes, and numbers and endings come behind: an epoch's, and what it is called while it is written.
+    name = plain[:120].encode("utf-8")[:_MAX_NAME_BYTES].decode("utf-8", errors="ignore").rstrip(". ")
+    if not name.strip("._ ") or name.split(".")[0].strip().lower() in _WINDOWS_RESERVED:
         raise AthanorError(f"{text!r} cannot be used as a file name; give it a name of letters and digits.")
-    return name.lstrip(".") or name
+    return name
 
 
 def file_sha256(path: Path) -> str:

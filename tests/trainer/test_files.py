@@ -35,6 +35,20 @@ def test_names_are_made_safe_and_keep_all_letters(text, name):
     assert safe_name(text) == name
 
 
+@pytest.mark.parametrize("text", ["漢" * 200, "🐈" * 119 + ". x", "n" * 119 + ". x", "a\ud800b", "a\u2028b", "..x", "y. . ."])
+def test_every_name_can_be_made_with_an_epochs_number_behind_it(tmp_path, text):
+    name = safe_name(text)
+    assert safe_name(name) == name and name == name.strip(". ")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f".{name}-step00001000.safetensors.12345678.tmp").touch()
+
+
+@pytest.mark.parametrize("text", ["..con", "CON .txt", " nul", "Aux.", "lpt1.a.b", ". .", ""])
+def test_names_that_windows_keeps_for_itself_are_refused_in_every_disguise(text):
+    with pytest.raises(AthanorError, match="cannot be used as a file name"):
+        safe_name(text)
+
+
 def test_a_fingerprint_tells_content_not_place(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     data = bytes(range(256)) * 40_000
