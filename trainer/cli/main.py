@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..errors import AthanorError
 from ..processes import PartedError, join_processes
 from .cache import add_cache_command, run_cache_command
 from .dataset import add_dataset_command, run_dataset_command
 from .epochs import COMMANDS, add_run_commands, run_run_command
+from .given_settings import as_defaults, read_given, with_defaults
 from .models import MODEL_COMMANDS, add_model_commands, run_model_command
 from .score import add_score_command, run_score_command
-from .train import add_train_commands, run_train_command
+from .train import add_train_commands, kind_of, run_train_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = _parser({}).parse_args(arguments)
     try:
+        if options.command == "train" and options.settings and options.run is None:
+            options = _with_given(options, arguments)
         if options.command == "dataset":
             return run_dataset_command(options)
         if options.command == "cache":
@@ -45,13 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _with_given(options: argparse.Namespace, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options once more, with what files say in the place of the usual values."""
+    given = read_given(options.settings)
+    options = _parser(as_defaults(given, kind_of(options))).parse_args(arguments)
+    options.given = given
+    return options
+
+
+def _parser(defaults: Mapping[str, Any]) -> argparse.ArgumentParser:
+    """`defaults`: of options of `train`, in the place of the usual ones."""
     parser = argparse.ArgumentParser(prog="athanor", description="Trains LoRAs and embeddings.")
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset_command(commands)
     add_run_commands(commands)
     add_score_command(commands)
-    add_train_commands(commands)
+    with_defaults(add_train_commands(commands), defaults)
     add_cache_command(commands)
     add_model_commands(commands)
     return parser

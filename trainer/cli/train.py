@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..adapters.check import with_files_hashed
 from ..bases import describe_base
@@ -49,10 +49,13 @@ _SHOW_EVERY_SEC = 2.0
 _SAMPLE, _CAPTION, _IMAGE, _RUN = "sample-", "caption-", "image-", "run-"
 
 
-def add_train_commands(commands: Any) -> None:
+def add_train_commands(commands: Any) -> argparse.ArgumentParser:
+    """The parser of `train` itself."""
     resume = commands.add_parser("resume", help="go on with a run directory, or do the job.json in it")
     resume.add_argument("run", type=Path)
-    train = commands.add_parser("train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train: argparse.ArgumentParser = commands.add_parser(
+        "train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     train.add_argument(
         "run",
         type=Path,
@@ -75,6 +78,7 @@ def add_train_commands(commands: Any) -> None:
     )
     train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
     train.add_argument("--name", help="of the run and its files; for an embedding also its word in prompts")
+    train.set_defaults(given=())
     train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
     train.add_argument("--checkpoint", action="store_true", help="train the model's own weights (DreamBooth, full fine-tuning) instead of a LoRA")
     train.add_argument(
@@ -98,6 +102,13 @@ def add_train_commands(commands: Any) -> None:
         default=[],
         help="a folder with the CLIP tokenizer, or ComfyUI's folder comfy; needed for checkpoint files",
     )
+    train.add_argument(
+        "--settings",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="settings of a preset (sdxl character), of an earlier run, or of kohya_ss, sd-scripts or lora-scripts; other options count more, and of several files the later one",
+    )
     kind = next(item for item in dataclasses.fields(AdapterSettings) if item.name == "kind")
     train.add_argument("--adapter", choices=kind.metadata["choices"], default=kind.default, help=kind.metadata["help"])
     add_settings(train, AdapterSettings, without=("kind", "files_sha256"))
@@ -113,6 +124,7 @@ def add_train_commands(commands: Any) -> None:
     add_settings(train, SampleSettings, prefix=_SAMPLE)
     add_settings(train, RunSettings, prefix=_RUN)
     add_settings(train, PriorSettings)
+    return train
 
 
 def run_train_command(options: argparse.Namespace, processes: Processes) -> int:
@@ -162,6 +174,8 @@ def _new_run(options: argparse.Namespace) -> Run:
     if missing:
         raise AthanorError(f"A new run needs {', '.join(missing)}; or name a run directory: athanor train RUN_DIR.")
     raise_problems(_without_effect(options))
+    for imported in options.given:
+        sys.stdout.write(f"{imported.report()}\n\n")
     base = describe_base(
         options.base, options.tokenizers, options.text_encoders, options.vae, options.clip_skip, options.prediction, options.download
     )
@@ -182,7 +196,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         name=options.name,
         base=base,
         dataset=dataset,
-        kind="checkpoint" if options.checkpoint else "embedding" if options.embedding else "lora",
+        kind=kind_of(options),
         adapter=AdapterSettings()
         if options.checkpoint
         else with_files_hashed(dataclasses.replace(settings_of(AdapterSettings, values), kind=options.adapter)),
@@ -203,12 +217,16 @@ def _new_run(options: argparse.Namespace) -> Run:
     return open_run(options.output.resolve(), job)
 
 
+def kind_of(options: argparse.Namespace) -> Literal["lora", "embedding", "checkpoint"]:
+    return "checkpoint" if options.checkpoint else "embedding" if options.embedding else "lora"
+
+
 def _embedding(options: argparse.Namespace) -> EmbeddingSettings:
     """--sentences may be the file of a template."""
     sentences = options.sentences
     if "\n" not in sentences and sentences.lower().endswith(".txt"):
         sentences = "\n".join(lines_of_template(Path(sentences)))
-    settings = settings_of(EmbeddingSettings, {**vars(options), "token": options.name, "sentences": sentences})
+    settings = settings_of(EmbeddingSettings, {**vars(options), "sentences": sentences, **({"token": options.name} if options.embedding else {})})
     return with_files(settings, lambda file: str(Path(file).resolve()))
 
 

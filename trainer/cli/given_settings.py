@@ -1,0 +1,63 @@
+"""`athanor train --settings FILE`: settings of a preset, of a run or of another trainer as the options' defaults, so that options still count more."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import AthanorError
+from ..formats.parameters import Imported, read_parameters
+from ..word_checks import OF_A_LORA
+
+PRESETS = Path(__file__).parent.parent / "presets"
+PREFIXES = {"captions": "caption_", "data": "image_", "samples": "sample_", "run": "run_"}
+"""Of options whose names would mean several things without."""
+_NO_OPTIONS = ("adapter.files_sha256", "optimizer.kind", "schedule.kind", "embedding.token", "embedding.embedding_sha256")
+_RATES = ("train.rate", "train.text_encoder_rate", "train.weight_decay")
+
+
+def read_given(names: Sequence[str]) -> tuple[Imported, ...]:
+    """Of files, run directories, or presets by their names. Raises AthanorError for what is none of them."""
+    return tuple(read_parameters(_file(name)) for name in names)
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    if path.is_dir():
+        path = path / "job.json"
+    if path.is_file():
+        return path
+    preset = PRESETS / f"{name}.toml"
+    if preset.parent == PRESETS and preset.is_file():
+        return preset
+    known = ", ".join(sorted(each.stem for each in PRESETS.glob("*.toml")))
+    raise AthanorError(f"There is no file of settings {name}; name a file, a run directory, or one of the presets: {known}.")
+
+
+def as_defaults(given: Sequence[Imported], kind: str) -> dict[str, Any]:
+    """By option what the files say, the later ones first in the saying, as far as it is for that kind of training."""
+    found: dict[str, Any] = {}
+    for imported in given:
+        of_lora = any(path.startswith("adapter.") for path, _ in imported.values)
+        for path, value in imported.values:
+            section, name = path.split(".")
+            if path not in _NO_OPTIONS and _counts(section, name, kind) and not (path in _RATES and of_lora and kind != "lora"):
+                found["adapter" if path == "adapter.kind" else PREFIXES.get(section, "") + name] = value
+    return found
+
+
+def _counts(section: str, name: str, kind: str) -> bool:
+    """Whether the setting means something for that kind of training."""
+    if section == "embedding":
+        return kind == "embedding" or (kind == "lora" and name in OF_A_LORA)
+    if section in ("adapter", "checkpoint"):
+        return {"adapter": "lora"}.get(section, section) == kind
+    return not (kind == "embedding" and section == "train" and name == "rate")
+
+
+def with_defaults(parser: argparse.ArgumentParser, known: Mapping[str, Any]) -> None:
+    """Puts them into the parser. Options of the same name elsewhere stay."""
+    dests = {action.dest for action in parser._actions}
+    parser.set_defaults(**{name: value for name, value in known.items() if name in dests})
