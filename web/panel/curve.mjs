@@ -123,6 +123,8 @@ export class CurveView {
     const first = i * curve.stride + 1
     const lines = [this.t(curve.stride > 1 ? 'hoverRange' : 'hover', { step: first, last: first + curve.stride - 1, loss: short(smooth) })]
     if (near) lines.push(`${this.t('heldOut')}: ${short(near[1])}`)
+    const kept = marks.saved.filter(([at]) => Math.abs(axes.x(at) - this.hoverX) < 6).at(-1)
+    if (kept) lines.push(`${this.t('saved')}: ${kept[1] === null ? this.t('atStep', { step: kept[0] }) : this.t('atEpoch', { epoch: kept[1] })}`)
     if (curve.rate[i] != null) lines.push(`${this.t('rate')}: ${/** @type {number} */ (curve.rate[i]).toExponential(2)}`)
     const x = axes.x(first + (curve.stride - 1) / 2)
     pen.strokeStyle = colour('--dim')

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from athanor.trainer.adapters.check import adapter_problems
+from athanor.trainer.effects import effect_problems
 from athanor.trainer.formats.parameters import read_parameters
 from athanor.trainer.settings import Settings
 from athanor.trainer.validate import check_train_job
+from athanor.trainer.validate_engine import engine_problems
 
 PRESETS = sorted((Path(__file__).resolve().parents[4] / "trainer" / "presets").glob("*.toml"))
 FAMILIES = ("sd15", "sdxl", "sd35", "flux")
@@ -38,3 +41,15 @@ def test_a_preset_tells_why_and_its_settings_belong_together(path, job):
             objective=settings.objective if path.stem.startswith("sd15") else job.objective,
         )
     )
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_holds_nothing_that_its_own_family_would_refuse(path, job):
+    name = path.stem.split()[0]
+    base = dataclasses.replace(job.base, family=name, prediction="flow" if name in ("sd35", "flux") else "epsilon")
+    settings = read_parameters(path).applied_to(Settings())
+    sections = {
+        section: getattr(settings, section) for section in ("adapter", "train", "optimizer", "schedule", "captions", "objective", "run", "data")
+    }
+    given = dataclasses.replace(job, base=base, **sections)
+    assert not [*effect_problems(given), *engine_problems(given), *adapter_problems(given.adapter)]
