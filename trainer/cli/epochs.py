@@ -23,6 +23,7 @@ from ..settings import SampleSettings
 from ..steps import steps_of
 from ..validate import check_train_job
 from ..worker import work
+from .options import existing_run
 
 COMMANDS = ("validate", "sample", "export")
 _DRAWN = "drawn"
@@ -49,7 +50,7 @@ def add_run_commands(commands: Any) -> None:
 
 def run_run_command(options: argparse.Namespace) -> int:
     """The exit code. Raises AthanorError for what the person can mend."""
-    run = Run(options.run.resolve())
+    run = existing_run(options.run)
     job = run.train_job()
     if options.command == "validate":
         return _validate(run, job, options)

@@ -59,7 +59,7 @@ def _with_given(options: argparse.Namespace, arguments: Sequence[str] | None) ->
 
 def _parser(defaults: Mapping[str, Any]) -> argparse.ArgumentParser:
     """`defaults`: of options of `train`, in the place of the usual ones."""
-    parser = argparse.ArgumentParser(prog="athanor", description="Trains LoRAs and embeddings.")
+    parser = argparse.ArgumentParser(prog="athanor", description="Trains LoRAs, embeddings and checkpoints.")
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset_command(commands)
     add_run_commands(commands)

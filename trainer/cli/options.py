@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import AthanorError
+from ..run import JOB_FILE, Run
 from ..settings import value_type
 
 Settings = TypeVar("Settings")
+
+
+def existing_run(path: Path) -> Run:
+    """Raises AthanorError where there is none: nothing is ever written into another folder by mistake."""
+    folder = path.resolve()
+    if not (folder / JOB_FILE).is_file():
+        raise AthanorError(f"{path} is no run directory: there is no {JOB_FILE} in it. Name one of those that athanor train and the nodes make.")
+    return Run(folder)
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type, prefix: str = "", without: tuple[str, ...] = ()) -> None:

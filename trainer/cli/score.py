@@ -26,6 +26,7 @@ from ..types import BaseModel, Dataset
 from ..validate import check_score_job
 from ..worker import work
 from .dataset import read_dataset
+from .options import existing_run
 
 
 def add_score_command(commands: Any) -> None:
@@ -67,7 +68,7 @@ def run_score_command(options: argparse.Namespace) -> int:
     for name, value, most in (("max-images", options.max_images, MAX_IMAGES), ("seeds", options.seeds, MAX_SEEDS)):
         if not 1 <= value <= most:
             raise AthanorError(f"--{name} is {value}; it must be from 1 to {most}.")
-    run, embedder = Run(options.run.resolve()), BUILT_IN
+    run, embedder = existing_run(options.run), BUILT_IN
     if options.likeness is not None:
         kind_of_embedder(options.likeness)
         embedder = str(options.likeness.resolve())

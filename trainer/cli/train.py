@@ -41,10 +41,11 @@ from ..word_checks import OF_A_LORA
 from ..words import with_files
 from ..worker import work
 from .dataset import read_dataset
-from .options import add_settings, settings_of
+from .options import add_settings, existing_run, settings_of
 
 _SHARED = ("blocks", "pattern")
 """Options that mean the same for a LoRA and for a whole model."""
+_USAGE = "athanor train --base MODEL --images FOLDER --name NAME [options], or athanor train RUN_DIRECTORY; athanor train --help lists the options"
 _SHOW_EVERY_SEC = 2.0
 _SAMPLE, _CAPTION, _IMAGE, _RUN = "sample-", "caption-", "image-", "run-"
 
@@ -54,7 +55,7 @@ def add_train_commands(commands: Any) -> argparse.ArgumentParser:
     resume = commands.add_parser("resume", help="go on with a run directory, or do the job.json in it")
     resume.add_argument("run", type=Path)
     train: argparse.ArgumentParser = commands.add_parser(
-        "train", help="train on a folder of images", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        "train", help="train on a folder of images", usage=_USAGE, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     train.add_argument(
         "run",
@@ -149,7 +150,7 @@ def run_train_command(options: argparse.Namespace, processes: Processes) -> int:
 def _wanted_run(options: argparse.Namespace) -> Run:
     if options.run is None:
         return _new_run(options)
-    run = Run(options.run.resolve())
+    run = existing_run(options.run)
     if options.command == "train":
         _refuse_settings(options)
         if options.base or options.images or options.tokenizers:

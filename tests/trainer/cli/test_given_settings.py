@@ -51,3 +51,20 @@ def test_a_run_and_a_preset_by_its_name(job_from, tmp_path, capsys):
     assert "one of the presets: flux character" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "runs" / "given"), "--settings", "sd15 style"]) == 2
     assert "--settings would make another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "resume", "validate", "sample", "export", "score"])
+def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path, capsys, command):
+    pictures = make_pictures(tmp_path / "pictures")
+    before = sorted(pictures.iterdir())
+    for folder in (pictures, tmp_path / "nowhere", before[0]):
+        assert main([command, str(folder)]) == 2
+        assert "is no run directory: there is no job.json in it" in capsys.readouterr().err
+    assert sorted(pictures.iterdir()) == before and [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_mistyped_option_is_told_without_pages_of_usage(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--rate", "fast"])
+    told = capsys.readouterr().err
+    assert "--rate: invalid float value: 'fast'" in told and len(told) < 400
