@@ -30,7 +30,7 @@ from .preparation import prepare_training
 from .processes import ALONE, PartedError, Processes
 from .run import EventLog, NoEvents, Run
 from .space import bytes_to_come, space_problems
-from .state import Position, load_state
+from .state import Position, is_damaged, load_state
 from .step import backward_together, batch_losses
 from .steps import Steps, steps_of
 from .trainee import Trainee
@@ -82,7 +82,8 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
             f"The {processes.count} processes do not see the same states in {run.folder}; it must be one shared folder for all machines."
         )
     events.write("start", {**_start_report(job, trainee, step, steps), "checkpointing": checkpointing, "processes": processes.count})
-    for note in (*class_image_notes(run.train_job()), *prior_notes(job)):
+    damaged = [f"The saved states in {run.folder / 'state'} are damaged, so that the run begins anew."] if is_damaged(run.folder / "state") else []
+    for note in (*damaged, *class_image_notes(run.train_job()), *prior_notes(job)):
         events.write("warning", {"message": note})
     milestones = (Milestones if processes.leads else Onlooker)(run, ready, events, updates)
 

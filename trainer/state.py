@@ -18,6 +18,7 @@ from .formats.header import read_header
 if TYPE_CHECKING:
     import torch
 
+_OTHER = "Put the settings back as they were, or start this run anew by deleting the folder"
 _SLOTS = ("state-a.safetensors", "state-b.safetensors")
 
 
@@ -73,11 +74,27 @@ def load_state(folder: Path, trained: Mapping[str, torch.Tensor], updates: State
         missing.append("the optimizer's state")
     if missing:
         raise AthanorError(f"The saved state {folder / name} lacks {missing[0]}; delete the folder {folder} to start this run anew.")
+    other = next((key for key, tensor in trained.items() if tensors[f"trained.{key}"].shape != tensor.shape), None)
+    if other is not None:
+        was, wanted = (" x ".join(map(str, each.shape)) for each in (tensors[f"trained.{other}"], trained[other]))
+        raise AthanorError(
+            f"The saved state {folder / name} is of other settings: {other} has {was} numbers there and {wanted} here. {_OTHER} {folder}."
+        )
     with torch.no_grad():
         for key, tensor in trained.items():
             tensor.copy_(tensors[f"trained.{key}"])
-    updates.load_state_dict(_unpacked(json.loads(metadata["updates"]), tensors))
+    try:
+        updates.load_state_dict(_unpacked(json.loads(metadata["updates"]), tensors))
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise AthanorError(
+            f"The saved state {folder / name} is of another optimizer or other settings of it ({error}). {_OTHER} {folder}."
+        ) from error
     return Position(int(metadata["step"]), tuple(json.loads(metadata["epoch_losses"])))
+
+
+def is_damaged(folder: Path) -> bool:
+    """Whether states were saved there of which none can be read any more."""
+    return any((folder / name).exists() for name in _SLOTS) and not _slots(folder)
 
 
 class _Packer:

@@ -6,13 +6,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.formats.files import load_tensors
 from athanor.trainer.loop import train
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import RunSettings, SampleSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, RunSettings, SampleSettings
 from athanor.trainer.validate import check_train_job
 
 pytestmark = pytest.mark.slow
@@ -110,6 +112,18 @@ def test_pictures_are_drawn_when_asked_and_change_nothing(tmp_path, job):
     assert drawn == [(step, epoch, prompt, seed) for step, epoch in points for prompt, seed in (("subject 1", 5), ("subject 2", 2))]
     with Image.open(run.samples()[0].path) as image:
         assert image.width == 48 and "Steps: 1" in image.text["parameters"]
+
+
+@pytest.mark.parametrize("kind", ["embedding", "checkpoint"])
+def test_nor_do_they_change_embeddings_and_whole_models(tmp_path, job, kind):
+    settings = {"embedding": EmbeddingSettings(token="subject", num_vectors=2), "adapter": AdapterSettings()}
+    rates = {"rate": 0.0, "text_encoder_rate": 0.05} if kind == "embedding" else {"rate": 1e-3, "text_encoder_rate": 1e-3}
+    job = dataclasses.replace(job, kind=kind, train=dataclasses.replace(job.train, epochs=1, **rates), **settings)
+    plain = trained(tmp_path, job)
+    run = trained(tmp_path, job, samples=SampleSettings(prompts="subject", steps=1, every_steps=2, at_start=True))
+    assert len(run.samples()) == 2 and run.losses() == plain.losses() and run.validation_losses() == plain.validation_losses()
+    mine, other = (load_tensors(each.epochs()[-1].path) for each in (run, plain))
+    assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
 
 
 def test_settings_without_effect_are_refused(job):

@@ -5,7 +5,7 @@ import torch
 
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.optimizers import build_optimizer
-from athanor.trainer.state import Position, load_state, save_state
+from athanor.trainer.state import Position, is_damaged, load_state, save_state
 
 
 def fresh():
@@ -53,6 +53,31 @@ def test_nothing_saved_is_no_state_and_another_run_s_is_refused(tmp_path):
     save_state(tmp_path, Position(1), {"a": weights["a"]}, optimizer)
     with pytest.raises(AthanorError, match="lacks b; delete the folder"):
         load_state(tmp_path, *fresh())
+
+
+def test_a_state_of_other_settings_is_refused_with_a_sentence(tmp_path):
+    weights, optimizer = fresh()
+    step(weights, optimizer)
+    save_state(tmp_path, Position(1), weights, optimizer)
+    wider, its_optimizer = fresh()
+    key = next(iter(wider))
+    wider[key] = torch.nn.Parameter(torch.zeros(*wider[key].shape, 2))
+    with pytest.raises(AthanorError, match=f"is of other settings: {key} has .* Put the settings back"):
+        load_state(tmp_path, wider, its_optimizer)
+    same, _ = fresh()
+    with pytest.raises(AthanorError, match="is of another optimizer"):
+        load_state(tmp_path, same, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0))
+
+
+def test_damaged_states_are_known_from_none(tmp_path):
+    weights, optimizer = fresh()
+    assert not is_damaged(tmp_path)
+    step(weights, optimizer)
+    save_state(tmp_path, Position(1), weights, optimizer)
+    assert not is_damaged(tmp_path)
+    for slot in tmp_path.iterdir():
+        slot.write_bytes(slot.read_bytes()[:50])
+    assert is_damaged(tmp_path) and load_state(tmp_path, *fresh()) is None
 
 
 class Odd:
