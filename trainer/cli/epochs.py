@@ -18,10 +18,11 @@ from ..formats.parameters import sd_scripts_toml
 from ..measuring import measured_epochs
 from ..promote import pick_epochs, promote, promote_words
 from ..run import Epoch, Run, write_job_file
+from ..run_facts import RunFacts
 from ..sample_prompts import SamplePrompt, lines_of_file, sample_prompts
 from ..settings import SampleSettings
 from ..steps import steps_of
-from ..validate import check_train_job
+from ..validate import check_compare_job, check_train_job
 from ..worker import work
 from .options import existing_run
 
@@ -91,14 +92,25 @@ def _export(run: Run, job: TrainJob, options: argparse.Namespace) -> int:
 
 
 def _sample(run: Run, job: TrainJob, options: argparse.Namespace) -> int:
-    epochs, prompts = pick_epochs(run, options.epochs), _prompts(job, options)
+    epochs, prompts, facts = pick_epochs(run, options.epochs), _prompts(job, options), RunFacts.of(run, job.base)
     common_px = commonest_bucket(job.dataset.with_role("train"))
     sized = [((each.width_px or common_px[0], each.height_px or common_px[1]), i, each) for i, each in enumerate(prompts)]
     sized.sort(key=lambda entry: entry[:2])
     for size_px, group in groupby(sized, key=lambda entry: entry[0]):
         wanted = [(i, each) for _, i, each in group]
         cells = tuple(_cell(run, epoch, i, each) for epoch in epochs for i, each in wanted)
-        sheet_job = CompareJob(job.base, cells, *size_px, precision=job.train.precision, token=run.token(), words=run.words())
+        sheet_job = CompareJob(
+            facts.drawn(job.base),
+            cells,
+            *size_px,
+            facts.precision,
+            facts.token,
+            facts.merge_files,
+            facts.base_precision,
+            facts.words,
+            facts.trained_parts,
+        )
+        check_compare_job(sheet_job)
         folder = run.folder / _DRAWN / hashlib.sha256(repr(sheet_job).encode("utf-8")).hexdigest()[:12]
         write_job_file(folder, sheet_job)
         code = work(Run(folder), Control())

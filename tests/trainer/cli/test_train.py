@@ -14,7 +14,7 @@ from athanor.trainer.cli import main
 from athanor.trainer.files import file_sha256
 from athanor.trainer.relocation import relocated
 from athanor.trainer.run import Run, open_run
-from athanor.trainer.settings import EmbeddingSettings, SampleSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings
 
 pytestmark = pytest.mark.slow
 
@@ -128,6 +128,26 @@ def test_a_run_directory_is_checked_trained_drawn_and_exported(tmp_path, job, ca
     assert main(["export", where, "--to", str(tmp_path / "loras"), "--name", "mine", "--sd-scripts", str(tmp_path / "mine.toml")]) == 0
     assert (tmp_path / "loras" / "mine.safetensors").is_file() and "network_dim = 2" in (tmp_path / "mine.toml").read_text(encoding="utf-8")
     assert main(["export", where]) == 2 and "say --to FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["merged", "checkpoint"])
+def test_pictures_drawn_later_are_those_of_the_training(tmp_path, job, capsys, kind):
+    """Also where the epochs are whole models, and where a LoRA was merged into the base first."""
+    exact = dataclasses.replace(job.train, epochs=1, save_precision="fp32")
+    first = open_run(tmp_path, dataclasses.replace(job, train=exact, name="first"))
+    if kind == "merged":
+        assert main(["train", str(first.folder)]) == 0
+        merged = AdapterSettings(rank=2, alpha=1.0, merge_files=str(first.epochs()[-1].path))
+        job = dataclasses.replace(job, train=exact, adapter=merged)
+    else:
+        job = dataclasses.replace(job, kind=kind, adapter=AdapterSettings(), train=dataclasses.replace(exact, rate=1e-3, text_encoder_rate=1e-3))
+    run = open_run(tmp_path, dataclasses.replace(job, samples=SampleSettings(prompts="subject 1 --d 4 --s 2")))
+    assert main(["train", str(run.folder)]) == 0
+    capsys.readouterr()
+    assert main(["sample", str(run.folder)]) == 0
+    (drawn,) = capsys.readouterr().out.splitlines()
+    with Image.open(drawn) as later, Image.open(run.samples()[-1].path) as then:
+        assert later.tobytes() == then.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["lora", "embedding"])
