@@ -34,7 +34,7 @@ _SETTINGS_TOOLTIP = "Finer settings, from the settings nodes; they can be chaine
 _SAMPLE_WIDGETS = ("prompts", "negative_prompt", "steps", "guidance", "seed")
 
 _WORDS = ("num_vectors", "initial_words", "templates")
-_BESIDE_A_LORA = ("other_embeddings", "embedding_rate", "embedding_percent", "keep_norm")
+_BESIDE_A_LORA = ("other_embeddings", "embedding_rate", "embedding_percent", "keep_norm", "encoders")
 
 _LATER = ("base_precision",)
 """Widgets that came when workflows had been saved already, in which values go by their place: they stand at the end."""
@@ -130,6 +130,7 @@ class TrainEmbedding(io.ComfyNode):
                     display_name="start from",
                     tooltip=next(item.metadata["help"] for item in dataclasses.fields(EmbeddingSettings) if item.name == "start_embedding"),
                 ),
+                *_may_lack(widgets(EmbeddingSettings, only=("encoders",))),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],
             outputs=[

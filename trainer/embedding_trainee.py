@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .config import TrainJob
 from .errors import AthanorError
 from .families.base import TEXT_PARTS, Family, TextStack
-from .formats.embedding import read_vectors, vectors_for
+from .formats.embedding import fitting_vectors, read_vectors, vectors_for
 from .seeds import generator
 from .templates import prompt_of
 from .trainee import Group, Trainee
 from .types import BaseModel
-from .words import Word, any_word, words_of
+from .words import Word, any_word, learning_parts, words_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +30,15 @@ _USUAL_NORMS = (0.05, 0.95)
 
 @dataclass(frozen=True)
 class NewWords:
-    """Embeddings with their places in the text encoders' tables."""
+    """Embeddings with their places in the text encoders' tables. An encoder may have another number of vectors than the others."""
 
     words: tuple[Word, ...]
-    trained: Mapping[str, Vectors]
-    """The parameters by name, in the units below."""
+    rows: Mapping[str, Vectors]
+    """By name, in the units below, in every encoder."""
+    learning: tuple[str, ...]
+    """The encoders whose rows are parameters; those of the others stay."""
+    counts: dict[str, dict[str, int]]
+    """By encoder and name how many of the rows are read; `put` changes them."""
     units: Mapping[str, float]
     """By how much an encoder's parameters are multiplied to become vectors."""
     norms: Mapping[str, tuple[float, float]]
@@ -44,28 +48,37 @@ class NewWords:
     def names(self) -> tuple[str, ...]:
         return tuple(word.name for word in self.words)
 
+    @property
+    def trained(self) -> dict[str, Vectors]:
+        """The parameters by name."""
+        return {name: {key: rows[key] for key in self.learning} for name, rows in self.rows.items()}
+
     def prompt(self, text: str) -> str:
-        """With each name as its tokens."""
-        tokens = {name.casefold(): " ".join(_placeholders(name, _first_of(self.trained[name]).shape[0])) for name in self.names}
-        return any_word(self.names).sub(lambda found: tokens[found[1].casefold()], text)
+        """With each name as a mark, which every encoder's tokenizer spells as its own tokens."""
+        marks = {name.casefold(): _mark(name) for name in self.names}
+        return any_word(self.names).sub(lambda found: marks[found[1].casefold()], text)
 
     def vectors(self, name: str) -> Vectors:
         """As a file holds them: fp32, on the CPU."""
-        return {key: (parameter.detach().float() * self.units[key]).cpu().clone().contiguous() for key, parameter in self.trained[name].items()}
+        return {
+            key: (rows[: self.counts[key][name]].detach().float() * self.units[key]).cpu().clone().contiguous()
+            for key, rows in self.rows[name].items()
+        }
 
     def put(self, name: str, path: Path) -> None:
-        """The vectors of a file into the place of what was trained so far. Raises AthanorError if they have another form."""
+        """The vectors of a file into the place of what was trained so far; they may be fewer. Raises AthanorError if they have another form."""
         import torch
 
-        trained = self.trained[name]
-        held = vectors_for({key: parameter.shape[1] for key, parameter in trained.items()}, read_vectors(path), path.name)
-        wrong = [key for key in trained if held[key].shape != trained[key].shape]
+        rows = self.rows[name]
+        held = vectors_for({key: each.shape[1] for key, each in rows.items()}, read_vectors(path), path.name)
+        wrong = [key for key in rows if len(held[key]) > len(rows[key])]
         if wrong:
             key = wrong[0]
-            raise AthanorError(f"{path.name} holds {len(held[key])} vectors {key} instead of {len(trained[key])}; it is another embedding.")
+            raise AthanorError(f"{path.name} holds {len(held[key])} vectors {key} instead of {len(rows[key])}; it is another embedding.")
         with torch.no_grad():
-            for key, parameter in trained.items():
-                parameter.copy_(held[key] / self.units[key])
+            for key, each in rows.items():
+                self.counts[key][name] = len(held[key])
+                each[: len(held[key])] = (held[key] / self.units[key]).to(each)
 
     def keep_norms(self) -> None:
         """Vectors that became longer or shorter than nearly all real tokens' are brought back, their direction kept."""
@@ -88,28 +101,36 @@ class NewWords:
         return Group("embedding", rate, parameters, len(parameters), until, weight_decay)
 
 
-def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: TextStack, seed: int) -> NewWords:
+def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: TextStack, seed: int, encoders: str = "all") -> NewWords:
     """Extends the tokenizers and the token tables of `text`.
 
+    An encoder that `encoders` leaves out reads the initial words' own vectors, each once, or those of the file to go on from.
     T5's vectors are hundreds of times as long as CLIP's, so that a rate that suits CLIP would hardly move them: they are
     trained in units of how much wider T5's table is spread. Raises AthanorError for a file to go on from of another family.
     """
     t5, tables = family.t5_part(base), family.token_tables(text)
+    parts = learning_parts(encoders, family, base)
+    learning = tuple(key for index, (key, _, _) in enumerate(tables) if TEXT_PARTS[index] in parts)
     widths = {key: getattr(holder, attribute).weight.shape[1] for key, holder, attribute in tables}
-    given = {word.name: vectors_for(widths, read_vectors(Path(word.start_file)), Path(word.start_file).name) for word in words if word.start_file}
-    trained: dict[str, Vectors] = {word.name: {} for word in words}
-    units, norms, spread = {}, {}, 0.0
+    given = {word.name: _given(word, widths, learning) for word in words if word.start_file}
+    rows: dict[str, Vectors] = {word.name: {} for word in words}
+    counts: dict[str, dict[str, int]] = {}
+    units, norms, spread, tokenizers = {}, {}, 0.0, list(text.tokenizers)
     for index, (key, holder, attribute) in enumerate(tables):
         table, tokenizer, is_t5 = getattr(holder, attribute), text.tokenizers[index], TEXT_PARTS[index] == t5
         spread = spread or float(table.weight.float().std())
-        units[key] = float(table.weight.float().std()) / spread if is_t5 else 1.0
+        units[key] = float(table.weight.float().std()) / spread if is_t5 and key in learning else 1.0
         norms[key] = _usual_norms(table.weight)
         first = len(tokenizer)
         starts = [
-            given[word.name][key].to(table.weight.device) if word.name in given else _initial_vectors(table.weight, tokenizer, word, seed, i)
+            given[word.name][key].to(table.weight.device)
+            if key in given.get(word.name, {})
+            else _initial_vectors(table.weight, tokenizer, word, seed, i)
+            if key in learning
+            else _vectors_of(table.weight, tokenizer, word.initial_words)
             for i, word in enumerate(words)
         ]
-        extended = _extended_table(table, starts, first, units[key])
+        extended = _extended_table(table, starts, first, units[key], key in learning)
         setattr(holder, attribute, extended)
         placeholders = [token for word, start in zip(words, starts, strict=True) for token in _placeholders(word.name, len(start))]
         tokenizer.add_tokens(placeholders)
@@ -117,14 +138,45 @@ def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: Text
         fits = first <= table.weight.shape[0] if is_t5 else first == table.weight.shape[0]
         if tokenizer.convert_tokens_to_ids(placeholders) != list(range(first, first + len(placeholders))) or not fits:
             raise AthanorError(f"The tokenizer knows {first} tokens and the text encoder {table.weight.shape[0]}: they do not belong together.")
+        counts[key] = {word.name: len(start) for word, start in zip(words, starts, strict=True)}
+        tokenizers[index] = _Spelling(tokenizer, counts[key])
         for word, parameter in zip(words, extended.vectors, strict=True):
-            trained[word.name][key] = parameter
-    return NewWords(tuple(words), trained, units, norms)
+            rows[word.name][key] = parameter
+    text.tokenizers = tuple(tokenizers)
+    return NewWords(tuple(words), rows, learning, counts, units, norms)
+
+
+class _Spelling:
+    """A tokenizer that spells the mark of each embedding as that many tokens of its own; all else is the given one's."""
+
+    def __init__(self, tokenizer: Any, counts: Mapping[str, int]):
+        self._tokenizer, self._counts = tokenizer, counts
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        for name, count in self._counts.items():
+            text = text.replace(_mark(name), " ".join(_placeholders(name, count)))
+        return self._tokenizer(text, **options)
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
+        return getattr(self._tokenizer, attribute)
+
+
+def _given(word: Word, widths: Mapping[str, int], learning: Sequence[str]) -> Vectors:
+    """Of the file to go on from. Raises AthanorError where an encoder that learns is not in it."""
+    path = Path(word.start_file)
+    held = read_vectors(path)
+    vectors_for({key: widths[key] for key in learning}, held, path.name)
+    return fitting_vectors(widths, held)
 
 
 def embedding_trainee(job: TrainJob, family: Family, text: TextStack) -> Trainee:
     """New rows of each token table, for each of the job's embeddings; everything else is frozen."""
-    new = new_words(words_of("embedding", job.embedding), family, job.base, text, job.train.seed)
+    new = new_words(words_of("embedding", job.embedding), family, job.base, text, job.train.seed, job.embedding.encoders)
     first = new.names[0]
     return Trainee(
         (new.group(job.train.text_encoder_rate),),
@@ -175,8 +227,8 @@ def _placeholders(name: str, num_vectors: int) -> list[str]:
     return [f"<{name}_{i}>" for i in range(num_vectors)]
 
 
-def _first_of(vectors: Vectors) -> torch.Tensor:
-    return next(iter(vectors.values()))
+def _mark(name: str) -> str:
+    return f"<{name}_*>"
 
 
 def _usual_norms(table: torch.Tensor) -> tuple[float, float]:
@@ -193,16 +245,22 @@ def _initial_vectors(table: torch.Tensor, tokenizer, word: Word, seed: int, inde
     """[num_vectors, D] in fp32: the initial words' own vectors in turn, or random ones as long as the table's."""
     import torch
 
-    ids = tokenizer(word.initial_words, add_special_tokens=False)["input_ids"] if word.initial_words.strip() else []
-    if ids:
-        return torch.stack([table[ids[i % len(ids)]].detach().float() for i in range(word.num_vectors)])
+    known = _vectors_of(table, tokenizer, word.initial_words)
+    if len(known):
+        return torch.stack([known[i % len(known)] for i in range(word.num_vectors)])
     purpose = "embedding" if index == 0 else f"embedding {word.name}"
     drawn = torch.randn((word.num_vectors, table.shape[1]), generator=generator(seed, "init", purpose))
     return drawn.to(table.device) * table.detach().float().std()
 
 
-def _extended_table(table: nn.Embedding, starts: Sequence[torch.Tensor], first: int, unit: float) -> nn.Module:
-    """The frozen table with trained rows, of which `unit` times is read: ids from `first` on are theirs, one embedding after the other."""
+def _vectors_of(table: torch.Tensor, tokenizer, words: str) -> torch.Tensor:
+    """[number of tokens, D] in fp32: what the table has for the words; of no words no vector."""
+    ids = tokenizer(words, add_special_tokens=False)["input_ids"] if words.strip() else []
+    return table.detach()[ids].float()
+
+
+def _extended_table(table: nn.Embedding, starts: Sequence[torch.Tensor], first: int, unit: float, learns: bool) -> nn.Module:
+    """The frozen table with rows behind it, trained where it `learns`, of which `unit` times is read: ids from `first` on are theirs, one embedding after the other."""
     import torch
     from torch import nn
 
@@ -210,7 +268,7 @@ def _extended_table(table: nn.Embedding, starts: Sequence[torch.Tensor], first: 
         def __init__(self) -> None:
             super().__init__()
             self.table = table.requires_grad_(False)
-            self.vectors = nn.ParameterList([nn.Parameter(start / unit) for start in starts])
+            self.vectors = nn.ParameterList([nn.Parameter(start / unit, requires_grad=learns) for start in starts])
 
         @property
         def weight(self) -> torch.Tensor:
@@ -219,6 +277,8 @@ def _extended_table(table: nn.Embedding, starts: Sequence[torch.Tensor], first: 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             known = self.table(ids.clamp(max=first - 1))
             rows = torch.cat(list(self.vectors))
+            if not len(rows):
+                return known
             new = (rows[(ids - first).clamp(min=0)] * unit).to(known.dtype)
             return torch.where((ids >= first).unsqueeze(-1), new, known)
 

@@ -105,7 +105,7 @@ class Milestones:
         else:
             tensors = self.trainee.export()
             if self.job.kind == "embedding":
-                metadata["ss_num_vectors"] = str(next(iter(tensors.values())).shape[0])
+                metadata["ss_num_vectors"] = str(max(map(len, tensors.values())))
             sha256 = save_tensors(path, tensors, metadata, precision)
         told = {"words": words} if words else {}
         self.events.write("saved", {"epoch": epoch, "step": step, "file": f"epochs/{name}", "sha256": sha256, **told})
@@ -118,7 +118,7 @@ class Milestones:
             if word.name not in tensors:
                 continue
             vectors = tensors[word.name]
-            metadata = word_metadata(job, self.ready.family, epoch, step, word, next(iter(vectors.values())).shape[0])
+            metadata = word_metadata(job, self.ready.family, epoch, step, word, max(map(len, vectors.values())))
             point = beside.removeprefix(f"{self.run.name}-")
             files[word.name] = f"{WORDS_FOLDER}/{self.run.name}-{word.name}-{point}"
             save_tensors(self.run.folder / files[word.name], vectors, {**metadata, **self._base_hashes}, job.train.save_precision)

@@ -34,7 +34,7 @@ from .storage import Room, chosen_storage, hold, room_on
 from .trainee import Trainee
 from .views import View, all_views, plain_view
 from .word_checks import name_warnings
-from .words import words_of
+from .words import learning_parts, words_of
 
 if TYPE_CHECKING:
     import torch
@@ -100,13 +100,16 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     text_id = "" if job.trains_text else merged_fingerprint(text_id_of(job.base, family, text, cache), job.adapter)
     in_text = merge_into(job.adapter, family, text.parts())
     # Gradients that go through T5 need it whole, and so does what moves its weights.
-    through_t5 = bool(job.word_names) or job.optimizer.t5_rate > 0
+    learning = (None, *learning_parts(job.embedding.encoders, family, job.base))
+    through_t5 = (bool(job.word_names) and family.t5_part(job.base) in learning) or job.optimizer.t5_rate > 0
     whole = through_t5 or (job.kind == "checkpoint" and job.trains_text)
     bring_encoders(text.parts().values(), device, math.inf if whole else free_gpu_bytes(device))
     for told in name_warnings(job):
         events.write("warning", {"message": told})
     trainee = embedding_trainee(job, family, text) if job.kind == "embedding" else None
-    along = new_words(words_of(job.kind, job.embedding), family, job.base, text, job.train.seed) if job.kind == "lora" and job.word_names else None
+    along = None
+    if job.kind == "lora" and job.word_names:
+        along = new_words(words_of(job.kind, job.embedding), family, job.base, text, job.train.seed, job.embedding.encoders)
     measured = [captioner.plain(sample) for sample in held_out]
     as_drawn = trainee.prompt if trainee else along.prompt if along else str
     captions = [trainee.caption(each, 0) if trainee else as_drawn(each) for each in (*captioner.longest(samples), *measured)]

@@ -10,17 +10,17 @@ from pathlib import Path
 from .captions import Captioner
 from .config import TrainJob
 from .errors import AthanorError
-from .families import known_tokens
+from .families import all_families, known_tokens
 from .formats.embedding import EMBEDDING_ENDINGS, num_vectors_of
 from .formats.header import is_safe, read_header
 from .settings import EmbeddingSettings, range_problems
 from .templates import template_problems
 from .types import Sample
-from .words import Word, named_in, words_of
+from .words import Word, learning_parts, named_in, words_of
 
 _NAME = re.compile(r"[^\W_][\w.-]*")
 _MOST_VECTORS = 75
-OF_A_LORA = ("other_embeddings", "keep_norm", "embedding_rate", "embedding_percent", "embedding_sha256")
+OF_A_LORA = ("other_embeddings", "keep_norm", "embedding_rate", "embedding_percent", "encoders", "embedding_sha256")
 """What counts where embeddings are trained with a LoRA."""
 _OF_A_LORA_ALONE = ("embedding_rate", "embedding_percent")
 
@@ -34,7 +34,7 @@ def word_problems(job: TrainJob) -> list[str]:
         return [str(error)]
     problems = [*range_problems(settings, "Embedding"), *_useless(job, words)]
     problems += [problem for word in words for problem in _problems_of(word)]
-    problems += _name_problems(job, words)
+    problems += [*_name_problems(job, words), *_encoder_problems(job, words)]
     if job.kind == "embedding":
         problems += template_problems(settings)
     return problems or _caption_problems(job, words)
@@ -49,7 +49,7 @@ def _useless(job: TrainJob, words: Sequence[Word]) -> list[str]:
             for name in _OF_A_LORA_ALONE
             if getattr(settings, name) != getattr(usual, name)
         ]
-        if settings.start_embedding and settings.initial_words.strip():
+        if settings.start_embedding and settings.initial_words.strip() and settings.encoders == usual.encoders:
             problems.append("Embedding: initial words do nothing where training goes on from an embedding, whose vectors count; leave them empty.")
         return problems
     names = [item.name for item in dataclasses.fields(settings) if item.name != "token"]
@@ -87,6 +87,14 @@ def _name_problems(job: TrainJob, words: Sequence[Word]) -> list[str]:
         if word.name.casefold() in known
     ]
     return problems
+
+
+def _encoder_problems(job: TrainJob, words: Sequence[Word]) -> list[str]:
+    known = {each.name: each for each in all_families()}.get(job.base.family)
+    encoders = job.embedding.encoders
+    if not words or known is None or range_problems(job.embedding, "Embedding") or learning_parts(encoders, known, job.base):
+        return []
+    return [f"Embedding: encoders is {encoders}, but {job.base.name} ({known.title}) comes without it, so that nothing would learn; choose all."]
 
 
 def _caption_problems(job: TrainJob, words: Sequence[Word]) -> list[str]:

@@ -7,10 +7,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import AthanorError
 from .files import file_sha256
 from .settings import EmbeddingSettings
+from .types import BaseModel
+
+if TYPE_CHECKING:
+    from .families.base import Family, Part
 
 _USUAL_VECTORS = 4
 
@@ -69,6 +74,13 @@ def write_words(words: Sequence[Word]) -> str:
         + "; ".join([f"vectors={word.num_vectors}", *([f"words={word.initial_words}"] * bool(word.initial_words)), *([f"file={word.start_file}"] * bool(word.start_file))])
         for word in words
     )  # fmt: skip
+
+
+def learning_parts(encoders: str, family: Family, base: BaseModel) -> tuple[Part, ...]:
+    """The text encoders that get vectors by the setting of that name; none where the base has not what it names."""
+    clips, t5 = family.text_parts, family.t5_part(base)
+    chosen: dict[str, tuple[Part | None, ...]] = {"all": (*clips, t5), "clip": clips, "clip_l": clips[:1], "clip_g": clips[1:], "t5": (t5,)}
+    return tuple(part for part in chosen[encoders] if part is not None)
 
 
 def with_files(settings: EmbeddingSettings, located: Callable[[str], str]) -> EmbeddingSettings:

@@ -221,14 +221,18 @@ def test_a_shallow_model_of_the_true_widths_computes_what_comfyui_computes(name:
     check(compare(WIDE[name], tmp_path))
 
 
-@pytest.mark.parametrize("name", ["flux", "sd35 medium"])
-def test_the_text_node_reads_an_embedding_in_every_encoder_as_it_was_trained(name: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "encoders", "words"),
+    [("flux", "all", ""), ("sd35 medium", "all", ""), ("flux", "clip", "monster toy"), ("flux", "t5", ""), ("sd35 medium", "clip", "")],
+)
+def test_the_text_node_reads_an_embedding_in_every_encoder_as_it_was_trained(name: str, encoders: str, words: str, tmp_path: Path):
+    """Also where not every encoder learned it: the file has the vectors of the words that the others read, or none."""
     layout, layout_file, checkpoint = NARROW[name], tmp_path / "layout.json", tmp_path / "all in one.safetensors"
     layout_file.write_text(json.dumps(layout), encoding="utf-8")
     run_side(SIDE, "checkpoint", layout_file, checkpoint)
     base, family = describe_base(checkpoint, (find_comfyui() / "comfy",)), family_named(layout["family"])
     text = family.load_text(base, torch.float32)
-    settings = EmbeddingSettings(token="thing", num_vectors=3)
+    settings = EmbeddingSettings(token="thing", num_vectors=3, initial_words=words, encoders=encoders)
     trainee = embedding_trainee(TrainJob("thing", base, Dataset(()), kind="embedding", embedding=settings), family, text)
     prompt, generator = "a photo of embedding:thing, on the moon", torch.Generator().manual_seed(5)
     (tmp_path / "embeddings").mkdir()

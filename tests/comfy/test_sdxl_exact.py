@@ -18,11 +18,14 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
+from athanor.trainer.config import TrainJob
+from athanor.trainer.embedding_trainee import embedding_trainee
 from athanor.trainer.families import family
 from athanor.trainer.families.base import Family, Framing, Part, TextStack
 from athanor.trainer.formats.unet_names import SD1_LAYOUT, SDXL_LAYOUT, UNetLayout
 from athanor.trainer.noise import Noise
-from athanor.trainer.settings import AdapterSettings
+from athanor.trainer.settings import AdapterSettings, EmbeddingSettings
+from athanor.trainer.types import BaseModel, Dataset
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]
 SIDE, SDXL, RANK = "comfyui_sdxl_side.py", family("sdxl"), 4
@@ -212,6 +215,32 @@ def test_the_text_encoders_are_comfyuis_with_and_without_a_lora(files, tmp_path)
     worst = {name: far(ours[name], theirs[name]) for name in ours}
     assert max(worst.values()) < CLOSE, sorted(worst.items(), key=lambda each: -each[1])[:5]
     assert far(theirs["lora.states"], theirs["bare.states"]) > 1e-2
+
+
+@pytest.mark.parametrize(("encoders", "words"), [("all", ""), ("clip_g", "monster toy"), ("clip_l", "")])
+def test_the_text_node_reads_an_embedding_in_both_encoders_as_it_was_trained(encoders, words, tmp_path):
+    run_side(SIDE, "clips", tmp_path / "l.safetensors", tmp_path / "g.safetensors")
+    both = tuple(str(tmp_path / f"{letter}.safetensors") for letter in "lg")
+    base = BaseModel("x", "sdxl", both[0], "f", 1024, 64, (str(find_comfyui() / "comfy"),), both)
+    text = SDXL.load_text(base, torch.float32)
+    settings = EmbeddingSettings(token="thing", num_vectors=3, initial_words=words, encoders=encoders)
+    trainee = embedding_trainee(TrainJob("thing", base, Dataset(()), kind="embedding", embedding=settings), SDXL, text)
+    prompt, generator = "a photo of embedding:thing, on the moon", torch.Generator().manual_seed(5)
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "prompt.txt").write_text(prompt, encoding="utf-8")
+    with torch.no_grad():
+        for vectors in trainee.parameters().values():
+            vectors.copy_(torch.randn(vectors.shape, generator=generator) * 0.3)
+        ours = SDXL.encode_text(text, [trainee.prompt(prompt)], 1)
+        bare = SDXL.encode_text(text, ["a photo of, on the moon"], 1)
+    exported = trainee.export()
+    assert list(exported) == ["clip_l", "clip_g"]
+    save_file(exported, tmp_path / "embeddings" / "thing.safetensors")
+    run_side(SIDE, "word", *both, tmp_path / "embeddings", tmp_path / "prompt.txt", tmp_path / "out.safetensors")
+    theirs = load_file(tmp_path / "out.safetensors")
+    for part in ("states", "pooled"):
+        assert far(ours[part], theirs[part]) < CLOSE, part
+    assert far(ours["states"], bare["states"]) > 1e-2
 
 
 @pytest.mark.slow

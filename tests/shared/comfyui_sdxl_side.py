@@ -7,6 +7,8 @@ comfyui_sdxl_side.py schedule OUT                    its sigmas and how it takes
 comfyui_sdxl_side.py small OUT SEED                  a checkpoint that ComfyUI takes for SD1.5, with one level of the U-Net, fp16
 comfyui_sdxl_side.py two OUT                         a checkpoint that ComfyUI takes for SD2: the full CLIP-H and VAE, one level of the U-Net, fp16
 comfyui_sdxl_side.py two-run CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of it, in fp32, bare and with the LoRA
+comfyui_sdxl_side.py clips L G                       its two text encoders at their widths with three layers, random weights, fp16, as files of their own
+comfyui_sdxl_side.py word L G FOLDER PROMPT OUT      states and pooled of a prompt that names an embedding in FOLDER, in fp32
 comfyui_sdxl_side.py keys OUT                        every name that its LoRA loader knows of full SD1.5 and SDXL, and of which weight
 """
 
@@ -273,6 +275,32 @@ def keys(out: Path) -> None:
     out.write_text(json.dumps(result), encoding="utf-8")
 
 
+_THREE_LAYERS = {f"clip_{letter}_model_config": {"num_hidden_layers": 3} for letter in "lg"}
+
+
+def make_clips(first: Path, second: Path) -> None:
+    import torch
+    from comfy.sdxl_clip import SDXLClipModel
+    from safetensors.torch import save_file
+
+    with torch.device("meta"):
+        shapes = _shapes(SDXLClipModel(device="meta", dtype=torch.float32, model_options=_THREE_LAYERS))
+    for name, out in (("clip_l.", first), ("clip_g.", second)):
+        inner = {key.removeprefix(f"{name}transformer."): shape for key, shape in shapes.items() if key.startswith(f"{name}transformer.")}
+        save_file(_random(inner), out)
+
+
+def word(first: Path, second: Path, folder: Path, prompt: Path, out: Path) -> None:
+    import comfy.sd
+    import torch
+    from safetensors.torch import save_file
+
+    clip = comfy.sd.load_clip([str(first), str(second)], embedding_directory=[str(folder)], model_options=_THREE_LAYERS)
+    with torch.inference_mode():
+        states, pooled = clip.encode_from_tokens(clip.tokenize(prompt.read_text(encoding="utf-8")), return_pooled=True)
+    save_file({"states": states.float().contiguous().clone(), "pooled": pooled.float().contiguous().clone()}, out)
+
+
 if __name__ == "__main__":
     task, *paths = sys.argv[1:]
     sys.argv[1:] = ["--cpu", "--fp32-unet", "--fp32-text-enc"]
@@ -289,5 +317,7 @@ if __name__ == "__main__":
         "text": run_text,
         "schedule": schedule,
         "keys": keys,
+        "clips": make_clips,
+        "word": word,
     }
     tasks[task](*map(Path, paths))

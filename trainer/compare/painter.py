@@ -71,8 +71,8 @@ class Painter:
         own = (lambda file: (file,)) if job.token else (lambda file: ())
         self._word_files = {cell.epoch_file: (*own(cell.epoch_file), *cell.word_files) for cell in cells if cell.epoch_file}
         if self._names and files:
-            first = self._word_files[files[0]]
-            words = [Word(name, num_vectors_of(Path(file))) for name, file in zip(self._names, first, strict=True)]
+            each = zip(self._names, zip(*self._word_files.values(), strict=True), strict=True)
+            words = [Word(name, max(num_vectors_of(Path(file)) for file in dict.fromkeys(of_name))) for name, of_name in each]
             self._embedding = new_words(words, family, job.base, text, 0)
         if job.trained_parts:
             changed = {part for part in text.parts() if part in job.trained_parts and files}

@@ -61,10 +61,6 @@ def vectors_for(widths: Mapping[str, int], held: Mapping[str, torch.Tensor], nam
             raise AthanorError(
                 f"{name} has no vectors {key} of width {width}, which this base needs; it has {has}. It is an embedding for another family."
             )
-    numbers = {tensor.shape[0] for tensor in found.values()}
-    if len(numbers) > 1:
-        told = ", ".join(f"{tensor.shape[0]} {key}" for key, tensor in found.items())
-        raise AthanorError(f"{name} has another number of vectors for each encoder ({told}); it cannot be gone on from.")
     return found
 
 

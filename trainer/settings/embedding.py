@@ -50,4 +50,10 @@ class EmbeddingSettings:
         100.0,
         advanced=True,
     )
+    encoders: str = setting(
+        "all",
+        "Which text encoders get new vectors. The others read the initial words where the name stands, or nothing. SDXL has clip_l and clip_g, SD3.5 also t5, FLUX clip_l and t5.",
+        choices=("all", "clip", "clip_l", "clip_g", "t5"),
+        advanced=True,
+    )
     embedding_sha256: str = setting("", "What the files to go on from held when the job was written; with another content it is another run.")
