@@ -91,6 +91,11 @@ def base_weight(layer: nn.Module) -> torch.Tensor:
     return weight.detach().float()
 
 
+def scaled(change: torch.Tensor, scale: float) -> torch.Tensor:
+    """`change` times `scale`; without a copy where that is 1, since a change may be as large as the largest weight."""
+    return change if scale == 1 else change * scale
+
+
 def scale_of(tensors: Mapping[str, torch.Tensor], rank: int) -> float:
     """alpha / rank; 1 without an alpha, as ComfyUI reads it."""
     return float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0

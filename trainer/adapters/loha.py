@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..settings import AdapterSettings
 from . import ADAPTERS
 from ._peft import NAME, entries, inject, replace_entries
-from .base import LayerPlan, scale_of
+from .base import LayerPlan, scale_of, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ class LoHa:
             return torch.einsum("ijkl,jr,ip->prkl", tensors[core].float().to(weight.device), right, left)
 
         product = factor("hada_w1_a", "hada_w1_b", "hada_t1") * factor("hada_w2_a", "hada_w2_b", "hada_t2")
-        return product.reshape(weight.shape) * scale_of(tensors, self.rank_of(tensors))
+        return scaled(product.reshape(weight.shape), scale_of(tensors, self.rank_of(tensors)))
 
 
 ADAPTERS.register("loha")(LoHa())

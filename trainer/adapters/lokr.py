@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..settings import AdapterSettings
 from . import ADAPTERS
 from ._peft import NAME, entries, inject, replace_entries
-from .base import LayerPlan, scale_of
+from .base import LayerPlan, scale_of, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class LoKr:
             second = held["lokr_w2_a"] @ held["lokr_w2_b"]
         first = first.reshape(*first.shape, *[1] * (second.dim() - 2))
         scale = 1.0 if _is_whole(tensors) else scale_of(tensors, self.rank_of(tensors))
-        return torch.kron(first, second.contiguous()).reshape(weight.shape) * scale
+        return scaled(torch.kron(first, second.contiguous()).reshape(weight.shape), scale)
 
 
 def _is_whole(tensors: Mapping[str, torch.Tensor]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..settings import AdapterSettings
 from . import ADAPTERS
 from ._peft import NAME, drop_module, drop_ranks, inject
-from .base import LayerPlan, scale_of
+from .base import LayerPlan, scale_of, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -91,8 +91,8 @@ def low_rank_change(tensors: Mapping[str, torch.Tensor], weight: torch.Tensor) -
     scale = scale_of(tensors, down.shape[0])
     if "lora_mid.weight" in tensors:
         mid = tensors["lora_mid.weight"].float().to(weight.device)
-        return torch.einsum("ij...,oi,jn->on...", mid, up.flatten(1), down.flatten(1)) * scale
-    return (up.flatten(1) @ down.flatten(1)).reshape(weight.shape) * scale
+        return scaled(torch.einsum("ij...,oi,jn->on...", mid, up.flatten(1), down.flatten(1)), scale)
+    return scaled((up.flatten(1) @ down.flatten(1)).reshape(weight.shape), scale)
 
 
 def fitted(tensors: Mapping[str, torch.Tensor], suffix: str, current: torch.Tensor) -> torch.Tensor:

@@ -178,7 +178,8 @@ def _added(change: Change, rows: torch.Tensor) -> torch.Tensor:
     if change.kind not in _SCALED:
         return change.strength * kind.change(held, rows)
     unscaled = {suffix: tensor for suffix, tensor in held.items() if suffix != "alpha"}
-    return (change.strength * _scale(kind, held)) * kind.change(unscaled, rows)
+    # In place: the tensor is as large as the weight.
+    return kind.change(unscaled, rows).mul_(change.strength * _scale(kind, held))
 
 
 def _kind(held: Mapping[str, torch.Tensor]) -> str:

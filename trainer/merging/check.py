@@ -43,11 +43,14 @@ def merge_problems(paths: Sequence[Path]) -> list[str]:
 
 def _sizes(header: Header) -> dict[str, Size]:
     """Rows and columns of what each LoRA of a file changes, by the layer's name without what spellings differ by."""
-    rows, columns = dict[str, int](), dict[str, int]()
+    rows, columns, windows = dict[str, int](), dict[str, int](), dict[str, int]()
     for key, shape in header.shapes.items():
         base, suffix = split_key(key) or ("", "")
         if suffix == "lora_up.weight":
             rows[plain_name(base)] = shape[0]
         elif suffix == "lora_down.weight" and len(shape) > 1:
             columns[plain_name(base)] = math.prod(shape[1:])
-    return {layer: (rows[layer], columns[layer]) for layer in rows if layer in columns}
+        elif suffix == "lora_mid.weight":
+            # Tucker's form has the window in a core of its own.
+            windows[plain_name(base)] = math.prod(shape[2:])
+    return {layer: (rows[layer], columns[layer] * windows.get(layer, 1)) for layer in rows if layer in columns}

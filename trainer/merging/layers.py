@@ -22,7 +22,6 @@ Held = Mapping[str, "torch.Tensor"]
 _LORA = frozenset({"lora_up.weight", "lora_down.weight", "alpha"})
 _WHOLE = frozenset({"diff", "diff_b"})
 _DEPENDS_ON_BASE = frozenset({"dora_scale", "lora_magnitude_vector"})
-_CORES = frozenset({"lora_mid.weight", "hada_t1", "lokr_t2"})
 _PREFIXES = re.compile(r"^(base_model\.model\.|unet\.|transformer\.|diffusion_model\.|lora_unet_|lora_transformer_|lycoris_)+")
 
 
@@ -57,8 +56,8 @@ class _Entry:
 def merge_layers(parts: Sequence[Part], blocks: BlockWeights, limit: Limit) -> Merged:
     """The file whose change of each weight is the weighted sum of the parts'.
 
-    LoRA and LoCon are summed exactly; LoHa and LoKr are brought into LoRA's form by a singular value decomposition; IA³
-    stays IA³. Raises AthanorError where they cannot be summed, naming the file and the layer.
+    LoRA and LoCon are summed exactly, also in Tucker's form; LoHa and LoKr are brought into LoRA's form by a singular value
+    decomposition; IA³ stays IA³. Raises AthanorError where they cannot be summed, naming the file and the layer.
     """
     layers: dict[str, list[_Entry]] = {}
     for part in parts:
@@ -67,7 +66,7 @@ def merge_layers(parts: Sequence[Part], blocks: BlockWeights, limit: Limit) -> M
             raise AthanorError(f"{part.name} holds no layer of an adapter that is known here; merge files of LoRAs.")
         for base, held in found.items():
             plain = plain_name(base)
-            layers.setdefault(plain, []).append(_Entry(part, base, held, part.weight * blocks.factor(plain)))
+            layers.setdefault(plain, []).append(_Entry(part, base, _unfolded(held), part.weight * blocks.factor(plain)))
     if unused := blocks.unused(frozenset(layers)):
         raise AthanorError(f"Block weights: {unused[0].strip('*')!r} is part of no layer's name; the names are like {next(iter(layers))}.")
     tensors: dict[str, torch.Tensor] = {}
@@ -98,21 +97,35 @@ def _merge_layer(name: str, entries: Sequence[_Entry], limit: Limit) -> tuple[di
     if _WHOLE & entries[0].held.keys():
         suffixes = dict.fromkeys(suffix for entry in entries for suffix in entry.held if suffix in _WHOLE)
         return {suffix: _sum(name, [(entry, entry.held[suffix].float()) for entry in entries if suffix in entry.held]) for suffix in suffixes}, 1.0
+    kernel = _kernel(entries)
     if all(entry.held.keys() <= _LORA for entry in entries):
         factors = resized(_side_by_side(name, entries), limit)
     else:
-        factors = factors_of(_sum(name, [(entry, _change(name, entry)) for entry in entries]), limit)
-    return _as_lora(factors, _kernel(entries)), factors.kept
+        changes = [(entry, _change(entry)) for entry in entries]
+        kernel = kernel or next((tuple(change.shape[1:]) for _, change in changes if change.dim() == 4), None)
+        factors = factors_of(_sum(name, [(entry, change.flatten(1)) for entry, change in changes]), limit)
+    return _as_lora(factors, kernel), factors.kept
+
+
+def _unfolded(held: Held) -> Held:
+    """Tucker's form of a convolution, up · mid · down, as up and (mid · down): the same change, of the same rank."""
+    import torch
+
+    if "lora_mid.weight" not in held:
+        return held
+    down = torch.einsum("ij...,jn->in...", held["lora_mid.weight"].float(), held["lora_down.weight"].float().flatten(1))
+    rest = {suffix: tensor for suffix, tensor in held.items() if suffix != "lora_mid.weight"}
+    # alpha is told over the rank of Tucker's outer factor.
+    scale = scale_of(held, held["lora_down.weight"].shape[0])
+    return {**rest, "lora_down.weight": down, "alpha": torch.tensor(scale * len(down))}
 
 
 def _refuse_what_has_no_sum(name: str, entries: Sequence[_Entry]) -> None:
     for entry in entries:
         if _DEPENDS_ON_BASE & entry.held.keys():
             raise AthanorError(
-                f"{entry.part.name} is a DoRA or an IA³ in the stock loader's form, whose change depends on the base's weights; put each into the model with Apply Epoch instead."
+                f"{entry.part.name} is a DoRA or an IA³ in the stock loader's form, whose change depends on the base's weights, so that there is no sum; put each into the model with Apply Epoch, or all into a model's file with Merge Into Checkpoint."
             )
-        if _CORES & entry.held.keys():
-            raise AthanorError(f"{entry.part.name} has a convolution in Tucker's form ({name}), which cannot be merged yet.")
     for mark, told in (
         ("on_input", "an IA³, which scales what the base does"),
         ("diff", "a whole change of the weight"),
@@ -147,24 +160,31 @@ def _side_by_side(name: str, entries: Sequence[_Entry]) -> Factors:
     return Factors(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
 
 
-def _change(name: str, entry: _Entry) -> torch.Tensor:
-    """Of a linear layer's weight (out, in), at strength 1."""
+def _change(entry: _Entry) -> torch.Tensor:
+    """Of a layer's weight, at strength 1: (out, in), or (out, in, height, width) where the file tells that it is a convolution's."""
     import torch
 
-    _, kind = kind_of({name: entry.held}, entry.part.name)
-    return kind.change(entry.held, torch.zeros(_shape(name, entry)))
+    _, kind = kind_of({"": entry.held}, entry.part.name)
+    return kind.change(entry.held, torch.zeros(_shape(entry.held)))
 
 
-def _shape(name: str, entry: _Entry) -> tuple[int, int]:
-    held = entry.held
+def _shape(held: Held) -> tuple[int, ...]:
+    """Without a core, a convolution's window is in the columns."""
     if "lora_up.weight" in held:
         return held["lora_up.weight"].shape[0], held["lora_down.weight"].flatten(1).shape[1]
     if "hada_w1_a" in held:
-        return held["hada_w1_a"].shape[0], held["hada_w1_b"].shape[1]
-    first, second = (held[one].shape if one in held else (held[f"{one}_a"].shape[0], *held[f"{one}_b"].shape[1:]) for one in ("lokr_w1", "lokr_w2"))
-    if len(second) > 2:
-        raise AthanorError(f"{entry.part.name} has a LoKr of a convolution ({name}), which cannot be merged yet.")
-    return first[0] * second[0], first[1] * second[1]
+        return _product_shape(held, "hada_w1", "hada_t1")
+    first, second = _product_shape(held, "lokr_w1", ""), _product_shape(held, "lokr_w2", "lokr_t2")
+    return (first[0] * second[0], first[1] * second[1], *second[2:])
+
+
+def _product_shape(held: Held, name: str, core: str) -> tuple[int, ...]:
+    if name in held:
+        return tuple(held[name].shape)
+    rows, columns = held[f"{name}_a"], held[f"{name}_b"]
+    if core in held:
+        return (rows.shape[1], columns.shape[1], *held[core].shape[2:])
+    return rows.shape[0], columns.shape[1]
 
 
 def _sum(name: str, changes: Sequence[tuple[_Entry, torch.Tensor]]) -> torch.Tensor:

@@ -76,6 +76,34 @@ def test_other_products_become_loras_of_the_same_change(kind):
     assert torch.allclose(changes(merged.tensors)[LINEAR], expected, atol=1e-4)
 
 
+CONVOLUTIONS = {
+    "tucker lora": {"lora_up.weight": (10, 3, 1, 1), "lora_mid.weight": (3, 2, 3, 3), "lora_down.weight": (2, 6, 1, 1)},
+    "flat loha": {"hada_w1_a": (10, 2), "hada_w1_b": (2, 54), "hada_w2_a": (10, 2), "hada_w2_b": (2, 54)},
+    "tucker loha": {
+        **{"hada_w1_a": (2, 10), "hada_w1_b": (2, 6), "hada_t1": (2, 2, 3, 3)},
+        **{"hada_w2_a": (2, 10), "hada_w2_b": (2, 6), "hada_t2": (2, 2, 3, 3)},
+    },
+    "whole lokr": {"lokr_w1": (2, 3), "lokr_w2": (5, 2, 3, 3)},
+    "flat lokr": {"lokr_w1_a": (2, 1), "lokr_w1_b": (1, 3), "lokr_w2_a": (5, 2), "lokr_w2_b": (2, 18)},
+    "tucker lokr": {"lokr_w1": (2, 3), "lokr_w2_a": (2, 5), "lokr_w2_b": (2, 2), "lokr_t2": (2, 2, 3, 3)},
+}
+
+
+@pytest.mark.parametrize("form", CONVOLUTIONS)
+def test_convolutions_of_every_form_are_summed_with_a_locon(form):
+    draw = torch.Generator().manual_seed(8)
+    file = {f"{CONV}.{suffix}": torch.randn(shape, generator=draw) for suffix, shape in CONVOLUTIONS[form].items()} | {
+        f"{CONV}.alpha": torch.tensor(1.5)
+    }
+    other = {key: tensor for key, tensor in lora(7, 2).items() if key.startswith(CONV)}
+    merged = merge_layers([Part("a", file, 0.7), Part("b", other, 0.3)], ALL, EXACT)
+    assert merged.kept == pytest.approx(1.0) and merged.tensors[f"{CONV}.lora_down.weight"].shape[1:] == (6, 3, 3)
+    expected = 0.7 * changes(file)[CONV] + 0.3 * changes(other)[CONV]
+    assert expected.shape == SHAPES[CONV] and torch.allclose(changes(merged.tensors)[CONV], expected, atol=2e-4)
+    alone = merge_layers([Part("a", file, 0.7)], ALL, EXACT)
+    assert torch.allclose(changes(alone.tensors)[CONV], 0.7 * changes(file)[CONV], atol=2e-4)
+
+
 def test_ia3_stays_ia3():
     files = [
         {f"{LINEAR}.weight": torch.randn(16, generator=torch.Generator().manual_seed(i)), f"{LINEAR}.on_input": torch.tensor(0.0)} for i in (1, 2)
@@ -101,7 +129,7 @@ LARGER = {f"{LINEAR}.lora_up.weight": torch.zeros(20, 2), f"{LINEAR}.lora_down.w
 @pytest.mark.parametrize(
     ("other", "blocks", "message"),
     [
-        (DORA, "", "b is a DoRA .* Apply Epoch"),
+        (DORA, "", "b is a DoRA .* Apply Epoch, or all into a model's file with Merge Into Checkpoint"),
         (IA3, "", "is an IA³, which scales what the base does in b and something else in a"),
         (LARGER, "", r"is \(16, 12\) in a and \(20, 12\) in b; merge files that were trained on one family"),
         ({"weight": torch.zeros(2)}, "", "b holds no layer of an adapter"),
