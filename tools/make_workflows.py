@@ -19,7 +19,7 @@ from workflows.dataset import CHARACTER_DATASET
 from workflows.dreambooth import DREAMBOOTH
 from workflows.node import Node
 from workflows.quickstart import EMBEDDING, QUICKSTART
-from workflows.results import COMPARE_EPOCHS, MERGE_EPOCHS, TWO_RUNS
+from workflows.results import COMPARE_EPOCHS, INTO_AND_OUT_OF_A_MODEL, MERGE_EPOCHS, TWO_RUNS
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 WORKFLOWS = {
@@ -29,6 +29,7 @@ WORKFLOWS = {
     "compare_the_epochs_of_a_run": COMPARE_EPOCHS,
     "a_b_two_runs": TWO_RUNS,
     "merge_the_best_epochs": MERGE_EPOCHS,
+    "a_lora_into_a_model_and_out_again": INTO_AND_OUT_OF_A_MODEL,
     "dreambooth_with_prior_preservation": DREAMBOOTH,
     "train_an_sdxl_lora": SDXL,
     "train_a_flux_lora_on_16_gb": FLUX_LORA,

@@ -1,4 +1,4 @@
-"""Folders of files that can be made again, the cache, merges and the models that a graph's wires were written into: how large
+"""Folders of files that can be made again, the cache, merges, class images and the models that a graph's wires were written into: how large
 each is, how large it may be, and what goes first. No torch."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import AthanorError
 from .files import replace_atomically
 
 SHARD_ENDING = ".safetensors"
-CACHE, BASES, MERGED = ".cache", ".bases", ".merged"
+CACHE, BASES, MERGED, CLASS_IMAGES = ".cache", ".bases", ".merged", "class-images"
 """Beside the run directories."""
 _DEFAULT_GIB = {CACHE: 32.0, BASES: 96.0, MERGED: 16.0}
 _LIMIT_FILE = "limit.json"
@@ -31,12 +31,14 @@ class FolderReport:
     num_bytes: int
     num_files: int
     by_group: dict[str, int]
-    """Bytes of "text", "mask" and of each bucket's "latents-512x768"; of whole "models"."""
+    """Bytes of "text", "mask" and of each bucket's "latents-512x768"; of whole "models"; of each prompt's class images."""
     limit_bytes: int
 
 
 def shards_of(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*" + SHARD_ENDING)) if folder.is_dir() else []
+    """The files that count: class images lie in a folder for each prompt."""
+    wanted = "*/*.png" if folder.name == CLASS_IMAGES else "*" + SHARD_ENDING
+    return sorted(folder.glob(wanted)) if folder.is_dir() else []
 
 
 def is_whole(shard: Path) -> bool:
@@ -58,7 +60,8 @@ def folder_report(folder: Path) -> FolderReport:
     by_group: defaultdict[str, int] = defaultdict(int)
     shards = shards_of(folder)
     for shard in shards:
-        by_group[shard.name.rpartition("-")[0] or "models"] += _size_bytes(shard)
+        group = shard.parent.name if folder.name == CLASS_IMAGES else shard.name.rpartition("-")[0] or "models"
+        by_group[group] += _size_bytes(shard)
     return FolderReport(sum(by_group.values()), len(shards), dict(sorted(by_group.items())), size_limit_bytes(folder))
 
 
@@ -82,7 +85,16 @@ def clean_folder(folder: Path, limit_bytes: int) -> int:
         with contextlib.suppress(OSError):
             shard.unlink()
             freed += size
+            if folder.name == CLASS_IMAGES:
+                _unlink_caption(shard)
     return freed
+
+
+def _unlink_caption(picture: Path) -> None:
+    """And the prompt's folder with the last of its pictures."""
+    picture.with_suffix(".txt").unlink(missing_ok=True)
+    if not any(picture.parent.iterdir()):
+        picture.parent.rmdir()
 
 
 def size_limit_bytes(folder: Path) -> int:
@@ -102,16 +114,21 @@ def set_size_limit(folder: Path, gib: float) -> None:
 
 
 def mark_used(files: Iterable[str | Path]) -> None:
-    """Keeps those of `files` that lie in a folder of written models or merges from being cleaned away for the next half hour."""
+    """Keeps those of `files` that lie in a folder of written models, merges or class images from being cleaned away for the next half hour."""
     for file in map(Path, files):
-        if file.parent.name in (BASES, MERGED):
+        if file.parent.name in (BASES, MERGED) or file.parent.parent.name == CLASS_IMAGES:
             with contextlib.suppress(OSError):
-                os.utime(file)
+                os.utime(_marked(file))
+
+
+def _marked(file: Path) -> Path:
+    """Whose time tells of the last use: of a class image its caption's, so that the picture's tells when it was drawn."""
+    return file.with_suffix(".txt") if file.parent.parent.name == CLASS_IMAGES else file
 
 
 def _used_sec(shard: Path) -> float:
     try:
-        return shard.stat().st_mtime
+        return _marked(shard).stat().st_mtime
     except OSError:
         return 0.0
 

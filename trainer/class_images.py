@@ -14,10 +14,12 @@ from pathlib import Path
 from .base_merges import merged_fingerprint
 from .batches import commonest_bucket
 from .cache import TensorCache, cache_key
-from .cache_folder import CACHE
+from .cache_folder import CACHE, CLASS_IMAGES, clean_folder, mark_used, size_limit_bytes
 from .compare.painter import Painter
 from .config import CompareJob, SheetCell, TrainJob
 from .control import Control
+from .dataset.duplicates import near_duplicates
+from .dataset.notes import listed
 from .dataset.roles import counted_regularization
 from .files import file_sha256, replace_atomically
 from .memory import best_device, release
@@ -27,7 +29,7 @@ from .run import EventLog, Run
 from .sampling import save_picture
 from .types import Dataset, Placement, Sample
 
-CLASS_FOLDER = "class-images"
+CLASS_FOLDER = CLASS_IMAGES
 CONCEPT = "class images"
 PHASE = "class"
 _BATCH = 4
@@ -90,7 +92,23 @@ def draw_class_images(run: Run, job: TrainJob, events: EventLog, control: Contro
         missing = [i for i, image in enumerate(planned) if not image.path.is_file()]
         if missing:
             _draw(job, planned, missing, root, events, control)
+            for note in alike_notes(planned, commonest_bucket(job.dataset.with_role("train"))):
+                events.write("warning", {"message": note})
+        mark_used(image.path for image in planned)
+        clean_folder(root / CLASS_FOLDER, size_limit_bytes(root / CLASS_FOLDER))
     return replace(job, dataset=with_class_images(job.dataset, planned))
+
+
+def alike_notes(drawn: Sequence[ClassImage], size_px: tuple[int, int]) -> list[str]:
+    """What should be known where a base draws the same over and over, which would keep that alone."""
+    groups = near_duplicates(Dataset(tuple(_sample(image, size_px) for image in drawn)))
+    surplus = sum(len(group) - 1 for group in groups)
+    if not surplus:
+        return []
+    names = listed([Path(group[0].path).name for group in groups])
+    return [
+        f"{surplus} of the {len(drawn)} class images look like others of them (as {names}); write further class prompts, so that more of the class is kept."
+    ]
 
 
 def with_class_images(dataset: Dataset, drawn: Sequence[ClassImage]) -> Dataset:

@@ -264,6 +264,34 @@ def test_a_cell_of_an_embeddings_epoch_is_the_stock_nodes_picture_to_the_pixel(t
         assert first.convert("RGB").tobytes() == second.convert("RGB").tobytes() != other.convert("RGB").tobytes()
 
 
+def test_pivotal_tuning_is_drawn_by_stock_nodes_as_a_cell_shows_it(trained: Trained, thorough: None):
+    """Load LoRA and `embedding:name` from the files that Save Epoch puts into models."""
+    server, word, text = trained.server, "monster-pivot", "a photo of {} on the moon"
+    prompt = {name: each for name, each in training_graph(server).items() if name in ("base", "data", "bucket", "train")}
+    prompt["data"]["inputs"]["trigger"] = word
+    prompt["train"]["inputs"] |= {"name": "pivotal", "other_embeddings": f"{word}: vectors=2; words=toy", "embedding_rate": 0.05}
+    prompt["save"] = node(server, "AthanorSaveEpoch", run=["train", 0], epochs="last", filename="pivotal")
+    server.run(prompt, LIMIT_SEC)
+    stock = {"bare": node(server, "CheckpointLoaderSimple", ckpt_name=CHECKPOINT)}
+    stock["lora"] = node(
+        server, "LoraLoader", model=["bare", 0], clip=["bare", 1], lora_name="pivotal.safetensors", strength_model=1.0, strength_clip=1.0
+    )
+    stock |= {"latent": node(server, "EmptyLatentImage", width=64, height=64), **drawn(server, "lora")}
+    stock["lora positive"]["inputs"]["text"] = text.format(f"embedding:{word}")
+    stock["lora negative"]["inputs"]["text"] = ""
+    (expected,) = server.files(server.run(stock, LIMIT_SEC), "lora picture")
+    wires = {"model": ["bare", 0], "clip": ["bare", 1], "vae": ["bare", 2]}
+    look = {"steps": LOOK["steps"], "guidance": LOOK["cfg"], "width": 64, "height": 64, "sampler": SAMPLER, "scheduler": SCHEDULER}
+    axes = {"x_axis": "seed", "x_values": "7", "y_values": "last"}
+    prompt["bare"] = stock["bare"]
+    prompt["xy"] = node(server, "AthanorXYPlotCompare", run=["train", 0], prompts=text.format(word), **axes, **look, **wires)
+    server.run(prompt, LIMIT_SEC)
+    (sheet,) = (run_of(server, "pivotal").folder / "compare").iterdir()
+    (bare,), (cell,) = ((sheet / "cells").glob(f"{head}_*.png") for head in ("e000000", "e000001"))
+    with Image.open(expected) as first, Image.open(cell) as second, Image.open(bare) as other:
+        assert first.convert("RGB").tobytes() == second.convert("RGB").tobytes() != other.convert("RGB").tobytes()
+
+
 def test_the_stock_text_node_takes_the_embedding(trained: Trained):
     from safetensors.torch import load_file
 

@@ -1,6 +1,7 @@
 """What ComfyUI's own loaders make of a trained model's file. Run as a script inside a checkout, since its modules need its command line.
 
-comfyui_checkpoint_side.py whole FILE INPUTS OUT     by Load Checkpoint: noise and text, in fp32; prints which weights are not those of the file
+comfyui_checkpoint_side.py whole FILE INPUTS OUT [LAYOUT]  by Load Checkpoint: noise and text, in fp32; prints which weights are not those of the file; of a
+                                                     small SDXL of the sizes in LAYOUT without its autoencoder
 comfyui_checkpoint_side.py denoiser FILE INPUTS OUT  by Load Diffusion Model: the velocity, in fp32; prints the same
 """
 
@@ -23,7 +24,19 @@ def _compared(saved: dict, loaded: dict) -> dict[str, object]:
     return {"compared": len(numbers) - len(missing), "missing": missing, "different": different}
 
 
-def whole(file: Path, inputs: Path, out: Path) -> None:
+def _small(file: Path, layout: dict) -> tuple:
+    """What Load Checkpoint makes of an SDXL whose sizes it could not find out."""
+    import comfy.model_detection
+    import comfy.sd
+    import comfy.supported_models
+
+    comfy.model_detection.model_config_from_unet = lambda *_, **__: comfy.supported_models.SDXL(layout["denoiser"])
+    sizes = {f"{name}_model_config": layout[name] for name in ("clip_l", "clip_g")}
+    model, clip, *_ = comfy.sd.load_checkpoint_guess_config(str(file), output_vae=False, te_model_options=sizes)
+    return model, clip, None
+
+
+def whole(file: Path, inputs: Path, out: Path, layout: Path | None = None) -> None:
     import comfy.model_management
     import folder_paths
     import torch
@@ -33,13 +46,16 @@ def whole(file: Path, inputs: Path, out: Path) -> None:
 
     folder_paths.add_model_folder_path("checkpoints", str(file.parent))
     given = load_file(inputs)
-    model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(file.name)
+    if layout is None:
+        model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(file.name)
+    else:
+        model, clip, vae = _small(file, json.loads(layout.read_text(encoding="utf-8")))
     comfy.model_management.load_models_gpu([model])
     with torch.inference_mode():
         told = {"y": given["told"]} if "told" in given else {}
         noise = model.model.diffusion_model(given["latents"], given["times"], context=given["context"], **told)
         states, pooled = clip.encode_from_tokens(clip.tokenize(PROMPT), return_pooled=True)
-        loaded = model.state_dict_for_saving(clip.state_dict_for_saving(), vae.get_sd())
+        loaded = model.state_dict_for_saving(clip.state_dict_for_saving(), None if vae is None else vae.get_sd())
     sys.stdout.write(json.dumps(_compared(load_file(file), loaded)) + "\n")
     results = {"noise": noise, "states": states, "pooled": pooled}
     save_file({key: value.float().contiguous().clone() for key, value in results.items()}, out)

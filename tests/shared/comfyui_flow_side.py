@@ -2,7 +2,7 @@
 
 comfyui_flow_side.py checkpoint LAYOUT OUT                      a checkpoint with everything in it, random weights, in LAYOUT's sizes
 comfyui_flow_side.py compute LAYOUT CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of fixed inputs, in fp32, bare and with the LoRA
-comfyui_flow_side.py word LAYOUT CHECKPOINT FOLDER PROMPT OUT   states and pooled of a prompt that names an embedding in FOLDER
+comfyui_flow_side.py word LAYOUT CHECKPOINT FOLDER PROMPTS OUT  states and pooled of each line, which names an embedding in FOLDER
 comfyui_flow_side.py keys NAME OUT                              LoRA names that it knows for the model of that name in full size: name to [key, rows]
 
 LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's class, "clip_l", "clip_g", "t5xxl": sizes other than the true ones,
@@ -33,6 +33,30 @@ SD35_LARGE = {
     "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 2432}},
 }  # fmt: skip
 FULL_SIZE = {"flux dev": FLUX, "flux schnell": {**FLUX, "guidance_embed": False}, "sd35 medium": SD35_MEDIUM, "sd35 large": SD35_LARGE}
+NARROW = {
+    "flux": {
+        "family": "flux", "dtype": "float16", "t5_tokens": 512,
+        "denoiser": {**FLUX, "context_in_dim": 64, "hidden_size": 256, "num_heads": 2, "depth": 2, "depth_single_blocks": 2},
+        "clip_l": {"num_hidden_layers": 2}, "t5xxl": {"d_model": 64, "d_ff": 96, "num_heads": 4, "d_kv": 16, "num_layers": 2},
+    },
+    "sd35 medium": {
+        "family": "sd35", "dtype": "float16", "t5_tokens": 77,
+        "denoiser": {
+            **SD35_MEDIUM, "depth": 4, "num_patches": 256, "pos_embed_max_size": 16, "x_block_self_attn_layers": [0, 1, 2],
+            "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 256}},
+        },
+        "clip_l": {"num_hidden_layers": 3}, "clip_g": {"num_hidden_layers": 3}, "t5xxl": {"d_ff": 96, "num_heads": 4, "d_kv": 16, "num_layers": 2},
+    },
+    "sd35 large": {
+        "family": "sd35", "dtype": "bfloat16", "t5_tokens": 77,
+        "denoiser": {
+            **SD35_LARGE, "depth": 3, "num_patches": 144, "pos_embed_max_size": 12,
+            "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 192}},
+        },
+        "clip_l": {"num_hidden_layers": 3}, "clip_g": {"num_hidden_layers": 3}, "t5xxl": {"d_ff": 96, "num_heads": 4, "d_kv": 16, "num_layers": 2},
+    },
+}  # fmt: skip
+"""Layouts that ComfyUI takes for the real models."""
 VAE = {
     "double_z": True, "z_channels": 16, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
     "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
@@ -135,7 +159,7 @@ def compute(layout_file: Path, checkpoint: Path, lora: Path, inputs: Path, out: 
     sys.stdout.write(json.dumps({"denoiser": len(patched[0].patches), "text": len(patched[1].patcher.patches)}) + "\n")
 
 
-def word(layout_file: Path, checkpoint: Path, folder: Path, prompt: Path, out: Path) -> None:
+def word(layout_file: Path, checkpoint: Path, folder: Path, prompts: Path, out: Path) -> None:
     import comfy.sd
     import torch
     from safetensors.torch import save_file
@@ -144,10 +168,13 @@ def word(layout_file: Path, checkpoint: Path, folder: Path, prompt: Path, out: P
     _, clip, _, _ = comfy.sd.load_checkpoint_guess_config(
         str(checkpoint), output_vae=False, output_model=False, embedding_directory=[str(folder)], te_model_options=sizes_of(layout)
     )
+    results = {}
     with torch.inference_mode():
-        tokens = clip.tokenize(prompt.read_text(encoding="utf-8"), tokenizer_options={"t5xxl_min_length": layout["t5_tokens"]})
-        states, pooled = clip.encode_from_tokens(tokens, return_pooled=True)
-    save_file({"states": states.float().contiguous().clone(), "pooled": pooled.float().contiguous().clone()}, out)
+        for i, line in enumerate(prompts.read_text(encoding="utf-8").splitlines()):
+            tokens = clip.tokenize(line, tokenizer_options={"t5xxl_min_length": layout["t5_tokens"]})
+            states, pooled = clip.encode_from_tokens(tokens, return_pooled=True)
+            results |= {f"{i}.states": states.float().contiguous().clone(), f"{i}.pooled": pooled.float().contiguous().clone()}
+    save_file(results, out)
 
 
 def keys(name: str, out: Path) -> None:

@@ -8,7 +8,7 @@ comfyui_sdxl_side.py small OUT SEED                  a checkpoint that ComfyUI t
 comfyui_sdxl_side.py two OUT                         a checkpoint that ComfyUI takes for SD2: the full CLIP-H and VAE, one level of the U-Net, fp16
 comfyui_sdxl_side.py two-run CHECKPOINT LORA INPUTS OUT  what ComfyUI makes of it, in fp32, bare and with the LoRA
 comfyui_sdxl_side.py clips L G                       its two text encoders at their widths with three layers, random weights, fp16, as files of their own
-comfyui_sdxl_side.py word L G FOLDER PROMPT OUT      states and pooled of a prompt that names an embedding in FOLDER, in fp32
+comfyui_sdxl_side.py word L G FOLDER PROMPTS OUT     states and pooled of each line, which names an embedding in FOLDER, in fp32
 comfyui_sdxl_side.py keys OUT                        every name that its LoRA loader knows of full SD1.5 and SDXL, and of which weight
 """
 
@@ -18,6 +18,7 @@ import json
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 UNET = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4],
@@ -290,15 +291,24 @@ def make_clips(first: Path, second: Path) -> None:
         save_file(_random(inner), out)
 
 
-def word(first: Path, second: Path, folder: Path, prompt: Path, out: Path) -> None:
+def word(first: Path, second: Path, folder: Path, prompts: Path, out: Path) -> None:
     import comfy.sd
+    import comfy.sdxl_clip
+    import comfy.utils
     import torch
     from safetensors.torch import save_file
 
-    clip = comfy.sd.load_clip([str(first), str(second)], embedding_directory=[str(folder)], model_options=_THREE_LAYERS)
+    target = SimpleNamespace(params={}, clip=comfy.sdxl_clip.SDXLClipModel, tokenizer=comfy.sdxl_clip.SDXLTokenizer)
+    clip = comfy.sd.CLIP(target, embedding_directory=[str(folder)], model_options=_THREE_LAYERS, disable_dynamic=True)
+    # Its own loader tells CLIP-G by its 31st layer.
+    for encoder, file in ((clip.cond_stage_model.clip_l, first), (clip.cond_stage_model.clip_g, second)):
+        encoder.load_sd(comfy.utils.load_torch_file(str(file)))
+    results = {}
     with torch.inference_mode():
-        states, pooled = clip.encode_from_tokens(clip.tokenize(prompt.read_text(encoding="utf-8")), return_pooled=True)
-    save_file({"states": states.float().contiguous().clone(), "pooled": pooled.float().contiguous().clone()}, out)
+        for i, line in enumerate(prompts.read_text(encoding="utf-8").splitlines()):
+            states, pooled = clip.encode_from_tokens(clip.tokenize(line), return_pooled=True)
+            results |= {f"{i}.states": states.float().contiguous().clone(), f"{i}.pooled": pooled.float().contiguous().clone()}
+    save_file(results, out)
 
 
 if __name__ == "__main__":

@@ -149,11 +149,11 @@ def make_sd2_file(folder: Path, whole: bool = False) -> TinyBase:
     return write_file(folder / "tiny sd2.safetensors", {**_unet_tensors(components), **vae_tensors(components), **text})
 
 
-def make_sdxl_file(folder: Path, dtype: str = "float32", marks: tuple[str, ...] = ()) -> TinyBase:
-    """`marks` are empty tensors by which files tell what they predict."""
+def make_sdxl_file(folder: Path, dtype: str = "float32", marks: tuple[str, ...] = (), vocabulary: int = 0) -> TinyBase:
+    """`marks` are empty tensors by which files tell what they predict. With a `vocabulary` it is for a tokenizer of that size."""
     import torch
 
-    components = random_models(_sdxl_components, write_letter_tokenizer(folder / "tokenizer"))
+    components = random_models(_sdxl_components, vocabulary or write_letter_tokenizer(folder / "tokenizer"))
     tensors = {**_unet_tensors(components), **vae_tensors(components), **_l_tensors(components, "conditioner.embedders.0.transformer.")}
     tensors |= {f"conditioner.embedders.1.model.{name}": value for name, value in open_clip_tensors(components["text_encoder_2"]).items()}
     kind = getattr(torch, dtype)

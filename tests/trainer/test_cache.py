@@ -253,6 +253,27 @@ def test_models_written_from_wires_have_a_limit_of_their_own_and_stay_while_they
     assert shards_of(folder) == [folder / "b.safetensors"]
 
 
+def test_class_images_have_a_limit_and_go_with_their_captions(tmp_path, capsys):
+    folder, now = tmp_path / "class-images", time.time()
+    for prompt, age_sec in (("a-cat-1", 9000), ("a-dog-2", 5000), ("in-use-3", 10)):
+        (folder / prompt).mkdir(parents=True)
+        for name in ("0000000000", "0000000001"):
+            (folder / prompt / f"{name}.png").write_bytes(b"x" * 1000)
+            (folder / prompt / f"{name}.txt").write_text("a cat", encoding="utf-8")
+            os.utime(folder / prompt / f"{name}.txt", (now - age_sec, now - age_sec))
+    mark_used([folder / "a-dog-2" / "0000000001.png"])
+    assert folder_report(folder).by_group == {"a-cat-1": 2000, "a-dog-2": 2000, "in-use-3": 2000}
+    assert clean_folder(folder, 4500) == 2000 and sorted(path.name for path in folder.iterdir()) == ["a-dog-2", "in-use-3"]
+    assert main(["cache", "--class-images", "--output", str(tmp_path), "--clean"]) == 0
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert left == [
+        str(Path(name))
+        for name in ("a-dog-2/0000000001.png", "a-dog-2/0000000001.txt", *(f"in-use-3/000000000{i}.{e}" for i in (0, 1) for e in ("png", "txt")))
+    ]
+    assert "in-use-3" in capsys.readouterr().out
+    assert main(["cache", "--class-images", "--output", str(tmp_path / "none")]) == 2
+
+
 def test_a_digest_is_of_the_content_and_remembered(tmp_path):
     (tmp_path / "a.png").write_bytes(b"one")
     (tmp_path / "moved").mkdir()

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from athanor.trainer.class_images import CLASS_FOLDER, CONCEPT, class_image_notes, draw_class_images, missing_class_images, planned_class_images
+from athanor.trainer.class_images import (
+    CLASS_FOLDER,
+    CONCEPT,
+    ClassImage,
+    alike_notes,
+    class_image_notes,
+    draw_class_images,
+    missing_class_images,
+    planned_class_images,
+)
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control, Stopped
 from athanor.trainer.loop import train
 from athanor.trainer.run import EventLog, open_run
 from athanor.trainer.settings import AdapterSettings, PriorSettings
 from athanor.trainer.types import Placement, Sample
+from athanor.trainer.validate import check_train_job
 
 DRAWN = PriorSettings(class_images=5, class_prompts="a thing\n# left out\n  a 东西 \n", class_steps=2, class_seed=7)
 
@@ -128,6 +139,33 @@ def test_they_are_trained_with_and_the_run_goes_on_after_a_stop(tmp_path, drawin
     train(bare, Control())
     bare_start = next(event for event in bare.events() if event["event"] == "start")
     assert bare_start["class_images"] == 0 and start["total_steps"] > bare_start["total_steps"]
+
+
+def test_pictures_that_repeat_each_other_are_told(tmp_path):
+    draw = random.Random(1)
+    images = [ClassImage(tmp_path / f"{seed:010d}.png", "a thing", seed) for seed in range(4)]
+    for image in images:
+        colours = bytes(draw.randrange(256) for _ in range(8 * 8 * 3))
+        Image.frombytes("RGB", (8, 8), colours).resize((64, 64), Image.Resampling.BICUBIC).save(image.path)
+    assert alike_notes(images, (64, 64)) == []
+    images[2].path.write_bytes(images[0].path.read_bytes())
+    (told,) = alike_notes(images, (64, 64))
+    assert told.startswith("1 of the 4 class images look like others of them (as 0000000000.png); write further class prompts")
+
+
+@pytest.mark.slow
+def test_a_whole_model_is_trained_with_those_of_a_lora(tmp_path, drawing):
+    """The base draws them before anything is trained; what draws them does not depend on what is trained."""
+    draw_class_images(open_run(tmp_path, drawing), drawing, EventLog(open_run(tmp_path, drawing).folder), Control())
+    drawn = {path: path.read_bytes() for path in pictures(tmp_path)}
+    whole = dataclasses.replace(drawing, kind="checkpoint", train=dataclasses.replace(drawing.train, rate=1e-4))
+    check_train_job(whole)
+    run = open_run(tmp_path, whole)
+    train(run, Control())
+    assert run.finished() and {path: path.read_bytes() for path in pictures(tmp_path)} == drawn and len(drawn) == 5
+    start = next(event for event in run.events() if event["event"] == "start")
+    assert start["class_images"] == 5 and start["parts"][0]["name"] == "denoiser"
+    assert not any(event["event"] == "phase" and event["name"] == "class" for event in run.events()), "nothing was drawn anew"
 
 
 def test_given_class_images_and_drawn_ones_are_counted_together(tmp_path, drawing):

@@ -99,3 +99,33 @@ MERGE_EPOCHS = {
     "save": Node("AthanorSaveEpoch", (2240, 620), (440, 170), {"epochs": "last", "filename": "starlet-average"}, {"run": ("merge", 0)}),
     "xy": replace(QUICKSTART["xy"], links={"run": ("merge", 0), "base_model": ("base", 0)}),
 }
+
+
+INTO_AND_OUT_OF_A_MODEL = {
+    **{key: node for key, node in QUICKSTART.items() if key not in ("note", "loss", "save", "xy")},
+    "note": Node(
+        "MarkdownNote",
+        (20, 20),
+        (420, 340),
+        text="## A LoRA into a model, and out again\n\n"
+        "**Merge Into Checkpoint** writes a model with the LoRA in it for good, as a file that stock loaders take. **Extract LoRA** goes the other way: what one model has and another has not, as a LoRA of the rank you want.\n\n"
+        "Here both are done in a row: what comes out is what went in, but for what a smaller rank leaves out. The report of **Extract LoRA** says how much of the difference it holds, and **XY Plot Compare** shows it.\n\n"
+        "For your own: put **Load Base Model** with a checkpoint that somebody trained in the place of the merge, and leave out the training.",
+    ),
+    "merge": Node(
+        "AthanorMergeIntoCheckpoint",
+        (2240, 20),
+        (440, 480),
+        {"epochs": "last", "filename": "starlet-model"},
+        {"run": ("train", 0), "base_model": ("base", 0)},
+    ),
+    "extract": Node(
+        "AthanorExtractLora",
+        (2720, 20),
+        (440, 480),
+        {"rank": 8, "conv_rank": 0, "precision": "fp32", "name": "starlet-extracted"},
+        {"base_model": ("base", 0), "trained_model": ("merge", 0)},
+    ),
+    "save": Node("AthanorSaveEpoch", (2720, 620), (440, 170), {"epochs": "last", "filename": "starlet-extracted"}, {"run": ("extract", 0)}),
+    "xy": replace(QUICKSTART["xy"], at=(3200, 20), links={"run": ("extract", 0), "base_model": ("base", 0)}),
+}

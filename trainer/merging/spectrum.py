@@ -21,7 +21,7 @@ class Bounds:
     """As few columns as keep this share of the squared singular values: 1 - error². 1 takes `rank` columns."""
     min_rank: int = 1
     clamp: float = 1.0
-    """The factors' numbers are cut off at this quantile of their sizes, as sd-scripts' clamp_quantile; 1 cuts nothing."""
+    """The factors' numbers are cut off above this quantile and below its opposite, as sd-scripts' clamp_quantile; 1 cuts nothing."""
 
 
 def nearest(change: torch.Tensor, bounds: Bounds) -> Factors:
@@ -43,12 +43,11 @@ def nearest(change: torch.Tensor, bounds: Bounds) -> Factors:
     right = left.T @ whole
     kept = 1.0 if total == 0 else float(energies[:rank].sum()) / total
     if bounds.clamp < 1:
-        # As sd-scripts: singular values go into the factor above, whose numbers and those below share one bound.
+        # As sd-scripts: singular values go into the factor of the outputs, and the numbers of both share one bound.
         norms = right.norm(dim=1, keepdim=True)
-        up, down = (left * norms.T, right / norms.clamp(min=1e-30))
-        sizes = torch.cat([up.flatten(), down.flatten()]).abs()
-        bound = sizes.kthvalue(max(1, min(sizes.numel(), round(bounds.clamp * sizes.numel())))).values
-        left, right = up.clamp(-bound, bound), down.clamp(-bound, bound)
+        left, right = (left, right) if turned else (left * norms.T, right / norms.clamp(min=1e-30))
+        bound = _quantile(torch.cat([left.flatten(), right.flatten()]).abs(), bounds.clamp)
+        left, right = left.clamp(-bound, bound), right.clamp(-bound, bound)
         kept = max(0.0, 1 - float((whole - left @ right).square().sum()) / total) if total else 1.0
     else:
         # Both factors carry the same size, so that half precision loses least.
@@ -56,6 +55,18 @@ def nearest(change: torch.Tensor, bounds: Bounds) -> Factors:
         left, right = left * root, right / root[:, None]
     up, down = (right.T, left.T) if turned else (left, right)
     return Factors(up.float().cpu().contiguous(), down.float().cpu().contiguous(), min(1.0, kept))
+
+
+def _quantile(sizes: torch.Tensor, share: float) -> torch.Tensor:
+    """That of the signed numbers, of which as many lie below as above: 0.99 cuts 1 % off either end.
+
+    Which of a pair of singular vectors has which sign is chance, so that each number counts with either.
+    """
+    last = sizes.numel() - 1
+    place = min(max(0.0, share * (2 * sizes.numel() - 1) - sizes.numel()), float(last))
+    low = int(place)
+    first, second = (sizes.kthvalue(1 + min(at, last)).values for at in (low, low + 1))
+    return first + (place - low) * (second - first)
 
 
 def _rank(energies: torch.Tensor, total: float, bounds: Bounds) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, ImageChops
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_flow import make_flux_file
 
 from athanor.trainer.bases import describe_base
@@ -195,14 +195,17 @@ def test_epochs_of_an_embedding_are_drawn_where_its_name_stands(tmp_path, base, 
     with Image.open(pictures[0].path) as picture:
         width, height = picture.size
     folder = run.folder / "compare" / "small"
-    files = [*(str(epoch.path) for epoch in run.epochs()), ""]
+    # Another run's may have more vectors.
+    rows = load_file(run.epochs()[0].path)["emb_params"]
+    save_file({"emb_params": torch.cat([rows, rows[:1] + 0.5])}, tmp_path / "longer.safetensors")
+    files = [*(str(epoch.path) for epoch in run.epochs()), "", str(tmp_path / "longer.safetensors")]
     cells = [SheetCell(f"{i}.png", file, 1.0, 1.0, "a red embedding:thing", "no", 9, 3, 4.0) for i, file in enumerate(files)]
     cells.append(SheetCell("bare.png", "", 1.0, 1.0, "a red", "no", 9, 3, 4.0))
     write_job_file(folder, CompareJob(base, tuple(cells), width, height, "fp32", token="thing"))
     draw_cells(Run(folder), Control())
     for i, picture in enumerate(pictures):
         assert difference(folder / f"{i}.png", picture.path) <= 1, "as the training drew it"
-    assert difference(folder / "0.png", folder / "1.png") > 1
+    assert difference(folder / "0.png", folder / "1.png") > 1 and difference(folder / "0.png", folder / "3.png") > 1
     assert difference(folder / "2.png", folder / "bare.png") == 0
 
 

@@ -35,7 +35,11 @@ def test_sizes_that_differ_are_told_across_spellings(tmp_path):
 def test_the_window_of_tuckers_form_is_in_its_core(tmp_path):
     layer = "lora_unet_mid_block_x"
     save_file(
-        {f"{layer}.lora_up.weight": torch.ones(8, 2, 1, 1), f"{layer}.lora_mid.weight": torch.ones(2, 2, 3, 3), f"{layer}.lora_down.weight": torch.ones(2, 6, 1, 1)},
+        {
+            f"{layer}.lora_up.weight": torch.ones(8, 2, 1, 1),
+            f"{layer}.lora_mid.weight": torch.ones(2, 2, 3, 3),
+            f"{layer}.lora_down.weight": torch.ones(2, 6, 1, 1),
+        },
         tmp_path / "tucker.safetensors",
     )
     plain = lora(tmp_path / "plain.safetensors", layer, 8, 54)

@@ -263,14 +263,18 @@ def _note_the_rest(job: TrainJob, notes: list[str]) -> None:
         notes.append("Put the prompts into a text file and name it with --sample_prompts.")
     if job.train.base_precision in ("nf4", "int8"):
         notes.append(f"A base in {job.train.base_precision} is not known there.")
-    if job.prior.class_images:
-        notes.append("Class images are not drawn there; name a folder of them as reg_data_dir.")
-    if job.prior.hold_weight:
-        notes.append("Holding on to what the base says of the class is not known there.")
     if job.base.family == "sd35" and job.objective.timestep_sampling == "resolution_shifted":
         notes.append("Times that are shifted with the resolution are not known there for SD3; logit_normal takes their place.")
     if job.run.patience:
         notes.append("Ending early by the held-out loss is not known there.")
+    if job.prior.class_images:
+        notes.append("Class images are not drawn there: name the folder in output/athanor/class-images that has them with --reg_data_dir.")
+    if job.prior.class_target == "base":
+        notes.append(
+            "Class images teach themselves there, but with custom_attributes.diff_output_preservation = true at their subset of the dataset file."
+        )
+    if job.prior.hold_weight:
+        notes.append("Holding the images to the base with the class word instead of the trigger is not known there.")
 
 
 def _toml(value: Any) -> str:

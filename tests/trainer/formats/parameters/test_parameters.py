@@ -12,7 +12,7 @@ from athanor.trainer.config import write_job
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.parameters import Imported, read_parameters, sd_scripts_toml
 from athanor.trainer.formats.parameters.read import parse_toml
-from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, OptimizerSettings, RunSettings, ScheduleSettings, Settings
+from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, OptimizerSettings, PriorSettings, RunSettings, ScheduleSettings, Settings
 
 _GUI_KEYS = """
 pretrained_model_name_or_path vae train_data_dir reg_data_dir dataset_config output_dir output_name logging_dir training_comment save_model_as
@@ -302,10 +302,14 @@ def test_what_is_exported_imports_as_the_same(tmp_path, job, changes):
 
 def test_what_sd_scripts_does_not_have_is_said_in_the_exported_file(job):
     job = dataclasses.replace(
-        job, train=dataclasses.replace(job.train, schedule="rex"), optimizer=OptimizerSettings(ema_decay=0.9), run=RunSettings(patience=3)
+        job,
+        train=dataclasses.replace(job.train, schedule="rex"),
+        optimizer=OptimizerSettings(ema_decay=0.9),
+        run=RunSettings(patience=3),
+        prior=PriorSettings(class_images=5, class_prompts="a cat", class_target="base", hold_weight=1.0, class_word="cat"),
     )
     text, notes = sd_scripts_toml(job)
-    assert len(notes) == 3 and all(f"# {note}" in text for note in notes)
+    assert len(notes) == 6 and all(f"# {note}" in text for note in notes)
     assert "lr_scheduler" not in parse_toml(text, "x")["optimizer"]
 
 
