@@ -9,6 +9,7 @@ from typing import Any
 from .config import TrainJob
 from .families import all_families, family
 from .settings import CaptionSettings, DataSettings, ObjectiveSettings, range_problems
+from .steps import steps_of
 from .templates import reads_captions
 from .types import Dataset
 from .views import View
@@ -129,6 +130,15 @@ def _dataset_problems(job: TrainJob) -> list[str]:
     return problems
 
 
+def _never_dropped(job: TrainJob) -> list[str]:
+    every, samples = job.captions.dropout_every_epochs, job.dataset.trained
+    if not every or not samples or any(sample.placement is None for sample in samples) or every <= (epochs := steps_of(job).epochs):
+        return []
+    return [
+        f"Captions: dropout_every_epochs is {every}, but the run has {epochs} epoch{'s' * (epochs != 1)}, so no caption would be dropped; lower it, or set it to 0."
+    ]
+
+
 def _caption_problems(job: TrainJob) -> list[str]:
     plain = CaptionSettings()
     if job.kind == "embedding" and not reads_captions(job.embedding) and job.captions != plain:
@@ -136,7 +146,7 @@ def _caption_problems(job: TrainJob) -> list[str]:
         return [
             f"Captions: {', '.join(changed)} does nothing with the templates {job.embedding.templates}, which make the prompts without captions; choose the templates captions, or leave out the Caption Settings."
         ]
-    problems = []
+    problems = _never_dropped(job)
     if all(each.name != job.base.family for each in all_families()):
         return problems
     chosen = family(job.base.family)

@@ -16,7 +16,7 @@ from .files import safe_name
 from .formats.contents import lora_family
 from .formats.header import read_header
 from .sample_prompts import prompt_problems
-from .settings import AdapterSettings, TrainSettings, range_problems
+from .settings import AdapterSettings, CheckpointSettings, TrainSettings, range_problems
 from .storage import nf4_problem
 from .types import BaseModel, Dataset
 from .validate_checkpoint import checkpoint_problems
@@ -46,6 +46,8 @@ def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = (), looks
         problems += checkpoint_problems(job)
     else:
         problems += _embedding_problems(job.adapter, job.train)
+    if job.kind != "checkpoint" and job.checkpoint != CheckpointSettings():
+        problems.append("Checkpoint: weights, fused_backward, blocks and pattern of a whole model are for Train Checkpoint; set them back.")
     problems += [*word_problems(job), *clash_problems(names, embedding_folders)]
     problems += _other_lora_problems(job)
     problems += prior_problems(job, looks_folder)
@@ -176,6 +178,10 @@ def _embedding_problems(adapter: AdapterSettings, train: TrainSettings) -> list[
     # Kind, rank and alpha are always set to something; they do not ask for anything.
     if dataclasses.replace(adapter, merge_files="", files_sha256="", kind=usual.kind, rank=usual.rank, alpha=usual.alpha) != usual:
         problems.append("Of Adapter Settings an embedding takes only the LoRAs to merge first; set the others back.")
+    if train.rate not in (0.0, TrainSettings().rate):
+        problems.append(
+            f"Training: rate is {train.rate:g}, which moves the U-Net or transformer; an embedding has the text encoder's rate alone. Set it to 0."
+        )
     if train.text_encoder_rate == 0:
         problems.append("The learning rate is 0, so the embedding would not change; set it, for example to 0.005.")
     return problems

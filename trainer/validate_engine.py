@@ -29,7 +29,7 @@ def engine_problems(job: TrainJob) -> list[str]:
         )
     if all(each.name != job.base.family for each in all_families()):
         return problems
-    problems += _rate_problems(job)
+    problems += [*_rate_problems(job), *_layout_problems(job)]
     if job.train.precision == "fp16" and family(job.base.family).large_text:
         problems.append(f"Training: {family(job.base.family).title} overflows in fp16; choose precision bf16.")
     if job.train.optimizer in optimizers.OPTIMIZERS:
@@ -98,7 +98,8 @@ def _rates(job: TrainJob) -> list[float]:
     num_encoders = len(family(job.base.family).text_parts) if job.kind != "embedding" else 1
     t5_rate = job.optimizer.t5_rate if job.kind != "embedding" else 0.0
     along = [job.embedding.embedding_rate] if job.kind == "lora" and job.word_names else []
-    return [rate for rate in (job.train.rate, *job.text_rates[:num_encoders], t5_rate, *along) if rate > 0]
+    own = 0.0 if job.kind == "embedding" else job.train.rate
+    return [rate for rate in (own, *job.text_rates[:num_encoders], t5_rate, *along) if rate > 0]
 
 
 def _rate_problems(job: TrainJob) -> list[str]:
@@ -113,6 +114,22 @@ def _rate_problems(job: TrainJob) -> list[str]:
     elif job.optimizer.t5_rate > 0 and chosen.t5_part(job.base) is None:
         told = "comes without its T5; choose the T5 file in Load Base Model, or" if chosen.large_text else f"is {chosen.title}, which has no T5;"
         problems.append(f"Optimizer: t5_rate is {job.optimizer.t5_rate:g}, but {job.base.name} {told} set t5_rate to 0.")
+    return problems
+
+
+def _layout_problems(job: TrainJob) -> list[str]:
+    """Of what only transformers can do."""
+    chosen, problems = family(job.base.family), []
+    if chosen.has_block_rows:
+        return problems
+    if job.performance.block_offload:
+        problems.append(
+            f"Performance: block_offload moves the blocks of a transformer, and {chosen.title} is a U-Net, which has no row of equal ones; turn it off."
+        )
+    if job.performance.attention == "flash":
+        problems.append(
+            f"Performance: attention flash is for transformers, and {chosen.title} is a U-Net; choose auto, which uses flash attention where the GPU has it."
+        )
     return problems
 
 

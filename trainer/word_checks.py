@@ -55,8 +55,12 @@ def _useless(job: TrainJob, words: Sequence[Word]) -> list[str]:
     names = [item.name for item in dataclasses.fields(settings) if item.name != "token"]
     changed = [name for name in names if getattr(settings, name) != getattr(usual, name)]
     if not words:
-        told = [name for name in changed if name in OF_A_LORA]
-        return [f"Embedding: {name} does nothing while no embedding is trained along; write one, or set it back." for name in told]
+        return [
+            f"Embedding: {name} does nothing while no embedding is trained along; write one, or set it back."
+            if name in OF_A_LORA and job.kind == "lora"
+            else f"Embedding: {name} is for Train Embedding; set it back."
+            for name in changed
+        ]
     return [f"Embedding: {name} is for Train Embedding; set it back." for name in changed if name not in OF_A_LORA]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from athanor.trainer.settings import AdapterSettings, OptimizerSettings, ScheduleSettings
+from athanor.trainer.settings import AdapterSettings, OptimizerSettings, PerformanceSettings, ScheduleSettings
 from athanor.trainer.validate_engine import device_problems, engine_problems
 
 
@@ -61,6 +61,15 @@ def test_prodigy_wants_rates_of_1_and_no_lora_plus(job):
     assert engine_problems(changed(job, {**good, "text_encoder_rate": 0.0})) == []
     problems = engine_problems(changed(job, good, adapter=AdapterSettings(lora_plus_ratio=4.0)))
     assert len(problems) == 1 and "LoRA+ does not go with it" in problems[0]
+
+
+@pytest.mark.parametrize(("name", "value"), [("block_offload", True), ("attention", "flash")])
+def test_what_only_transformers_can_do_is_refused_before_a_u_net_is_loaded(job, name, value):
+    performance = PerformanceSettings(**{name: value})
+    (problem,) = engine_problems(changed(job, performance=performance))
+    assert name in problem and "SD1.5 is a U-Net" in problem
+    flux = dataclasses.replace(job.base, family="flux", prediction="flow")
+    assert engine_problems(changed(job, performance=performance, base=flux)) == []
 
 
 def test_an_embedding_has_one_rate(job):

@@ -32,6 +32,7 @@ class OneClip:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    has_block_rows = False
     saves_whole = True
     separate_encoders: tuple[str, ...] = ()
 

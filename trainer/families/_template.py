@@ -46,6 +46,7 @@ class Template:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    has_block_rows = False
     saves_whole = False
     separate_encoders: tuple[str, ...] = ()
 

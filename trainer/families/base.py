@@ -117,6 +117,8 @@ class Family(Protocol):
     """0 where no other layer of CLIP can be read."""
     text_parts: tuple[Part, ...]
     """The text encoders that the text encoder's learning rate trains: all but T5."""
+    has_block_rows: bool
+    """Whether the denoiser is a transformer, rows of equal blocks that can wait in the computer's memory, and not a U-Net."""
     saves_whole: bool
     """Whether a trained model is saved with all its parts in one checkpoint; otherwise the denoiser's file is, and each trained text encoder's."""
     separate_encoders: tuple[str, ...]

@@ -51,6 +51,7 @@ class Flux:
     max_chunks = 1
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder",)
+    has_block_rows = True
     saves_whole = False
     separate_encoders: tuple[str, ...] = ()
 

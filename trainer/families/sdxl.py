@@ -54,6 +54,7 @@ class SDXL:
     max_chunks = 3
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+    has_block_rows = False
     saves_whole = True
     separate_encoders: tuple[str, ...] = ()
 

@@ -30,6 +30,7 @@ from athanor.trainer.formats.layers import layers_of
 from athanor.trainer.loop import train
 from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.noise import noise_of
+from athanor.trainer.offload import repeated_blocks
 from athanor.trainer.prompts import without_encoders
 from athanor.trainer.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, ObjectiveSettings, OptimizerSettings, TrainSettings
@@ -105,6 +106,7 @@ def conditioned(subject: Subject, text, num_chunks: int = 1):
 
 def test_the_conditioning_follows_captions_and_the_denoiser_follows_it(subject):
     text, denoiser = subject.models()
+    assert subject.family.has_block_rows == bool(repeated_blocks(denoiser))
     shape = (2, subject.family.latent_channels, 8, 8)
     with torch.no_grad():
         told = conditioned(subject, text)
