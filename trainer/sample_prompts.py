@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -73,6 +74,15 @@ def prompt_problems(settings: SampleSettings, side_step_px: int) -> list[str]:
                     f"Sample pictures: {flag} is {side_px} in {_short(line)}; it must be a multiple of {side_step_px} and at most {_MAX_SIDE_PX}."
                 )
     return problems
+
+
+def drawn_as_written(settings: SampleSettings) -> list[SamplePrompt]:
+    """The prompts that can be drawn; `prompt_problems` tells of the others."""
+    found = []
+    for line in settings.lines:
+        with contextlib.suppress(AthanorError):
+            found.append(_prompt(line, 0, settings))
+    return found
 
 
 def _prompt(line: str, index: int, settings: SampleSettings) -> SamplePrompt:

@@ -15,7 +15,7 @@ from .families import family
 from .files import safe_name
 from .formats.contents import lora_family
 from .formats.header import read_header
-from .sample_prompts import prompt_problems
+from .sample_prompts import drawn_as_written, prompt_problems
 from .settings import AdapterSettings, CheckpointSettings, TrainSettings, range_problems
 from .storage import nf4_problem
 from .types import BaseModel, Dataset
@@ -83,7 +83,19 @@ def _run_problems(job: TrainJob) -> list[str]:
     unused = [name for name in ("every_epochs", "every_steps", "at_start") if getattr(samples, name) and not samples.lines]
     problems += [f"Sample pictures: {name} does nothing without prompts; write some, or set it back." for name in unused]
     side_step_px = family(job.base.family).side_step_px if not base_problems(job.base) else 8
-    return [*problems, *prompt_problems(samples, side_step_px)]
+    problems += prompt_problems(samples, side_step_px)
+    if base_problems(job.base) or family(job.base.family).reads_negative_prompt:
+        return problems
+    title = family(job.base.family).title
+    if samples.lines and any(each.negative_prompt for each in drawn_as_written(samples)):
+        problems.append(
+            f"Sample pictures: {title} is drawn without a negative prompt, so that it does nothing; leave it empty, and take --n out of the prompts."
+        )
+    if job.prior.class_negative_prompt:
+        problems.append(
+            f"Prior preservation: {title} is drawn without a negative prompt, so that class_negative_prompt does nothing; leave it empty."
+        )
+    return problems
 
 
 def check_compare_job(job: CompareJob) -> None:
@@ -166,7 +178,13 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
 
 
 def _lora_problems(job: TrainJob) -> list[str]:
-    problems = [*range_problems(job.adapter, "Adapter"), *adapter_problems(job.adapter)]
+    adapter, problems = job.adapter, [*range_problems(job.adapter, "Adapter"), *adapter_problems(job.adapter)]
+    if not base_problems(job.base) and family(job.base.family).has_block_rows and not adapter.start_file:
+        title = family(job.base.family).title
+        if adapter.kind == "locon":
+            problems.append(f"Adapter: {title} has no convolutions, so that LoCon would be the same as LoRA; choose lora.")
+        elif adapter.conv_rank > 0:
+            problems.append(f"Adapter: conv_rank is {adapter.conv_rank}, but {title} has no convolutions; set it to 0.")
     if job.train.rate == 0 and not any((*job.text_rates, job.optimizer.t5_rate)):
         problems.append("All learning rates are 0, so nothing would be trained; raise the rate of the U-Net, for example to 0.0001.")
     return problems

@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 import pytest
+from tiny_flow import make_flux_folder
 
+from athanor.trainer.bases import describe_base
 from athanor.trainer.errors import InvalidJobError
-from athanor.trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, PriorSettings
+from athanor.trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, PriorSettings, SampleSettings
 from athanor.trainer.validate import check_train_job
 
 SECTIONS = {"adapter": AdapterSettings, "checkpoint": CheckpointSettings, "embedding": EmbeddingSettings, "prior": PriorSettings}
@@ -36,6 +38,11 @@ def other_value(item: dataclasses.Field) -> Any:
     if isinstance(item.default, str):
         return "up_blocks.*"
     return type(item.default)(metadata["minimum"] if metadata["minimum"] != item.default else metadata["maximum"])
+
+
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory):
+    return describe_base(make_flux_folder(tmp_path_factory.mktemp("flux")).path)
 
 
 CASES = [
@@ -72,3 +79,21 @@ def test_a_run_too_short_for_its_dropped_epoch_is_refused(job):
     check_train_job(with_every(3))
     with pytest.raises(InvalidJobError, match=r"dropout_every_epochs is 4, but the run has 3 epochs, so no caption would be dropped"):
         check_train_job(with_every(4))
+
+
+FLUX = [
+    ({"adapter": AdapterSettings(kind="locon")}, "FLUX.1 has no convolutions, so that LoCon would be the same as LoRA"),
+    ({"adapter": AdapterSettings(kind="loha", conv_rank=4)}, "conv_rank is 4, but FLUX.1 has no convolutions"),
+    ({"samples": SampleSettings(prompts="a cat", negative_prompt="blurry")}, "FLUX.1 is drawn without a negative prompt"),
+    ({"samples": SampleSettings(prompts="a cat\na dog --n blurry")}, "take --n out of the prompts"),
+    ({"prior": PriorSettings(class_images=2, class_prompts="a cat", class_negative_prompt="x")}, "class_negative_prompt does nothing"),
+]
+
+
+@pytest.mark.parametrize(("sections", "sentence"), FLUX, ids=[sentence[:30] for _, sentence in FLUX])
+def test_what_flux_cannot_is_refused_before_it_is_loaded(job, flux, sections, sentence):
+    job = dataclasses.replace(job, base=flux, adapter=AdapterSettings())
+    check_train_job(job)
+    with pytest.raises(InvalidJobError) as told:
+        check_train_job(dataclasses.replace(job, **sections))
+    assert len(told.value.problems) == 1 and sentence in told.value.problems[0]

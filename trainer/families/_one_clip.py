@@ -33,6 +33,7 @@ class OneClip:
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
     has_block_rows = False
+    reads_negative_prompt = True
     saves_whole = True
     separate_encoders: tuple[str, ...] = ()
 

@@ -47,6 +47,7 @@ class Template:
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder",)
     has_block_rows = False
+    reads_negative_prompt = True
     saves_whole = False
     separate_encoders: tuple[str, ...] = ()
 

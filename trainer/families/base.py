@@ -119,6 +119,8 @@ class Family(Protocol):
     """The text encoders that the text encoder's learning rate trains: all but T5."""
     has_block_rows: bool
     """Whether the denoiser is a transformer, rows of equal blocks that can wait in the computer's memory, and not a U-Net."""
+    reads_negative_prompt: bool
+    """Whether pictures are drawn away from a negative prompt."""
     saves_whole: bool
     """Whether a trained model is saved with all its parts in one checkpoint; otherwise the denoiser's file is, and each trained text encoder's."""
     separate_encoders: tuple[str, ...]

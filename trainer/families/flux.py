@@ -52,6 +52,7 @@ class Flux:
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder",)
     has_block_rows = True
+    reads_negative_prompt = False
     saves_whole = False
     separate_encoders: tuple[str, ...] = ()
 

@@ -69,6 +69,7 @@ class SD35:
     max_clip_skip = 0
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
     has_block_rows = True
+    reads_negative_prompt = True
     saves_whole = False
     separate_encoders: tuple[str, ...] = ("clip_l", "clip_g", "t5")
 

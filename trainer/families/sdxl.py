@@ -55,6 +55,7 @@ class SDXL:
     max_clip_skip = 12
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
     has_block_rows = False
+    reads_negative_prompt = True
     saves_whole = True
     separate_encoders: tuple[str, ...] = ()
 
