@@ -1,5 +1,7 @@
 """What fits into which GPU?  `python benchmarks/memory.py [--only flux-512 sdxl-1024 …]` prints docs/memory.md's table.
 
+`--check [SIDE]` instead does the step of SD1.5 truly, on the CPU, and tells what it computed beside how much the process grew.
+
 Nothing is loaded and nothing is multiplied: the full-size models are made of tensors without memory, one training step of
 Athanor's own code runs over them (adapters, checkpointing, autocast, AdamW), and every tensor's bytes are counted from its
 birth to its end. Rows are computed, not measured. What the driver and the allocator take is a fixed sum.
@@ -8,13 +10,17 @@ birth to its end. Rows are computed, not measured. What the driver and the alloc
 from __future__ import annotations
 
 import argparse
+import contextlib
+import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -141,8 +147,8 @@ def _model(case: Case, mode: FakeTensorMode, family: Family) -> nn.Module:
     return denoiser
 
 
-def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: FakeTensorMode, how: str) -> int:
-    """Of the second step, whose optimizer has its running means already."""
+def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: contextlib.AbstractContextManager[Any], how: str, counted: bool = True) -> int:
+    """Of the second step, whose optimizer has its running means already. Where it is not `counted` it is only done."""
     with mode:
         trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained)
@@ -157,15 +163,60 @@ def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: FakeTensor
         conditioning = family.frame(given, [Framing.whole((case.side_px, case.side_px))]) if case.family == "sdxl" else given
         set_checkpointing(denoiser, how)
         denoiser.train()
+        if not counted:
+            _step(family, denoiser, optimizer, noisy, times, conditioning)
+            return 0
         peak = Peak()
         peak.count((*denoiser.parameters(), *denoiser.buffers(), noisy, times, *conditioning.values()))
         peak.count(value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor))
         with peak:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = family.predict(denoiser, noisy, times, conditioning).float().pow(2).mean()
-            loss.backward()
-            optimizer.step()
+            _step(family, denoiser, optimizer, noisy, times, conditioning)
     return peak.most
+
+
+def _step(family: Family, denoiser: nn.Module, optimizer: torch.optim.Optimizer, noisy: torch.Tensor, times: torch.Tensor, words: Any) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = family.predict(denoiser, noisy, times, words).float().pow(2).mean()
+    loss.backward()
+    optimizer.step()
+
+
+def check(side_px: int) -> None:
+    """Of each way of checkpointing, in a process of its own: what is computed, and by how much the process grew."""
+    for how in ("off", "partial", "full"):
+        case, family, mode = replace(CASES["sd15-512"], side_px=side_px), family_named("sd15"), FakeTensorMode()
+        computed = _step_peak(case, family, _model(case, mode, family), mode, how)
+        command = [sys.executable, str(Path(__file__).resolve()), "--grow", how, "--side", str(side_px)]
+        grown = int(subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True).stdout.split()[-1])
+        told = f"computed {computed / GIB:.3f} GiB, the process grew by {grown / GIB:.3f} GiB, {grown / computed - 1:+.1%}"
+        sys.stdout.write(f"sd15, {side_px} px, checkpointing {how}: {told}\n")
+        sys.stdout.flush()
+
+
+def _grow(side_px: int, how: str) -> None:
+    """Does the step with weights that have memory, and prints how many bytes more the process had at most."""
+    case, family, process = replace(CASES["sd15-512"], side_px=side_px), family_named("sd15"), psutil.Process()
+    denoiser = MAKERS["sd15"]()["denoiser"].to(torch.bfloat16)
+    # What the libraries load at their first use is none of the step's.
+    torch.nn.functional.conv2d(torch.ones(1, 4, 8, 8, dtype=torch.bfloat16), torch.ones(4, 4, 3, 3, dtype=torch.bfloat16))
+    before, most, ended = process.memory_info().rss, 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.002):
+            most = max(most, process.memory_info().rss)
+
+    denoiser.to_empty(device="cpu")
+    for parameter in denoiser.parameters():
+        parameter.data.fill_(0.01)
+    settings, kind = AdapterSettings(rank=RANK, alpha=RANK), adapter("lora")
+    attach(kind, denoiser, plan_layers(denoiser, "denoiser", family.adapter_targets("denoiser"), settings), settings, 0)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _step_peak(case, family, denoiser, contextlib.nullcontext(), how, counted=False)
+    ended.set()
+    watcher.join()
+    sys.stdout.write(f"{most - before}\n")
 
 
 def options_of(needs: Needs) -> list[tuple[str, int]]:
@@ -183,7 +234,16 @@ def options_of(needs: Needs) -> list[tuple[str, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=tuple(CASES), default=tuple(CASES))
+    parser.add_argument("--check", nargs="?", type=int, const=512, metavar="SIDE")
+    parser.add_argument("--grow", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--side", type=int, default=512, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.grow:
+        _grow(options.side, options.grow)
+        return
+    if options.check:
+        check(options.check)
+        return
     rows, details = [], []
     for name in options.only:
         case, needs = CASES[name], needs_of(CASES[name])

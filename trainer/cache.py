@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -112,8 +113,8 @@ class TensorCache:
             return
         with self._lock:
             self._flush()
-            # Both only save time: a disk without room for them ends no run.
-            with contextlib.suppress(AthanorError):
+            # Both only save time: a disk without room for them ends no run, nor do files that another one takes away.
+            with contextlib.suppress(AthanorError, OSError):
                 for group, shards in self._own.items():
                     self._own[group] = self._merged(group, shards)
             with contextlib.suppress(AthanorError):
@@ -144,12 +145,11 @@ class TensorCache:
         try:
             file = self._opened(shard)
             return {name: file.get_tensor(f"{key}/{name}") for name in names}
-        except FileNotFoundError:
-            # Joined with others, or cleaned away, by another run at this very moment.
-            self._forget(shard)
-            return self._read(key)
         except Exception as error:
             self._forget(shard)
+            if not shard.is_file():
+                # Joined with others, or cleaned away, by another run at this very moment.
+                return self._read(key)
             with contextlib.suppress(OSError):
                 shard.unlink()
             raise AthanorError(f"The cached file {shard} is damaged ({error}) and was deleted; queue again.") from None
@@ -163,7 +163,7 @@ class TensorCache:
             file = safe_open(shard, framework="pt")
         if time.monotonic() - touched_sec >= _TOUCH_EVERY_SEC:
             with contextlib.suppress(OSError):
-                shard.touch()
+                os.utime(shard)  # `touch` would bring an empty file back where another run has cleaned it away
             touched_sec = time.monotonic()
         self._open[shard] = (file, touched_sec)
         if len(self._open) > _NUM_OPEN:
