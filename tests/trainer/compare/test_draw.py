@@ -222,10 +222,10 @@ def test_what_t5_has_learned_is_drawn_as_in_the_training(kind, tmp_path, dataset
         dataset,
         kind=kind,
         adapter=AdapterSettings() if kind == "embedding" else AdapterSettings(rank=2),
-        embedding=EmbeddingSettings(token="thing", num_vectors=2),
+        embedding=EmbeddingSettings(token="thing", num_vectors=2) if kind == "embedding" else EmbeddingSettings(),
         train=settings,
         optimizer=OptimizerSettings(t5_rate=0.0 if kind == "embedding" else 0.3),
-        samples=SampleSettings(prompts="a red thing", negative_prompt="no", steps=2, guidance=3.5, seed=9),
+        samples=SampleSettings(prompts="a red thing", steps=2, guidance=3.5, seed=9),
     )
     run = open_run(tmp_path, job)
     train(run, Control())
