@@ -27,7 +27,7 @@ class AdapterSettings:
     conv_alpha: float = setting(0.0, "Alpha of the 3 x 3 convolutions. Usual: 0, which takes their rank: a scale of 1.", 0.0, 4096.0)
     factor: int = setting(8, "Size of LoKr's first factor. Smaller makes a larger file that holds more; 0 splits evenly. Usual: 4 to 16.", 0, 1024)
     decompose_both: bool = setting(False, "Splits LoKr's first factor into two of low rank as well.")
-    full_matrix: bool = setting(False, "Keeps LoKr's second factor whole, whatever the rank.")
+    full_matrix: bool = setting(False, "Keeps LoKr's factors whole: rank, alphas and decompose_both have no effect then.")
     targets: str = setting(
         "default",
         "Which layers are trained. default: those of sd-scripts. attention, attention-mlp: only these. linear: every linear layer. "
