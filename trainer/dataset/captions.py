@@ -15,6 +15,7 @@ from .header import IMAGE_EXTENSIONS
 from .notes import ending
 
 DEFAULT_EXTENSIONS = (".txt", ".caption")
+_MAX_BYTES = 1 << 20
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", ",", "，")
 
 
@@ -52,7 +53,7 @@ def read_caption(
         content = _content(file)
         text, encoding = decode_text(content)
     except ValueError as error:
-        return None, (*notes, f"{file.name} cannot be read as a caption: {error}. Save it again as UTF-8 text.")
+        return None, (*notes, f"{file.name} cannot be read as a caption: {error}. Save the caption again as UTF-8 text.")
     except OSError as error:
         return None, (*notes, f"{file.name} cannot be read: {error.strerror or error}.")
     if content.startswith(codecs.BOM_UTF8):
@@ -111,8 +112,12 @@ def _joined(lines: list[str]) -> str:
 
 
 def _content(file: Path) -> bytes:
+    """Raises ValueError for more than a caption can be, such as a log beside the images."""
     with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 – ten thousands of files
-        return opened.read()
+        content = opened.read(_MAX_BYTES + 1) or b""
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"it has more than {_MAX_BYTES >> 20} MiB")
+    return content
 
 
 def _same(old: bytes, caption: str) -> bool:

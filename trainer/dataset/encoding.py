@@ -24,6 +24,9 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
     detectors are made for pages of text and guess wrong on a handful of tags.
     Raises ValueError if it is no text.
     """
+    # Before UTF-16, whose mark is the beginning of this one.
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return data.decode("utf-32"), "UTF-32"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16"), "UTF-16"
     if b"\0" in data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -138,7 +138,8 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
         walk.notes.append(f"The subfolder {_name(walk, folder)} cannot be read ({error.strerror or error}) and was left out.")
         return
     strange = {name for _, name, is_link, _ in entries if is_link and not _inside(walk, folder / name)}
-    names = frozenset(name for _, name, _, _ in entries if name not in strange)
+    special = {name for _, name, _, entry in entries if name not in strange and not _is(entry.is_dir) and not _is(entry.is_file)}
+    names = frozenset(name for _, name, _, _ in entries if name not in strange and name not in special)
     class_tokens = class_tokens_of(folder)
     prefix = "" if folder == walk.root else _name(walk, folder) + "/"
     prefix_key = natural_key(prefix[:-1])[0] if prefix else ()
@@ -146,7 +147,7 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
         if name.startswith(".") or name.casefold() in _OF_SYSTEMS:
             continue
         kind = ending(name)
-        if entry.is_dir():
+        if _is(entry.is_dir):
             _read_subfolder(walk, folder / name, repeats, concept, inside_numbered)
         elif kind not in IMAGE_EXTENSIONS and name not in strange:
             walk.others[kind or "without an ending"] += 1
@@ -154,6 +155,8 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
                 walk.other_pictures.append(prefix + name)
         elif name in strange:
             walk.notes.append(f"{prefix}{name} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it.")
+        elif name in special:
+            walk.notes.append(f"{prefix}{name} is no file but a pipe or a device, and was left out.")
         else:
             walk.found.append(Found(folder / name, prefix + name, repeats, concept, class_tokens, names))
             walk.keys.append(((*prefix_key, key), prefix + name))
@@ -181,6 +184,13 @@ def _read_subfolder(walk: Walk, path: Path, repeats: int, concept: str, inside_n
         _read_folder(walk, path, int(numbered[1]), numbered[2] or "", inside_numbered=True)
     else:
         _read_folder(walk, path, repeats, concept if inside_numbered else path.name, inside_numbered)
+
+
+def _is(ask: Callable[[], bool]) -> bool:
+    try:
+        return ask()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _name(walk: Walk, path: Path) -> str:

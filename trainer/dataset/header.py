@@ -33,6 +33,21 @@ _SIDEWAYS = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _TAIL_BYTES = 4096
 _JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_START_BYTES = 256
+_OTHER_KINDS = (
+    (rb".{4}ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", "a HEIC picture"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (rb"8BPS", "a Photoshop picture"),
+    (rb"gimp xcf", "a GIMP picture"),
+    (rb".{4}ftyp(isom|iso\d|mp4|qt  |M4V|avc1|3gp)|\x1aE\xdf\xa3", "a video"),
+    (rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", "an SVG drawing"),
+)
+"""How files begin that cameras, browsers and drawing programs save, now and then under the ending of an image."""
+_NO_PICTURES = (
+    (rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html)", "a web page"),
+    (rb"version https://git-lfs", "a pointer of git-lfs"),
+)
 _REPLACE = "replace it or delete it."
 
 
@@ -88,7 +103,7 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
     except UnidentifiedImageError:
         if path.suffix.lower() == ".avif" and not features.check("avif"):
             raise UnusableImageError("is an AVIF image, which this Pillow cannot read", "update Pillow or save the image as PNG.") from None
-        raise UnusableImageError("is not an image that can be read, or it is broken", _REPLACE) from None
+        raise _unknown(path) from None
     except PermissionError:
         raise
     except Exception as error:
@@ -105,6 +120,19 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
         has_profile=is_foreign(picture.info.get("icc_profile")),
         state=state,
     )
+
+
+def _unknown(path: Path) -> UnusableImageError:
+    """What a file is instead of an image, where its beginning tells."""
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    for signature, kind in _OTHER_KINDS:
+        if re.match(signature, start, re.DOTALL | re.IGNORECASE):
+            return UnusableImageError(f"is in truth {kind}, which is not read", "save it as PNG or JPEG.")
+    for signature, what in _NO_PICTURES:
+        if re.match(signature, start, re.DOTALL | re.IGNORECASE):
+            return UnusableImageError(f"is not an image but {what}", "download the picture itself, or delete it.")
+    return UnusableImageError("is not an image that can be read, or it is broken", _REPLACE)
 
 
 def open_picture(file: BinaryIO) -> Image.Image:

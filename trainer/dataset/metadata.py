@@ -59,7 +59,9 @@ def find_images(
         else:
             relative = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
             found[path] = Found(path, relative, repeats, path.parent.name, class_tokens_of(path.parent), caption=caption)
-    notes = capped([f"{file_name} names {name}, but there is no such image in {folder}." for name in absent], f"names in {file_name} without image")
+    notes = capped(
+        [f"{file_name} names {name}, but there is no such image in {folder}." for name in absent], f"names in {file_name} without image", absent
+    )
     if twice:
         notes.append(f"{file_name} names some images twice, and the first caption is used: {listed(twice)}.")
     if unnamed := [name for name in finder.images_in(folder) if folder / name not in found]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 _NUM_OF_A_KIND = 20
 _NUM_NAMES = 5
+_NUM_NAMES_OF_MORE = 500
 
 
 def ending(name: str) -> str:
@@ -14,10 +15,13 @@ def ending(name: str) -> str:
     return f".{last.lower()}" if dot and stem.strip(".") and last else ""
 
 
-def capped(notes: Sequence[str], kind: str) -> list[str]:
-    """The first twenty of `notes` and how many more of that kind there are."""
+def capped(notes: Sequence[str], kind: str, names: Sequence[str] = ()) -> list[str]:
+    """The first twenty of `notes` and how many more of that kind there are; with `names`, one for each note, the names of those, too."""
     more = len(notes) - _NUM_OF_A_KIND
-    return list(notes) if more <= 0 else [*notes[:_NUM_OF_A_KIND], f"… and {more} more {kind}."]
+    if more <= 0:
+        return list(notes)
+    told = f": {listed(names[_NUM_OF_A_KIND:], _NUM_NAMES_OF_MORE)}" if names else ""
+    return [*notes[:_NUM_OF_A_KIND], f"… and {more} more {kind}{told}."]
 
 
 def listed(names: Sequence[str], num_names: int = _NUM_NAMES) -> str:

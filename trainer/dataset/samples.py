@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..files import told_bytes
@@ -55,6 +55,21 @@ class _Read:
     header: Header | None = None
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Sentences of one kind, and the image that each is about."""
+
+    sentences: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def tell(self, name: str, *sentences: str) -> None:
+        self.sentences.extend(sentences)
+        self.names.extend([name] * len(sentences))
+
+    def capped(self, kind: str) -> list[str]:
+        return capped(self.sentences, kind, self.names)
+
+
 def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: MaskSource = None) -> tuple[dict[str, Sample], list[str]]:
     """The usable ones by name, in order, and the notes on all.
 
@@ -68,21 +83,22 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
         done = pool.map(lambda block: [_read_image(each, captions, masks, is_thorough) for each in block], blocks)
         results = [result for block in done for result in block]
     samples: dict[str, Sample] = {}
-    left_out, kinds, on_captions, without_mask, unnamed = [], [], [], [], []
+    left_out, kinds, on_captions, without_mask = _Told(), _Told(), _Told(), _Told()
+    unnamed: list[str] = []
     for each, read in zip(found, results, strict=True):
         if read.sample is None:
-            left_out.append(read.problem)
+            left_out.tell(each.name, read.problem)
             continue
         samples[each.name] = read.sample
-        kinds += [read.on_kind] if read.on_kind else []
-        on_captions += read.on_caption
-        without_mask += [f"{each.name} {read.on_mask}; the loss counts everywhere in it."] if read.on_mask else []
+        kinds.tell(each.name, *([read.on_kind] if read.on_kind else []))
+        on_captions.tell(each.name, *read.on_caption)
+        without_mask.tell(each.name, *([f"{each.name} {read.on_mask}; the loss counts everywhere in it."] if read.on_mask else []))
         unnamed += [each.name] if captions.pattern and read.sample.caption is None else []
-    notes = [*capped(left_out, "images that were left out"), *capped(kinds, "files with a wrong ending")]
+    notes = [*left_out.capped("images that were left out"), *kinds.capped("files with a wrong ending")]
     headers = {each.name: read.header for each, read in zip(found, results, strict=True) if read.header is not None}
     notes += _conversions(headers, is_alpha_wanted=mask_source == "alpha")
     shared = _same_stems(samples) if captions.extensions else []
-    notes += [*capped(shared, "such names"), *capped(on_captions, "remarks on caption files"), *capped(without_mask, "images without mask")]
+    notes += [*capped(shared, "such names"), *on_captions.capped("remarks on caption files"), *without_mask.capped("images without mask")]
     if captions.pattern and unnamed:
         notes.append(f"The pattern {captions.pattern.text} does not fit the name of {listed(unnamed)}; no caption was taken from it.")
     if not is_thorough:

@@ -23,6 +23,7 @@ def image(tmp_path):
         (b"A cat sits.\nIt sleeps.", "A cat sits. It sleeps.", 1),
         ("一只猫。\n它在睡觉。".encode(), "一只猫。 它在睡觉。", 1),
         ("1girl, 赤い髪".encode("utf-16"), "1girl, 赤い髪", 1),
+        ("1girl, 赤い髪".encode("utf-32"), "1girl, 赤い髪", 1),
     ],
 )
 def test_captions_are_cleaned(image, content, caption, num_notes):
@@ -73,6 +74,13 @@ def test_a_binary_file_is_no_caption(image):
     caption, notes = read_caption(image)
     assert caption is None
     assert "cannot be read" in notes[0]
+
+
+def test_a_log_beside_the_image_is_no_caption(image):
+    image.with_suffix(".txt").write_bytes(b"step 1, loss 0.1\n" * 100_000)
+    caption, notes = read_caption(image)
+    assert caption is None
+    assert "日本 1.v2.txt cannot be read as a caption: it has more than 1 MiB" in notes[0]
 
 
 def test_the_first_ending_counts_and_the_other_is_named(image):

@@ -239,6 +239,24 @@ def test_a_caption_that_is_a_link_out_of_the_folder_is_not_read(tmp_path):
     assert "leads out of the folder" in note_on(dataset, "a.txt")
 
 
+def test_links_in_circles_and_pipes_are_told_and_stop_nothing(tmp_path):
+    save(tmp_path / "a.png")
+    try:
+        (tmp_path / "circle").symlink_to("circle")
+        (tmp_path / "b.png").symlink_to("b.png")
+        (tmp_path / "sub").symlink_to(tmp_path)
+    except OSError:
+        pytest.skip("this system makes no links")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        os.mkfifo(tmp_path / "a.txt")
+    for recursive in (False, True):
+        dataset = scan_folder(tmp_path, recursive=recursive)
+        assert [(Path(sample.path).name, sample.caption) for sample in dataset.samples] == [("a.png", None)]
+        assert "leads out of the folder or nowhere" in note_on(dataset, "circle") and "nowhere" in note_on(dataset, "b.png")
+        assert not hasattr(os, "mkfifo") or "is no file but a pipe" in note_on(dataset, "pipe.png")
+
+
 def test_the_held_out_share_follows_the_relative_name(tmp_path):
     for i in range(12):
         save(tmp_path / "1_a" / f"{i}.png")
@@ -255,6 +273,7 @@ def test_many_notes_are_capped(tmp_path):
         (tmp_path / f"e{i}.png").touch()
     dataset = scan_folder(tmp_path)
     assert len(dataset.notes) == 21 and "10 more" in dataset.notes[-1]
+    assert all(f"e{i}.png" in " ".join(dataset.notes) for i in range(30)), "each of them is named all the same"
 
 
 def test_folders_without_images_say_what_is_there(tmp_path):

@@ -114,6 +114,27 @@ def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path):
     assert [Path(sample.path).name for sample in dataset.samples] == ["a.png"]
 
 
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is in truth a HEIC picture, which is not read"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "is in truth a JPEG XL picture"),
+        (b"\xff\x0a\xfa\x1f", "is in truth a JPEG XL picture"),
+        (b"8BPS\0\1", "is in truth a Photoshop picture"),
+        (b"\0\0\0\x20ftypisom\0\0", "is in truth a video"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "is in truth an SVG drawing"),
+        (b"\n<!DOCTYPE html><html>404 Not Found</html>", "is not an image but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is not an image but a pointer of git-lfs"),
+        (b"I am a text", "is not an image that can be read, or it is broken"),
+    ],
+)
+def test_what_only_calls_itself_a_jpeg_is_called_what_it_is(tmp_path, start, told):
+    COLOURS.save(tmp_path / "a.png")
+    (tmp_path / "IMG 1.jpg").write_bytes(start + bytes(300))
+    (note,) = scan_folder(tmp_path).notes
+    assert note.startswith(f"IMG 1.jpg {told}") and "and was left out; " in note
+
+
 def test_a_jfif_as_browsers_save_it_is_a_jpeg(tmp_path):
     COLOURS.save(tmp_path / "saved.jfif", format="JPEG")
     dataset = scan_folder(tmp_path)
