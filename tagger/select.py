@@ -64,6 +64,7 @@ def select_tags(
     matter of thresholds, and do not count for `max_tags`, which keeps the best ones. `expand_characters` writes the series in a
     character's name as a tag of its own, as well. Parentheses are escaped for prompts only: training reads them as they are.
     """
+    scores = scores.astype(np.float64)  # as SmilingWolf/wd-tagger compares them
     is_excluded = tag_matcher(exclude)
     thresholds = Thresholds(general_threshold, character_threshold, copyright_threshold, artist_threshold, meta_threshold, model_threshold)
 

@@ -30,6 +30,12 @@ def test_tags_come_with_their_category_and_score() -> None:
     assert select_scored(SCORES, LABELS, character_threshold=1, general_threshold=0.9) == (ScoredTag("solo", 0, pytest.approx(0.95)),)
 
 
+def test_scores_on_the_threshold_are_compared_as_the_reference_does() -> None:
+    """In double precision: the float32 of 0.85 lies above 0.85, that of 0.35 below 0.35."""
+    labels = Labels(("a", "b"), (0, 4))
+    assert select_tags(np.array([0.35, 0.85], np.float32), labels) == ("b",)
+
+
 def test_thresholds_by_category() -> None:
     assert select_tags(SCORES, LABELS) == ("hatsune miku", "saber (fate)", "solo", "long hair", "poster (object)")
     assert select_tags(SCORES, LABELS, general_threshold=0.5) == ("hatsune miku", "saber (fate)", "solo")
