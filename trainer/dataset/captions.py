@@ -74,17 +74,29 @@ def write_caption(image: Path, caption: str, extension: str = ".txt", backup: bo
     With `backup` the file that was there stays as `name.txt.bak1`; later ones count up, none is ever overwritten.
     Raises AthanorError if the folder cannot be written; the old file is whole then.
     """
-    file = _caption_file(image, caption_extension(extension)) or image.with_suffix(caption_extension(extension))
-    try:
-        old = file.read_bytes() if file.exists() else None
-    except OSError as error:
-        raise AthanorError(f"Cannot read the caption file {file} that is to be replaced: {error.strerror or error}.") from error
+    file = caption_file(image, caption_extension(extension))
+    old = written_before(file)
     if old is not None and _same(old, caption):
         return file
     if old is not None and backup:
         _keep(file, old)
     replace_atomically(file, lambda temporary: _write(temporary, caption.encode()))
     return file
+
+
+def caption_file(image: Path, extension: str) -> Path:
+    """Of `image`: the one that is there, as `a.TXT`, else the one that would be written."""
+    return _caption_file(image, extension) or image.with_name(f"{image.name.removesuffix(image.suffix)}{extension}")
+
+
+def written_before(file: Path) -> bytes | None:
+    """What a caption file holds; None where there is none. Raises AthanorError for one that cannot be read."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise AthanorError(f"Cannot read the caption file {file} that is to be replaced: {error.strerror or error}.") from error
 
 
 def _caption_file(image: Path, extension: str) -> Path | None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from ..errors import AthanorError
 from ..files import replace_atomically
 from ..types import Dataset
-from .captions import caption_extension, write_caption
+from .captions import caption_extension, caption_file, write_caption, written_before
 from .crop import open_image, open_picture, placed_image, placed_mask, whole_mask
 from .notes import several
 from .targets import PICTURES, Pictures, Target, check_free, find_targets, is_changed, own_files, remember_own
@@ -82,13 +82,9 @@ def save_captions(
 
 def _state(target: Target, extension: str) -> Literal["none", "same", "other"]:
     """Of the caption file: not there, says the same, or something else."""
-    file = target.image.with_name(target.stem + extension)
-    try:
-        old = file.read_bytes()
-    except FileNotFoundError:
+    old = written_before(caption_file(target.image, extension))
+    if old is None:
         return "none"
-    except OSError as error:
-        raise AthanorError(f"Cannot read the caption file {file} that is to be replaced: {error.strerror or error}.") from error
     return "same" if old.decode("utf-8", "replace").strip() == (target.sample.caption or "").strip() else "other"
 
 

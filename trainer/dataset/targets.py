@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,18 @@ def find_targets(samples: Sequence[Sample], folder: Path | None, pictures: Pictu
     taken: dict[str, Target] = {}
     lost: list[str] = []
     for target in wanted:
-        known = taken.get(_key(target.image))
+        key = _key(target.image)
+        known = taken.get(key)
+        if known is not None and folder is None and known.stem != target.stem and _tells_case(target.image):
+            key = f"exactly {target.image.with_name(target.stem)}"
+            known = taken.get(key)
         if known is not None and folder is not None and known.sample.path != target.sample.path:
             target = Target(target.sample, _free_name(target, taken))
+            key = _key(target.image)
         elif known is not None:
             lost += [Path(target.sample.path).name] if known.sample.caption != target.sample.caption else []
             continue
-        taken[_key(target.image)] = target
+        taken[key] = target
     notes = []
     if lost:
         notes.append(
@@ -73,7 +79,16 @@ def _free_name(target: Target, taken: dict[str, Target]) -> Path:
 
 def _key(image: Path) -> str:
     """Of its caption file, as Windows and macOS see it."""
-    return str(image.with_name(_stem(image))).casefold()
+    return unicodedata.normalize("NFC", str(image.with_name(_stem(image)))).casefold()
+
+
+def _tells_case(image: Path) -> bool:
+    """Whether large and small letters make two names where `image` lies."""
+    other = image.with_name(image.name.swapcase())
+    try:
+        return not other.samefile(image)
+    except OSError:
+        return True
 
 
 def _stem(image: Path) -> str:

@@ -47,6 +47,35 @@ def test_only_when_asked(tmp_path, two):
     assert save_captions(two).num_changed == 0
 
 
+def test_names_that_differ_in_case_keep_their_own_captions_where_they_are_two(tmp_path):
+    for name, colour in (("A.png", "red"), ("a.jpg", "blue"), ("B.png", "red"), ("b.png", "blue")):
+        save(tmp_path / name, Image.new("RGB", (40, 40), colour))
+    tells_case = len(list(tmp_path.iterdir())) == 4
+    dataset = scan_folder(tmp_path)
+    dataset = dataset.with_samples(tuple(replace(each, caption=Path(each.path).name) for each in dataset.samples))
+    report = save_captions(dataset)
+    if tells_case:
+        assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.txt")} == {
+            "A.txt": "A.png",
+            "a.txt": "a.jpg",
+            "B.txt": "B.png",
+            "b.txt": "b.png",
+        }
+        assert report.notes == ()
+    else:
+        assert any("not saved" in note for note in report.notes)
+
+
+def test_a_caption_file_in_capitals_is_the_one_that_is_counted_kept_and_replaced(tmp_path):
+    save(tmp_path / "x.png")
+    (tmp_path / "x.TXT").write_text("old", encoding="utf-8")
+    dataset = captioned(scan_folder(tmp_path))
+    expected = save_captions(dataset, write=False)
+    assert (expected.num_changed, expected.num_backups) == (1, 1) and save_captions(dataset) == expected
+    assert files(tmp_path) == ["x.TXT", "x.TXT.bak1", "x.png"] and (tmp_path / "x.TXT").read_text(encoding="utf-8") == "a cat"
+    assert save_captions(dataset).num_changed == 0
+
+
 def test_names_from_different_folders_stay_apart(tmp_path, two):
     report = save_captions(two, folder=tmp_path / "new 新", pictures="whole")
     assert files(tmp_path / "new 新") == ["1_a/x.png", "1_a/x.txt", "1_b/x.png", "1_b/x.txt"]
