@@ -79,7 +79,7 @@ async def json_of(request: web.Request) -> dict[str, object]:
     body = await _body(request)
     try:
         data = await in_thread(json.loads, body)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, and numbers of thousands of digits
         raise RefusedError(400, "That is not JSON.") from error
     if not isinstance(data, dict):
         raise RefusedError(400, "An object in JSON is wanted.")

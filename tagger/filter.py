@@ -173,7 +173,7 @@ class _Reader:
         return lambda item: any(compare(item.scores[key], number) for tag in item.tags if (key := match_key(tag)) in item.scores and matches(tag))
 
     def _comparison(self, key: str, value: str) -> tuple[Callable[[int, int], bool], int]:
-        match = re.fullmatch(r"(==|=|!=|<=|>=|<|>)?\s*(\d+)", value)
+        match = re.fullmatch(r"(==|=|!=|<=|>=|<|>)?\s*(\d{1,15})", value)
         if not match:
             raise FilterError(f"In the filter {self._text!r} `{key}:` needs a comparison and a number, like {key}:>5, instead of {value!r}.")
         return _COMPARISONS[match[1] or "="], int(match[2])

@@ -190,6 +190,7 @@ def test_tokens_need_someone_to_count_them() -> None:
         ("tags:many", "`tags:` needs a comparison and a number, like tags:>5, instead of 'many'"),
         ("chars:>", "needs a comparison"),
         ("tags:>-1", "needs a comparison"),
+        ("tags:>" + "9" * 5000, "needs a comparison"),
         ("score:", "behind `score:`; write something like score:<0.4"),
         ("score:hat", "`score:` needs a comparison and a number, like score:<0.4 or score:hat>0.8, instead of 'hat'"),
         ("score:hat>many", "needs a comparison"),
