@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from .header import IMAGE_EXTENSIONS
-from .notes import ending, listed, several
+from .notes import capped, ending, listed, several
 
 Subfolders = Literal["none", "numbered", "all"]
 
@@ -66,6 +66,10 @@ class Walk:
     subfolders: Subfolders
     found: list[Found] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    """Names of those that lead out of the folder or nowhere."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Why subfolders were not read, by name."""
     others: Counter[str] = field(default_factory=Counter)
     """What else lies there, by file ending."""
     other_pictures: list[str] = field(default_factory=list)
@@ -86,6 +90,9 @@ def walk_folder(root: Path, subfolders: Subfolders, without: Collection[Path] = 
     walk.seen |= {folder.resolve() for folder in without}
     numbered = _NUMBERED.fullmatch(root.name)
     _read_folder(walk, root, 1, (numbered and numbered[2]) or root.name, inside_numbered=False)
+    sentence = "{} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it."
+    walk.notes += capped([sentence.format(name) for name in walk.links], "such links", walk.links)
+    walk.notes += capped([*walk.unread.values()], "subfolders that were not read", [*walk.unread])
     order = sorted(range(len(walk.found)), key=walk.keys.__getitem__)
     walk.found = [walk.found[i] for i in order]
     if walk.found and walk.other_pictures:
@@ -154,7 +161,7 @@ def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_nu
             if kind in _OTHER_PICTURES:
                 walk.other_pictures.append(prefix + name)
         elif name in strange:
-            walk.notes.append(f"{prefix}{name} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it.")
+            walk.links.append(prefix + name)
         elif name in special:
             walk.notes.append(f"{prefix}{name} is no file but a pipe or a device, and was left out.")
         else:
@@ -174,10 +181,10 @@ def _read_subfolder(walk: Walk, path: Path, repeats: int, concept: str, inside_n
     numbered = _NUMBERED.fullmatch(path.name)
     is_read = walk.subfolders == "all" or (walk.subfolders == "numbered" and numbered and path.parent == walk.root)
     if walk.subfolders == "none":
-        walk.notes.append(f"The subfolder {name} was not read; give it a subset of its own if its images belong to the dataset.")
+        walk.unread[name] = f"The subfolder {name} was not read; give it a subset of its own if its images belong to the dataset."
     elif not is_read:
         advice = "turn on recursive" if path.parent != walk.root else f"turn on recursive, or name it like 1_{path.name}"
-        walk.notes.append(f"The subfolder {name} was not read; {advice} if its images belong to the dataset.")
+        walk.unread[name] = f"The subfolder {name} was not read; {advice} if its images belong to the dataset."
     elif numbered and int(numbered[1]) < 1:
         walk.notes.append(f"The subfolder {name} asks for {int(numbered[1])} repeats and was left out; repeats are 1 or more.")
     elif numbered:

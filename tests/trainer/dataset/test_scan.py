@@ -276,6 +276,19 @@ def test_many_notes_are_capped(tmp_path):
     assert all(f"e{i}.png" in " ".join(dataset.notes) for i in range(30)), "each of them is named all the same"
 
 
+def test_links_and_subfolders_by_the_hundred_are_told_shortly(tmp_path):
+    save(tmp_path / "set" / "a.png")
+    for i in range(100):
+        (tmp_path / "set" / f"folder {i}").mkdir()
+        try:
+            (tmp_path / "set" / f"link {i}.png").symlink_to(tmp_path / "elsewhere.png")
+        except OSError:
+            pytest.skip("this system makes no links")
+    dataset = scan_folder(tmp_path / "set")
+    assert len(dataset.notes) == 42
+    assert all(f"link {i}.png" in " ".join(dataset.notes) and f"folder {i}" in " ".join(dataset.notes) for i in range(100))
+
+
 def test_folders_without_images_say_what_is_there(tmp_path):
     with pytest.raises(AthanorError, match="It is empty"):
         scan_folder(tmp_path)
