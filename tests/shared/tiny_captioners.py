@@ -35,6 +35,10 @@ REGION_TOKENS = [
 """What Florence-2 has behind its vocabulary."""
 
 
+WRITING = {"forced_bos_token_id": 0, "no_repeat_ngram_size": 2, "num_beams": 3, "early_stopping": True}
+"""As in microsoft/Florence-2-base, where two is three."""
+
+
 def make_blip(folder: Path, *, seed: int = 0) -> Path:
     import torch
     from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
@@ -90,6 +94,7 @@ def make_florence2(folder: Path, *, seed: int = 0) -> Path:
     )
     config = Florence2Config(text_config=text, vision_config=_vision_config(), image_token_id=tokenizer.image_token_id)
     model = _lively(Florence2ForConditionalGeneration(config))
+    model.generation_config.update(**WRITING)
     model.save_pretrained(folder)
     images = CLIPImageProcessor(size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_seq_length=17)
     images.image_seq_length = 17
@@ -111,7 +116,7 @@ def make_florence2_original(folder: Path, native: Path) -> Path:
         "model_type": "florence2",
         "architectures": ["Florence2ForConditionalGeneration"],
         "auto_map": {"AutoConfig": "configuration_florence2.Florence2Config", "AutoModelForCausalLM": "modeling_florence2.Florence2ForConditionalGeneration"},
-        "text_config": {**text, "model_type": "florence2_language", "vocab_size": image_token_id},
+        "text_config": {**text, "model_type": "florence2_language", "vocab_size": image_token_id, **WRITING},
         "vision_config": {
             **{name: vision[name] for name in same},
             "model_type": "davit",

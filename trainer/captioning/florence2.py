@@ -47,6 +47,11 @@ _RENAMED = (
     (r"^language_model\.lm_head\.", "lm_head."),
     (r"^language_model\.model\.", "model.language_model."),
 )
+_OF_WRITING = (
+    *("bos_token_id", "decoder_start_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "pad_token_id"),
+    *("num_beams", "early_stopping", "length_penalty", "min_length", "no_repeat_ngram_size", "repetition_penalty"),
+)
+"""What an original checkpoint says among the settings of its text model of how to write; transformers has a class of its own for that."""
 _WITHOUT_USE = ("language_model.final_logits_bias",)
 _SHARED = (
     "model.language_model.shared.weight",
@@ -72,7 +77,8 @@ def _load_original(folder: Path, device: torch.device, dtype: torch.dtype) -> Fl
     from transformers import Florence2ForConditionalGeneration
 
     processor = _original_processor(folder)
-    config = original_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), processor.image_token_id)
+    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = original_config(data, processor.image_token_id)
     weights = {name: tensor.to(dtype) for name, tensor in renamed(_original_weights(folder)).items()}
     with torch.device("meta"):
         model = Florence2ForConditionalGeneration(config)
@@ -90,6 +96,7 @@ def _load_original(folder: Path, device: torch.device, dtype: torch.dtype) -> Fl
     checked(model, missing, folder)
     model.load_state_dict({name: weights[name] for name in own}, assign=True)
     model.tie_weights()
+    model.generation_config.update(**{name: data["text_config"][name] for name in _OF_WRITING if data["text_config"].get(name) is not None})
     return Florence2(model.to(device), processor)
 
 

@@ -13,7 +13,7 @@ from ..config import to_json
 from ..files import content_fingerprint, replace_atomically
 from ..settings import CaptioningSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Counts up when a model would write something else for the same picture and settings."""
 
 _TOLD_BY = (".safetensors", ".bin", ".json", ".txt")
