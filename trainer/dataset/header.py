@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError, features
 
 from .quick_header import Header, is_foreign, quick_header
+from .whole import reaches_end
 
 IMAGE_EXTENSIONS = {
     ".png": "PNG",
@@ -64,7 +65,7 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
 
     Pillow's own verify() passes cut JPEG, GIF, BMP, TIFF and AVIF files, so each format is checked by the cheapest test
     that finds them: the end marker of JPEG, the checksums of PNG (they read the whole file; `check_png_content=False`
-    looks for its end only), the size that WebP declares, and decoding for the rare others.
+    looks for its end only), the lengths that WebP, AVIF and BMP declare, and decoding for GIF and TIFF.
     Raises UnusableImageError for an empty, broken, animated or unreasonably large file, OSError for one that cannot be opened.
     """
     try:
@@ -94,7 +95,7 @@ def read_header(path: Path, *, check_png_content: bool = True) -> Header:
             if orientation in _SIDEWAYS and kind != "TIFF":
                 width_px, height_px = height_px, width_px
             is_deep = picture.mode[0] in "IF" or any(";16" in str(tile[-1]) for tile in picture.tile)
-            _check_whole(picture, path, tail, kind, check_png_content)
+            _check_whole(picture, file, stat.st_size, path, tail, kind, check_png_content)
             has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     except UnusableImageError:
         raise
@@ -154,7 +155,7 @@ def _orientation(picture: Image.Image, path: Path, tail: bytes) -> int:
         return int(fresh.getexif().get(_ORIENTATION, 1))
 
 
-def _check_whole(picture: Image.Image, path: Path, tail: bytes, kind: str, check_png_content: bool) -> None:
+def _check_whole(picture: Image.Image, file: BinaryIO, size_bytes: int, path: Path, tail: bytes, kind: str, check_png_content: bool) -> None:
     if kind == "JPEG":
         if not tail.rstrip(b"\0").endswith(b"\xff\xd9") and not _jpeg_ends(path.read_bytes()):
             raise UnusableImageError("is cut off: its end is missing", _REPLACE)
@@ -162,7 +163,11 @@ def _check_whole(picture: Image.Image, path: Path, tail: bytes, kind: str, check
         if check_png_content or b"IEND" not in tail:
             picture.verify()
     elif kind != "WEBP":
-        picture.load()
+        found = reaches_end(picture, file, size_bytes)
+        if found is None:
+            picture.load()
+        elif not found:
+            raise UnusableImageError("is cut off: its end is missing", _REPLACE)
 
 
 def _jpeg_ends(data: bytes) -> bool:

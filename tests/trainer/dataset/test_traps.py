@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from athanor.trainer.dataset import assign_buckets, open_image, placed_image, scan_folder
+from athanor.trainer.errors import AthanorError
 
 COLOURS = Image.effect_mandelbrot((48, 32), (-2, -1, 1, 1), 40).convert("RGB")
 
@@ -93,6 +94,19 @@ def test_a_tiff_on_its_side_is_read_whole_however_it_is_packed(tmp_path, mode, t
     raw, packed = (open_image(tmp_path / f"{packing}.tif") for packing in ("raw", "tiff_lzw"))
     assert raw.size == (32, 48) and raw.tobytes() == packed.tobytes()
     assert {(sample.width_px, sample.height_px) for sample in scan_folder(tmp_path).samples} == {(32, 48)}
+
+
+@pytest.mark.parametrize("kind", ["avif", "bmp", "webp", "jpg", "png"])
+def test_no_pixel_is_decoded_to_find_cut_files(tmp_path, monkeypatch, kind):
+    path = tmp_path / f"a.{kind}"
+    COLOURS.save(path)
+    content = path.read_bytes()
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    assert [(sample.width_px, sample.height_px) for sample in scan_folder(tmp_path).samples] == [(48, 32)]
+    for end in (len(content) - 20, len(content) * 2 // 3, len(content) // 2):
+        path.write_bytes(content[:end])
+        with pytest.raises(AthanorError, match=rf"a\.{kind} is (cut off|broken|not an image)"):
+            scan_folder(tmp_path)
 
 
 def test_the_alpha_channel_as_mask_is_not_called_a_loss(tmp_path):
