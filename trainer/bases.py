@@ -92,6 +92,8 @@ def _of_folder(folder: Path) -> tuple[Family, BaseFacts]:
 
 
 def _of_file(path: Path) -> tuple[Family, BaseFacts]:
+    if path.suffix.lower() == ".gguf":
+        raise AthanorError(f"{path} keeps its weights as GGUF, which cannot be trained upon; choose the bf16, fp16 or fp8 file of this model.")
     if path.suffix.lower() not in MODEL_ENDINGS:
         raise AthanorError(f"{path} is not a model file; its name must end in {', '.join(MODEL_ENDINGS[:-1])} or {MODEL_ENDINGS[-1]}.")
     header = read_model_header(path)

@@ -122,7 +122,9 @@ def test_a_file_whose_name_ends_in_sft_is_a_safetensors_file(tmp_path):
     assert base.family == "sd15" and not base_problems(base)
     assert found.load_denoiser(base, torch.float32).conv_in.weight.isfinite().all() and found.load_vae(base) is not None
     with pytest.raises(AthanorError, match=r"its name must end in \.safetensors, \.sft, "):
-        describe_base(short.rename(tmp_path / "tiny.gguf"))
+        describe_base(short.rename(tmp_path / "tiny.zip"))
+    with pytest.raises(AthanorError, match="keeps its weights as GGUF"):
+        describe_base((tmp_path / "tiny.zip").rename(tmp_path / "tiny.gguf"))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,7 @@ def test_a_folder_tells_its_prediction_in_the_scheduler(tmp_path):
         ({"edm_vpred__sigma_max": torch.zeros(1)}, "EDM noise schedule"),
         ({"model__diffusion_model__label_emb__0__0__weight": torch.zeros(128, 2560)}, "the SDXL refiner"),
         ({IN.replace(".", "__"): torch.zeros(32, 9, 3, 3)}, "an inpainting model"),
+        ({"model__diffusion_model__middle_block__0__in_layers__2__weight": None}, "no middle"),
     ],
 )
 def test_near_relations_are_refused_by_name(sdxl, tmp_path, tensors, words):
@@ -177,8 +180,18 @@ def test_relations_of_stable_diffusion_2_are_named(tmp_path):
     held = load_file(made.path)
     wide = {key: torch.zeros(value.shape[0], 1024) for key, value in held.items() if key.endswith("attn2.to_k.weight")}
     save_file({**held, **wide, IN: torch.zeros(32, 5, 3, 3)}, tmp_path / "depth.safetensors")
-    with pytest.raises(AthanorError, match=r"is a relation of Stable Diffusion 2 \(depth or unCLIP\), not a checkpoint that can be trained upon"):
-        describe_base(tmp_path / "depth.safetensors")
+    save_file({**held, **wide, "model.diffusion_model.label_emb.0.0.weight": torch.zeros(128, 1536)}, tmp_path / "unclip.safetensors")
+    for name in ("depth", "unclip"):
+        with pytest.raises(AthanorError, match=r"is a relation of Stable Diffusion 2 \(depth or unCLIP\), not a checkpoint that can be trained upon"):
+            describe_base(tmp_path / f"{name}.safetensors")
+
+
+def test_a_unet_that_reads_no_words_is_told(sdxl, tmp_path):
+    """As of the U-Nets of SDXL's small ControlNets."""
+    held = {key: value for key, value in load_file(sdxl.path).items() if ".transformer_blocks." not in key}
+    save_file(held, tmp_path / "deaf.safetensors")
+    with pytest.raises(AthanorError, match="unknown layout"):
+        describe_base(tmp_path / "deaf.safetensors")
 
 
 def test_a_truncated_file_is_told_before_anything_loads(sdxl, tmp_path):

@@ -171,10 +171,15 @@ def clip_targets() -> str:
 
 def other_clip_names(name: str, module_name: str) -> tuple[str, ...]:
     """Names of a module of the encoder that ComfyUI calls `name`, such as clip_l: ComfyUI's own, and diffusers' behind the part's."""
-    inner = "text_model." + module_name.removeprefix("text_model.")
+    inner = _inner(module_name)
     return f"text_encoders.{name}.transformer.{inner}", inner
 
 
 def clip_key(prefix: str, module_name: str) -> str:
     """kohya's name of a module of CLIP, whichever way this version of transformers calls it."""
-    return f"{prefix}_text_model_" + module_name.removeprefix("text_model.").replace(".", "_")
+    return f"{prefix}_{_inner(module_name).replace('.', '_')}"
+
+
+def _inner(module_name: str) -> str:
+    """Within the text model, of which the projection of its output is no part."""
+    return module_name if module_name == "text_projection" else "text_model." + module_name.removeprefix("text_model.")

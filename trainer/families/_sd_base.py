@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import AthanorError
 from ..formats.header import Header, read_model_header
 from ..types import BaseModel
 from ._native import TensorFile
@@ -23,9 +24,16 @@ if TYPE_CHECKING:
 
 
 def shape_of_header(header: Header) -> UNetShape | None:
-    """Of the U-Net in a file; None where there is none."""
+    """Of the U-Net in a file; None where there is none. Raises AthanorError for one that cannot be trained, saying what it is."""
     prefix = unet_prefix(header)
-    return None if prefix is None else unet_shape(header.shapes, prefix)
+    if prefix is None or header.any_key("control_model.", "controlnet_", "input_hint_block."):
+        return None
+    shape = unet_shape(header.shapes, prefix)
+    if f"{prefix}middle_block.0.in_layers.2.weight" not in header.shapes:
+        raise AthanorError(
+            "This file is a small relation of Stable Diffusion whose U-Net has no middle (SDXS, KOALA-700M), which cannot be trained; choose another."
+        )
+    return shape
 
 
 def facts_of_folder(folder: Path, native_px: int, bucket_step_px: int) -> BaseFacts:

@@ -65,8 +65,10 @@ def unet_shape(shapes: Shapes, prefix: str) -> UNetShape:
     names = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
     try:
         return _shape_of(names)
-    except (KeyError, IndexError, ValueError) as error:
-        raise AthanorError(f"The U-Net in this file has an unknown layout ({error}); choose the whole checkpoint of SD1.5, SD2 or SDXL.") from None
+    except (KeyError, IndexError, ValueError, StopIteration) as error:
+        raise AthanorError(
+            f"The U-Net in this file has an unknown layout ({str(error) or 'nothing reads words'}); choose the whole checkpoint of SD1.5, SD2 or SDXL."
+        ) from None
 
 
 def _shape_of(shapes: dict[str, tuple[int, ...]]) -> UNetShape:

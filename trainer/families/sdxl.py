@@ -33,6 +33,8 @@ _G_PAD_ID = 0
 _LAYER = 2
 """The last layer but one of both encoders, without the final norm."""
 _REFINER_LABEL_WIDTH = 2560
+_UNCLIP_CONTEXT = 1024
+"""Of SD2's unCLIP models, whose U-Net is told of a picture beside the time."""
 _FOLDER = (
     ("unet", "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model"),
@@ -61,7 +63,7 @@ class SDXL:
 
     def matches(self, header: Header) -> bool:
         shape = shape_of_header(header)
-        if shape is None or not shape.label_width or not shape.linear:
+        if shape is None or not shape.label_width or not shape.linear or shape.context_width == _UNCLIP_CONTEXT:
             return False
         if shape.label_width == _REFINER_LABEL_WIDTH:
             raise AthanorError("This file is the SDXL refiner, which only finishes pictures of SDXL; choose an SDXL base checkpoint.")

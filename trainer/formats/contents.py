@@ -8,18 +8,34 @@ from .header import Header
 
 _PREFIX = r"^(?:model\.diffusion_model\.|diffusion_model\.)?"
 _KINDS: tuple[tuple[str, str], ...] = (
-    (r"\.lora_|lora_[AB]\b|\.hada_|\.lokr_|\.on_input$|\.oft_blocks$", "a LoRA"),
+    (r"^lllite_", "a ControlNet (LLLite)"),
+    (r"\.lora_|lora_[AB]\b|\.hada_|\.lokr_|\.on_input$|\.oft_|\.vera_|\.diff(?:_b)?$|\.[wb]_norm$|\.[ab][12]\.weight$", "a LoRA"),
     (r"^(?:emb_params|clip_[lg]|string_to_param|\*|<[^>]+>)$", "an embedding"),
     (r"^(?:control_model\.|controlnet_|input_hint_block\.)", "a ControlNet"),
     (r"motion_modules\.", "an AnimateDiff motion module"),
     (r"^redux_(?:up|down)\.", "a FLUX Redux adapter"),
-    (r"^(?:image_proj\.|ip_adapter\.)", "an IP-Adapter"),
+    (r"^image_proj\.|(?:^|\.)ip_adapter", "an IP-Adapter"),
+    (r"^pulid_", "a PuLID adapter"),
+    (r"^adapter\.(?:body|conv_in)|^body\.\d+\.in_conv\.", "a T2I-Adapter"),
+    (r"^\d+\.linear\.\d+\.", "a hypernetwork"),
+    (r"^(?:taesd_)?(?:encoder|decoder)?\.?(?:layers\.)?\d+\.conv\.\d+\.weight$", "a small VAE for previews (TAESD)"),
+    (r"^model\.\d+\.conv\.weight$", "a model that finds things in pictures (YOLO)"),
     (r"^vision_model\.", "a CLIP vision model"),
     (r"^(?:model\.1\.sub\.|body\.0\.(?:rdb1\.|weight$)|RRDB_trunk\.|layers\.0\.residual_group\.|conv_first\.)", "an upscaler"),
     (r"^(?:image_encoder|prompt_encoder|mask_decoder)\.", "a segmentation model"),
     (r"^(?:model\.layers\.\d+\.self_attn|lm_head)\.", "a language model"),
     (_PREFIX + r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image model"),
+    (_PREFIX + r"blocks\.0\.cross_attn\.(?:q|kv)_linear\.", "a PixArt model"),
+    (_PREFIX + r"(?:net\.)?blocks\.(?:0\.cross_attn\.q_proj|block0\.)", "a Cosmos model"),
     (_PREFIX + r"blocks\.0\.cross_attn\.", "a Wan video model"),
+    (_PREFIX + r"adaln_single\.", "a model of PixArt's or LTX-Video's kind"),
+    (_PREFIX + r"(?:joint_layers|double_layers)\.0\.", "an AuraFlow model"),
+    (_PREFIX + r"(?:mlp_t5|blocks\.0\.attn1\.Wqkv)\.", "a HunyuanDiT model"),
+    (_PREFIX + r"t5_yproj\.", "a Mochi video model"),
+    (_PREFIX + r"caption_projection\.0\.linear\.", "a HiDream model"),
+    (_PREFIX + r"time_caption_embed\.", "an OmniGen2 model"),
+    (_PREFIX + r"visual_transformer_blocks\.", "a Kandinsky model"),
+    (r"txt_in\.individual_token_refiner\.", "a HunyuanVideo model"),
     (_PREFIX + r"double_blocks\.0\.img_mod\.linear\.", "a HunyuanVideo model"),
     (_PREFIX + r"double_blocks\.", "a model of FLUX's kind"),
     (_PREFIX + r"joint_blocks\.", "a model of SD3's kind"),
@@ -43,16 +59,16 @@ def describe_contents(header: Header) -> str:
         return "a checkpoint of another model family"
     if header.any_key("decoder.", "first_stage_model."):
         return "a VAE"
-    if header.any_key("text_model.", "encoder.block.", "cond_stage_model.", "transformer.resblocks."):
+    if header.any_key("text_model.", "encoder.block.", "encoder.layers.", "cond_stage_model.", "transformer.resblocks."):
         return "a text encoder"
     return "a model of an unknown kind" if header.shapes else "a file without weights"
 
 
 def _describe_unet(header: Header, entry: tuple[int, ...]) -> str:
+    if any(".time_stack." in key for key in header.shapes):
+        return "a Stable Video Diffusion model"
     if len(entry) == 4 and entry[1] in _CHANNELS:
         return _CHANNELS[entry[1]]
-    if any(key.endswith("time_stack.0.norm1.weight") or ".time_stack." in key for key in header.shapes):
-        return "a Stable Video Diffusion model"
     contexts = {shape[1] for key, shape in header.shapes.items() if key.endswith(".attn2.to_k.weight")}
     return "a relation of Stable Diffusion 2 (depth or unCLIP)" if contexts == {1024} else "a checkpoint of another model family"
 

@@ -24,6 +24,14 @@ SAFE_ENDINGS = (".safetensors", ".sft")
 MODEL_ENDINGS = (*SAFE_ENDINGS, ".ckpt", ".pt", ".pth", ".bin")
 """Of files with weights: the others are pickles, of which only tensors are read."""
 _MAX_HEADER_BYTES = 100_000_000
+_OTHERS = (
+    (b"version ", "a Git LFS pointer, which only tells where the file is; download the file itself"),
+    (b"<", "a web page, such as one that asks to sign in; download the file itself"),
+    (b'{"error', "an answer of a web page; download the file itself"),
+    (b"PK\x03\x04", "an archive or an old checkpoint under another name; call it .ckpt, or unpack it"),
+    (b"GGUF", "a GGUF file, whose weights cannot be trained upon; choose the bf16, fp16 or fp8 file of this model"),
+)
+"""What is found under the name of a safetensors file, by its first bytes."""
 _TABLES = ("state_dict", "params_ema", "params", "string_to_param")
 """Under which pickles keep their weights: checkpoints, upscalers and A1111's embeddings."""
 
@@ -48,7 +56,10 @@ def read_header(path: Path) -> Header:
         if size < 8:
             raise ValueError("it is empty")
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
+            start = file.read(8)
+            (length,) = struct.unpack("<Q", start)
+            if other := next((what for head, what in _OTHERS if start.startswith(head)), ""):
+                raise ValueError(f"it is {other}")
             if length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError("its header is longer than the file")
             entries = json.loads(file.read(length))

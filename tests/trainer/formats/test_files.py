@@ -115,12 +115,44 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path, damage):
         (["mask_decoder.transformer.layers.0.self_attn.q_proj.weight"], "a segmentation model"),
         (["model.layers.0.self_attn.q_proj.weight"], "a language model"),
         (["transformer_blocks.0.attn.add_q_proj.weight"], "a transformer in diffusers' names without its folder"),
-        (["patchify_proj.weight"], "a model of an unknown kind"),
+        (["adaln_single.linear.weight"], "a model of PixArt's or LTX-Video's kind"),
+        (["blocks.0.cross_attn.q_linear.weight"], "a PixArt model"),
+        (["net.blocks.0.cross_attn.q_proj.weight"], "a Cosmos model"),
+        (["model.model.txt_in.individual_token_refiner.blocks.0.norm1.weight"], "a HunyuanVideo model"),
+        (["joint_layers.0.attn.w1q.weight"], "an AuraFlow model"),
+        (["caption_projection.0.linear.weight"], "a HiDream model"),
+        (["double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight"], "an IP-Adapter"),
+        (["pulid_ca.0.to_q.weight"], "a PuLID adapter"),
+        (["lllite_unet_x.conditioning1.0.weight"], "a ControlNet (LLLite)"),
+        (["adapter.conv_in.weight"], "a T2I-Adapter"),
+        (["768.linear.0.weight"], "a hypernetwork"),
+        (["1.weight", "3.conv.0.weight"], "a small VAE for previews (TAESD)"),
+        (["model.0.conv.weight"], "a model that finds things in pictures (YOLO)"),
+        (["diffusion_model.input_blocks.0.0.diff_b"], "a LoRA"),
+        (["lora_unet_x.a1.weight", "lora_unet_x.b1.weight"], "a LoRA"),
+        (["base_model.model.x.oft_R.weight"], "a LoRA"),
+        (["encoder.layers.0.self_attn.q_proj.weight"], "a text encoder"),
+        (["something.weight"], "a model of an unknown kind"),
     ],
 )
 def test_other_files_are_told_for_what_they_are(tmp_path, keys, what):
     save_tensors(tmp_path / "x.safetensors", {key: torch.ones(1) for key in keys}, {}, "fp32")
     assert describe_contents(read_header(tmp_path / "x.safetensors")) == what
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "it is a web page"),
+        (b"PK\x03\x04 archive/data.pkl", "it is an archive or an old checkpoint"),
+        (b"GGUF\x03\0\0\0 tensors", "it is a GGUF file"),
+    ],
+)
+def test_another_file_under_this_name_is_told_for_what_it_is(tmp_path, start, words):
+    (tmp_path / "x.safetensors").write_bytes(start)
+    with pytest.raises(AthanorError, match=words):
+        read_header(tmp_path / "x.safetensors")
 
 
 def test_loaded_tensors_let_go_of_their_file(tmp_path):
