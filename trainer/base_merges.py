@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .adapters.attached import kind_of
 from .adapters.base import base_weight
 from .adapters.check import merges
+from .adapters.whole import WholeChanges, parted
 from .errors import AthanorError
 from .families.base import Family, Part
 from .files import file_sha256
@@ -34,9 +35,12 @@ def merge_into(settings: AdapterSettings, family: Family, modules: Mapping[Part,
             given = layers_of(tensors, family, part, (key for key, _ in module.named_modules()))
             if not given:
                 continue
-            _, kind = kind_of(given, name)
             taken.add(path)
+            given, whole = parted(given)
+            WholeChanges(module, whole, name).set_strength(strength)
+            kind = kind_of(given, name)[1] if given else None
             for key, held in given.items():
+                assert kind is not None
                 layer = module.get_submodule(key)
                 with torch.no_grad():
                     weight = base_weight(layer)

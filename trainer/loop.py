@@ -83,7 +83,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         )
     events.write("start", {**_start_report(job, trainee, step, steps), "checkpointing": checkpointing, "processes": processes.count})
     damaged = [f"The saved states in {run.folder / 'state'} are damaged, so that the run begins anew."] if is_damaged(run.folder / "state") else []
-    for note in (*damaged, *class_image_notes(run.train_job()), *prior_notes(job)):
+    for note in (*damaged, *class_image_notes(run.train_job()), *prior_notes(job), *trainee.notes):
         events.write("warning", {"message": note})
     milestones = (Milestones if processes.leads else Onlooker)(run, ready, events, updates)
 

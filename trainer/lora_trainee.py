@@ -13,10 +13,11 @@ from .adapters import Adapter, adapter
 from .adapters.attached import attach, export, kind_of, limit_norms, load, plans_of, set_strength, set_training, trained
 from .adapters.base import LayerPlan
 from .adapters.plan import all_targets, plan_layers, rate_of, unmatched
+from .adapters.whole import WholeChanges, parted
 from .config import TrainJob
 from .errors import AthanorError, raise_problems
 from .families.base import Family, Part, TextStack
-from .formats.layers import layers_of, read_tensors_of
+from .formats.layers import layers_of, read_tensors_of, unread_note
 from .formats.spelling import spelt
 from .seeds import stable_seed
 from .settings import AdapterSettings
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Layers = dict[str, "nn.Module"]
+Given = dict[Part, dict[str, dict[str, "torch.Tensor"]]]
+"""What a file holds, by part, by the module's name and by suffix."""
 
 
 def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextStack | None) -> Trainee:
@@ -35,7 +38,10 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
     rates = trained_parts(job, family, denoiser, text)
     for part, (module, _) in rates.items():
         _check_names(family, part, module)
-    plans, given = _plans(settings, family, {part: module for part, (module, _) in rates.items()})
+    plans, given, whole = _plans(settings, family, {part: module for part, (module, _) in rates.items()})
+    kept = {part: WholeChanges(rates[part][0], changes, Path(settings.start_file).name) for part, changes in whole.items()}
+    for each in kept.values():
+        each.set_strength(1.0)
     attached: dict[Part, Layers] = {}
     groups: list[Group] = []
     for part, (module, rate) in rates.items():
@@ -53,22 +59,30 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
             tensors.update(
                 export(kind, layers, lambda name, part=part: family.export_key(part, name), settings.stock_form) if named is None else named
             )
+        # What the file to start from has beside its adapters stays as it is.
+        for part, layers in whole.items():
+            for name, held in layers.items():
+                tensors |= {f"{family.export_key(part, name)}.{suffix}": tensor for suffix, tensor in held.items()}
         return tensors
 
     def take(path: Path) -> None:
-        held = _given(replace(settings, start_file=str(path)), family, {part: rates[part][0] for part in attached})
+        held, _ = _given(replace(settings, start_file=str(path)), family, {part: rates[part][0] for part in attached})
         for part, layers in attached.items():
             load(kind, layers, held.get(part, {}))
 
     @contextmanager
     def switched_off() -> Iterator[None]:
-        for layers in attached.values():
-            set_strength(kind, layers, 0.0)
+        def set_all(strength: float) -> None:
+            for layers in attached.values():
+                set_strength(kind, layers, strength)
+            for each in kept.values():
+                each.set_strength(strength)
+
+        set_all(0.0)
         try:
             yield
         finally:
-            for layers in attached.values():
-                set_strength(kind, layers, 1.0)
+            set_all(1.0)
 
     def after_step() -> None:
         for layers in attached.values():
@@ -85,6 +99,7 @@ def lora_trainee(job: TrainJob, family: Family, denoiser: nn.Module, text: TextS
         prompt=lambda prompt: prompt,
         take=take,
         switched_off=switched_off,
+        notes=_notes(settings, family, {part: module for part, (module, _) in rates.items()}),
         metadata=network_metadata(settings, kind, [plan for part in attached for plan in plans[part]], family.t5_part(job.base) in attached),
         **random,
         **limited,
@@ -126,20 +141,18 @@ def _check_names(family: Family, part: Part, module: nn.Module) -> None:
         )
 
 
-def _plans(
-    settings: AdapterSettings, family: Family, modules: Mapping[Part, nn.Module]
-) -> tuple[dict[Part, tuple[LayerPlan, ...]], dict[Part, dict[str, dict[str, torch.Tensor]]]]:
-    """The layers of each part, and what the file to start from holds for them. Raises AthanorError where there is nothing to train."""
+def _plans(settings: AdapterSettings, family: Family, modules: Mapping[Part, nn.Module]) -> tuple[dict[Part, tuple[LayerPlan, ...]], Given, Given]:
+    """The layers of each part, and what the file to start from holds for them: adapters, and whole changes. Raises AthanorError where there is nothing to train."""
     targets = {part: all_targets(module, part, family.adapter_targets(part), settings) for part, module in modules.items()}
     known = [(part, name) for part, names in targets.items() for name in names]
     raise_problems(unmatched(known, settings))
     if settings.start_file:
-        given = _given(settings, family, modules)
+        given, whole = _given(settings, family, modules)
         kind = adapter(settings.kind)
         plans = {
             part: tuple(replace(plan, rate=rate_of(plan.name, part, settings)) for plan in plans_of(kind, given.get(part, {}))) for part in modules
         }
-        return plans, given
+        return plans, given, whole
     plans = {part: plan_layers(module, part, family.adapter_targets(part), settings) for part, module in modules.items()}
     if not any(plans.values()):
         raise AthanorError("Blocks, pattern and rules together leave no layer to train; leave one of them empty.")
@@ -147,7 +160,7 @@ def _plans(
         raise AthanorError(f"{family.title} has no convolutions, so that LoCon would be the same as LoRA; choose lora.")
     if settings.conv_rank > 0 and not any(_has_convolutions(module) for part, module in modules.items() if part == "denoiser"):
         raise AthanorError(f"The conv_rank is {settings.conv_rank}, but nothing with convolutions is trained; set it to 0.")
-    return plans, {}
+    return plans, {}, {}
 
 
 def _has_convolutions(denoiser: nn.Module) -> bool:
@@ -156,19 +169,30 @@ def _has_convolutions(denoiser: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) and ".resnets." in name for name, module in denoiser.named_modules())
 
 
-def _given(settings: AdapterSettings, family: Family, modules: Mapping[Part, nn.Module]) -> dict[Part, dict[str, dict[str, torch.Tensor]]]:
+def _given(settings: AdapterSettings, family: Family, modules: Mapping[Part, nn.Module]) -> tuple[Given, Given]:
     path = Path(settings.start_file)
     tensors = read_tensors_of(path)
-    given = {part: layers_of(tensors, family, part, (name for name, _ in module.named_modules())) for part, module in modules.items()}
-    given = {part: layers for part, layers in given.items() if layers}
+    found = {part: parted(layers_of(tensors, family, part, (name for name, _ in module.named_modules()))) for part, module in modules.items()}
+    given = {part: layers for part, (layers, _) in found.items() if layers}
+    whole = {part: layers for part, (_, layers) in found.items() if layers}
     if not given:
-        raise AthanorError(f"{path.name}, which the training should start from, holds nothing for the trained parts of {family.title}.")
+        what = "whole weights alone, which are no LoRA" if whole else f"nothing for the trained parts of {family.title}"
+        raise AthanorError(f"{path.name}, which the training should start from, holds {what}.")
     for layers in given.values():
         found, kind = kind_of(layers, path.name)
         # LoCon is LoRA with more layers; IA³ in its stock form looks like a DoRA.
         if settings.kind not in {"lora": ("lora", "locon"), "dora": ("dora", "ia3")}.get(found, (found,)):
             raise AthanorError(f"{path.name}, which the training should start from, is a {kind.title}; choose {found} as the adapter.")
-    return given
+    return given, whole
+
+
+def _notes(settings: AdapterSettings, family: Family, modules: Mapping[Part, nn.Module]) -> tuple[str, ...]:
+    if not settings.start_file:
+        return ()
+    path = Path(settings.start_file)
+    names = {part: [name.replace(".base_layer", "") for name, _ in module.named_modules()] for part, module in modules.items()}
+    note = unread_note(read_tensors_of(path), family, names, path.name)
+    return (note,) if note else ()
 
 
 def _groups(kind: Adapter, part: Part, rate: float, lora_plus_ratio: float, plans: Sequence[LayerPlan], layers: Layers) -> list[Group]:

@@ -63,6 +63,8 @@ class Trainee:
     """Once the optimizer has moved the parameters: keeps them within their limits."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the file tells of its own form."""
+    notes: tuple[str, ...] = ()
+    """What is no problem but should be known."""
     save: Callable[[Path, Mapping[str, str], str], str] | None = None
     """Writes an epoch's file with its metadata in a precision, and returns its sha256; None where `export` is to be written."""
     words: Callable[[], dict[str, dict[str, torch.Tensor]]] = dict

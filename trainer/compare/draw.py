@@ -54,6 +54,8 @@ def draw_cells(run: Run, control: Control) -> None:
                     save_picture(run.folder / cell.file, picture, cell.prompt, cell.negative_prompt, cell.steps, cell.seed, cell.guidance, cell.label)
                     done += 1
                     events.write("cell", {"step": done, "file": cell.file})
+    for note in painter.notes if missing else ():
+        events.write("warning", {"message": note})
     if failures and done == len(job.cells) - len(missing):
         raise failures[0]
     events.write("done", {"step": done, "stopped": done < len(job.cells), "peak_mib": round(peak_mib(), 1)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..adapters import Adapter
 from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
+from ..adapters.whole import WholeChanges, parted
 from ..base_merges import merge_into, merged_fingerprint
 from ..cache import TensorCache
 from ..checkpoint_file import take_checkpoint
@@ -19,7 +20,7 @@ from ..families import family as family_named
 from ..families.base import Conditioning, Family, Framing, Part, Prompted, TextStack
 from ..formats.embedding import num_vectors_of
 from ..formats.header import read_header
-from ..formats.layers import layers_of, read_tensors_of
+from ..formats.layers import layers_of, read_tensors_of, unread_note
 from ..memory import free_gpu_bytes, release
 from ..offload import bring_encoders
 from ..prompts import PromptBook, text_id_of, text_precision
@@ -44,8 +45,11 @@ class Painter:
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.precision]
         self.autocast = torch.autocast(device.type, dtype=None if job.precision == "fp32" else self._dtype, enabled=job.precision != "fp32")
         self._file = ""
+        self.notes: list[str] = []
+        """What should be known of the files that were worn."""
         self._modules: dict[Part, nn.Module] = {}
         self._worn: dict[Part, tuple[Adapter, dict[str, nn.Module]]] = {}
+        self._whole: dict[Part, WholeChanges] = {}
         self._forms: dict[Part, dict[tuple[str, str], tuple[int, ...]]] = {}
         """The shapes of the tensors that are worn, by layer and suffix."""
         self._bare: list[Part] = []
@@ -106,6 +110,7 @@ class Painter:
         """Gives the memory back; nothing can be drawn any more."""
         self._modules.clear()
         self._worn.clear()
+        self._whole.clear()
         self._book.text = self._embedding = None
         del self.vae
         release()
@@ -148,12 +153,21 @@ class Painter:
             if not self._job.token:
                 tensors = read_tensors_of(Path(file))
                 self._bare = [part for part in self._modules if not self._load_part(part, tensors, Path(file).name)]
+                self._note(tensors, Path(file).name)
                 if len(self._bare) == len(self._modules):
                     raise AthanorError(f"{Path(file).name} changes nothing of {self.family.title}; it was made for another family of models.")
             self._file = file
         for part, (kind, layers) in self._worn.items():
             strength = strength_model if part == "denoiser" else strength_text
             set_strength(kind, layers, strength if file and part not in self._bare else 0.0)
+        for part, changes in self._whole.items():
+            changes.set_strength((strength_model if part == "denoiser" else strength_text) if file else 0.0)
+
+    def _note(self, tensors: Mapping[str, torch.Tensor], name: str) -> None:
+        modules = {part: [each.replace(".base_layer", "") for each, _ in module.named_modules()] for part, module in self._modules.items()}
+        note = unread_note(tensors, self.family, modules, name)
+        if note and note not in self.notes:
+            self.notes.append(note)
 
     def _become(self, file: str) -> None:
         """Gives the trained parts the weights of the whole model in `file`, or those of the base again."""
@@ -174,9 +188,15 @@ class Painter:
     def _load_part(self, part: Part, tensors: Mapping[str, torch.Tensor], name: str) -> bool:
         """Whether the file has anything for the part."""
         module = self._modules[part]
-        given = layers_of(tensors, self.family, part, [name for name, _ in module.named_modules()])
+        given, whole = parted(layers_of(tensors, self.family, part, [name for name, _ in module.named_modules()]))
+        if part in self._whole:
+            self._whole.pop(part).set_strength(0.0)
+        if whole:
+            self._whole[part] = WholeChanges(module, whole, name)
         if not given:
-            return False
+            if whole and part in self._worn:
+                self._take_off(part)
+            return bool(whole)
         kind_name, kind = kind_of(given, name)
         form = {(layer, suffix): tuple(tensor.shape) for layer, held in given.items() for suffix, tensor in held.items()}
         if part in self._worn and (self._worn[part][0] is not kind or self._forms[part] != form):
@@ -199,7 +219,7 @@ class Painter:
             del module.peft_config
 
     def _has_part(self, path: str, part: Part) -> bool:
-        exported = self.family.export_key(part, "")
+        exported = self.family.export_key(part, "").removesuffix("text_model_")
         # OneTrainer counts FLUX's T5 as the second encoder.
         second = exported.replace("lora_te3_", "lora_te2_encoder_")
         return read_header(Path(path)).any_key(exported, second, f"{part}.", *self.family.other_names(part, ""))

@@ -28,7 +28,7 @@ _SUFFIXES: tuple[tuple[str, str], ...] = (
     ),
     (r"\.ia3_l(?:\.default)?(?:\.weight)?", "ia3_l"),
     (
-        r"\.(?P<kept>lora_mid\.weight|alpha|dora_scale|hada_\w+|lokr_\w+|on_input|lora_magnitude_vector|diff|diff_b|weight)(?:\.default)?(?:\.weight)?",
+        r"\.(?P<kept>lora_mid\.weight|alpha|dora_scale|hada_\w+|lokr_\w+|on_input|lora_magnitude_vector|diff|diff_b|w_norm|b_norm|weight)(?:\.default)?(?:\.weight)?",
         "",
     ),
 )
@@ -38,6 +38,12 @@ _DOTTED = {
     "text_encoder_2": ("text_encoder_2.",),
     "text_encoder_3": ("text_encoder_3.",),
 }
+_OF_LYCORIS = {"w_norm": "diff", "b_norm": "diff_b"}
+"""Of norms: the same as whole changes elsewhere."""
+_KEPT_ELSEWHERE = ("bundle_emb.", "lora_te3_", "text_encoder_3", "text_encoders.t5xxl")
+"""Embeddings that OneTrainer puts along, and T5, which is rarely trained here."""
+_OF_TEXT = ("lora_te", "text_encoder")
+_NUM_TOLD = 3
 _UNDERSCORED = ("lora_unet_", "lora_transformer_", "lycoris_")
 
 
@@ -127,6 +133,21 @@ def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, n
     return found
 
 
+def unread_note(tensors: Mapping[str, torch.Tensor], family: Family, names: Mapping[Part, Iterable[str]], where: str) -> str:
+    """A sentence if a file has tensors for no module of `names`; "" where all are read, or belong to text encoders that are not among them."""
+    taken: set[str] = set()
+    for part, modules in names.items():
+        modules = list(modules)
+        known = {*_spellings(family, part, modules), *_originals(part, modules)}
+        taken |= {base for base in grouped(tensors) if _plain(part, base) in known}
+    elsewhere = _KEPT_ELSEWHERE if set(family.text_parts) <= names.keys() else (*_KEPT_ELSEWHERE, *_OF_TEXT)
+    left = [key for key in sorted(tensors) if (split_key(key) or ("",))[0] not in taken and not key.startswith(elsewhere)]
+    if not left:
+        return ""
+    more = f" and {len(left) - _NUM_TOLD} more" if len(left) > _NUM_TOLD else ""
+    return f"{where}: of its {len(tensors)} tensors these belong to no layer of this model and are not read: {', '.join(left[:_NUM_TOLD])}{more}."
+
+
 def placed_layers(
     tensors: Mapping[str, torch.Tensor], family: Family, part: Part, places: ModulePlaces
 ) -> tuple[list[tuple[str, Place, dict[str, torch.Tensor]]], set[str]]:
@@ -158,7 +179,8 @@ def _originals(part: Part, names: Iterable[str]) -> dict[str, list[tuple[str, Pl
 
 
 def _ours(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """peft's IA³ holds 1 + w, as a column for the outputs and as a row for the inputs of a linear layer."""
+    """LyCORIS's norms under the names of whole changes. peft's IA³ holds 1 + w, as a column for the outputs and as a row for the inputs of a linear layer."""
+    held = {_OF_LYCORIS.get(suffix, suffix): tensor for suffix, tensor in held.items()}
     if "ia3_l" not in held:
         return held
     import torch
@@ -180,9 +202,18 @@ def _spellings(family: Family, part: Part, names: Iterable[str]) -> dict[str, st
                 known[plain.removesuffix("_0")] = name
         for spelt in spellings(name):
             known[spelt] = name
+            # What diffusers makes of its own names for kohya's readers.
+            known.setdefault(f"{'transformer' if part == 'denoiser' else part}_{spelt}", name)
         if (exported := family.export_key(part, name)).startswith("lora_te3_"):
             # OneTrainer counts FLUX's T5 as the second encoder.
             known.setdefault(exported.replace("lora_te3_", "lora_te2_"), name)
+        if part != "denoiser" and (len(family.text_parts) == 1 or exported.startswith("lora_te3_")):
+            # peft's own file of one encoder, where no other has modules of these names.
+            known.setdefault(f"base_model_model_{_plain(part, name)}", name)
+    # Where transformers keeps CLIP without a text model of its own, trainers write names without it, and others with it.
+    for plain, name in list(known.items()) if part != "denoiser" else ():
+        known.setdefault(plain.replace("text_model_", ""), name)
+        known.setdefault(plain.replace("base_model_model_", "base_model_model_text_model_"), name)
     return known
 
 

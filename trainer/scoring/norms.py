@@ -37,6 +37,9 @@ def layer_norms(path: Path) -> dict[str, float]:
 def _norm(held: Mapping[str, torch.Tensor], where: str) -> float | None:
     import torch
 
+    whole = [tensor.float().norm() ** 2 for suffix, tensor in held.items() if suffix in ("diff", "diff_b")]
+    if whole and len(whole) == len(held):
+        return float(sum(whole)) ** 0.5
     if held.keys() >= _LOW_RANK and "lora_mid.weight" not in held:
         # |up down|² is the sum over (upᵀup) * (down downᵀ): two small matrices instead of the layer's own.
         up, down = held["lora_up.weight"].float().flatten(1), held["lora_down.weight"].float().flatten(1)

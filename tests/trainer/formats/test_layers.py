@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import kind_of, plans_of
 from athanor.trainer.families import family
-from athanor.trainer.formats.layers import layers_of, read_tensors_of
+from athanor.trainer.formats.layers import layers_of, read_tensors_of, unread_note
 from athanor.trainer.formats.unet_names import SD1_LAYOUT, SDXL_LAYOUT
 
 LAYOUTS = {"sd15": SD1_LAYOUT, "sdxl": SDXL_LAYOUT}
@@ -82,11 +82,17 @@ def peft(name: str, part: str, module: str) -> dict[str, str]:
     return {"up": f"{base}.lora_B.default.weight", "down": f"{base}.lora_A.default.weight", "alpha": ""}
 
 
+def newer_transformers(name: str, part: str, module: str) -> dict[str, str]:
+    """sd-scripts and LyCORIS where CLIP has no text model of its own any more."""
+    spelt = sd_scripts(name, part, module)
+    return {what: key.replace("text_model_", "") for what, key in spelt.items()}
+
+
 def lycoris(name: str, part: str, module: str) -> dict[str, str]:
     return _kohya(_flat("lycoris", module)) if part == "denoiser" else sd_scripts(name, part, module)
 
 
-SPELLERS = (sd_scripts, onetrainer, comfyui_trainer, diffusers, old_diffusers, peft, lycoris)
+SPELLERS = (sd_scripts, newer_transformers, onetrainer, comfyui_trainer, diffusers, old_diffusers, peft, lycoris)
 
 
 def made(part: str, module: str) -> dict[str, torch.Tensor]:
@@ -153,3 +159,44 @@ def test_another_models_lora_gives_nothing():
     names = [each for each, _ in full_size.sdxl()["denoiser"].named_modules()]
     flux = {"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(1, 1)}
     assert layers_of(flux, family("sdxl"), "denoiser", names) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "module", "base"),
+    [
+        ("sdxl", "text_encoder_2", "text_projection", "lora_te2_text_projection"),
+        ("sdxl", "text_encoder_2", "text_projection", "text_encoders.clip_g.transformer.text_projection"),
+        ("flux", "denoiser", "transformer_blocks.0.attn.to_out.0", "transformer_transformer_blocks_0_attn_to_out_0"),
+        ("sd35", "text_encoder_3", "encoder.block.0.layer.0.SelfAttention.q", "text_encoder_3_encoder_block_0_layer_0_SelfAttention_q"),
+        ("sd15", "text_encoder", "encoder.layers.0.mlp.fc1", "base_model.model.text_model.encoder.layers.0.mlp.fc1"),
+        ("flux", "text_encoder_2", "encoder.block.0.layer.0.SelfAttention.q", "base_model.model.encoder.block.0.layer.0.SelfAttention.q"),
+    ],
+)
+def test_rarer_spellings_are_read(name, part, module, base):
+    found = layers_of({f"{base}.lora_A.weight": torch.ones(4, 5), f"{base}.lora_B.weight": torch.ones(6, 4)}, family(name), part, [module])
+    assert found.keys() == {module} and found[module].keys() == {"lora_down.weight", "lora_up.weight"}
+
+
+def test_one_encoders_own_file_is_not_taken_for_that_of_two():
+    tensors = {"base_model.model.text_model.encoder.layers.0.mlp.fc1.lora_A.weight": torch.ones(4, 5)}
+    assert layers_of(tensors, family("sdxl"), "text_encoder", ["encoder.layers.0.mlp.fc1"]) == {}
+
+
+def test_norms_of_lycoris_are_whole_changes():
+    tensors = {"lora_unet_down_blocks_0_resnets_0_norm1.w_norm": torch.ones(4), "lora_unet_down_blocks_0_resnets_0_norm1.b_norm": torch.ones(4)}
+    found = layers_of(tensors, family("sd15"), "denoiser", ["down_blocks.0.resnets.0.norm1"])
+    assert found["down_blocks.0.resnets.0.norm1"].keys() == {"diff", "diff_b"}
+
+
+def test_what_is_not_read_is_told():
+    names = {"denoiser": UNET}
+    known = {
+        key: torch.ones(1)
+        for key in (f"unet.{UNET[0]}.lora_A.weight", "bundle_emb.<fox>.clip_l", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha")
+    }
+    assert unread_note(known, family("sd15"), names, "x") == ""
+    strange = {f"unet.{name}": torch.ones(1) for name in ("a.oft_R.weight", "b.lora_A.weight", "logit_scale", "c.weight")}
+    assert unread_note({**known, **strange}, family("sd15"), names, "x.safetensors") == (
+        "x.safetensors: of its 7 tensors these belong to no layer of this model and are not read: "
+        "unet.a.oft_R.weight, unet.b.lora_A.weight, unet.c.weight and 1 more."
+    )
