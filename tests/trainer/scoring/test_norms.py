@@ -50,7 +50,9 @@ def test_vectors_of_an_embedding_have_their_length(tmp_path):
 
 
 def test_layers_of_an_unknown_kind_are_left_out_and_a_broken_file_is_told(tmp_path):
-    save_file({"a.dora_scale": torch.ones(2, 2), "b.lora_up.weight": torch.ones(2, 1), "b.lora_down.weight": torch.ones(1, 2)}, tmp_path / "x.safetensors")
+    save_file(
+        {"a.dora_scale": torch.ones(2, 2), "b.lora_up.weight": torch.ones(2, 1), "b.lora_down.weight": torch.ones(1, 2)}, tmp_path / "x.safetensors"
+    )
     assert layer_norms(tmp_path / "x.safetensors") == pytest.approx({"b": 2.0})
     (tmp_path / "half.safetensors").write_bytes(b"12")
     with pytest.raises(AthanorError, match="not a whole safetensors file"):
