@@ -343,3 +343,20 @@ def test_a_lora_of_another_family_is_refused_before_anything_loads(tmp_path, job
             check_train_job(dataclasses.replace(job, adapter=settings))
     with pytest.raises(AthanorError, match=r"cut\.safetensors is not a whole safetensors file"):
         check_train_job(dataclasses.replace(job, adapter=dataclasses.replace(job.adapter, merge_files=str(tmp_path / "cut.safetensors"))))
+
+
+def test_a_folder_of_pickles_or_of_packed_weights_is_told(tmp_path):
+    made = make_sdxl_folder(tmp_path / "model")
+    unet, clip = made.path / "unet" / "diffusion_pytorch_model", made.path / "text_encoder" / "model"
+    unet.with_suffix(".safetensors").rename(unet.with_suffix(".bin"))
+    clip.with_suffix(".safetensors").rename(clip.with_name("pytorch_model.bin"))
+    save_file({"a.weight": torch.zeros(4), "a.weight.absmax": torch.zeros(4)}, made.path / "text_encoder_2" / "model.safetensors")
+    told = base_problems(describe_base(made.path))
+    assert len(told) == 3 and "diffusion_pytorch_model.bin alone, a pickle" in told[0] and "pytorch_model.bin alone" in told[1]
+    assert "keeps its weights as NF4 or FP4" in told[2]
+
+
+def test_a_packed_text_encoder_is_told(sdxl, tmp_path):
+    save_file({"a.qweight": torch.zeros(4)}, tmp_path / "packed.safetensors")
+    base = describe_base(sdxl.path, (sdxl.path.parent / "tokenizer",), [tmp_path / "packed.safetensors"])
+    assert any("packed.safetensors keeps its weights as 4 bits" in each for each in base_problems(base))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..cache_folder import BASES
 from ..errors import AthanorError
-from ..formats.header import Header, read_model_header
+from ..formats.contents import packed_as
+from ..formats.header import Header, is_safe, read_header, read_model_header
 from ..types import BaseModel
 from ._native import TensorFile
 
@@ -72,7 +73,7 @@ def broken_files(base: BaseModel) -> tuple[str, ...]:
             advice = "queue the graph again, which writes it anew" if path.parent.name == BASES else "choose another one in Load Base Model"
             told.append(f"The base model {path} is not there any more; {advice}.")
         elif path.is_file():
-            told += damage(path)
+            told += damage(path) or packed(path)
     return tuple(told)
 
 
@@ -83,6 +84,12 @@ def damage(path: Path) -> tuple[str, ...]:
     except AthanorError as error:
         return (f"{error} Get it again, or choose another.",)
     return ()
+
+
+def packed(path: Path) -> tuple[str, ...]:
+    """A sentence where a file's weights are kept in a way that cannot be trained upon."""
+    kept = packed_as(read_header(path)) if is_safe(path) else ""
+    return (f"{path} keeps its weights as {kept}, which cannot be trained upon; get the bf16, fp16 or fp8 file of this model.",) if kept else ()
 
 
 def text_paths(base: BaseModel) -> tuple[str, ...]:

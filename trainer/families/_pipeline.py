@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AthanorError
 from ..formats.header import is_safe
-from ._parts import damage
+from ._parts import damage, packed
 from ._weights import folder_weights, read_json
 
 if TYPE_CHECKING:
@@ -33,12 +33,18 @@ def missing_components(folder: Path, parts: Iterable[tuple[str, str]]) -> tuple[
         except AthanorError as error:
             told.append(f"The base model is damaged: {error}")
             continue
+        old = next((file for name in (stem, f"pytorch_{stem}") if (file := folder / part / f"{name}.bin").is_file()), None)
+        if weights is None and old is not None:
+            told.append(
+                f"The base model has {old} alone, a pickle that could run code; get {stem}.safetensors from the model's page, or convert it to that."
+            )
+            continue
         wanted += weights.files if weights else [folder / part / f"{stem}.safetensors"]
         for file in wanted:
             if not file.is_file():
                 told.append(f"The base model lacks {file}; copy it there from the model's page.")
             elif is_safe(file):
-                told += damage(file)
+                told += damage(file) or packed(file)
     return tuple(told)
 
 
