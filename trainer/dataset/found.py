@@ -18,7 +18,8 @@ Subfolders = Literal["none", "numbered", "all"]
 Key = tuple[tuple[str | int, ...], ...]
 
 _DIGITS = re.compile(r"(\d+)")
-_NUMBERED = re.compile(r"([+-]?\d+)(?:_(.*))?", re.DOTALL)
+_NUMBERED = re.compile(r"\s*([+-]?\d+)\s*(?:_(.*))?", re.DOTALL)
+"""What sd-scripts takes for a number is what int() does."""
 _OF_SYSTEMS = {"@eadir", "__macosx", "$recycle.bin", "system volume information"}
 """Folders that network drives and archives make, with small copies of pictures in them."""
 _OTHER_PICTURES = {
@@ -129,8 +130,8 @@ def _part_key(part: str) -> tuple[str | int, ...]:
 
 def class_tokens_of(folder: Path) -> str:
     """What the name of a `6_cat` folder says of its images: "cat"."""
-    named = re.fullmatch(r"\d+_(.+)", folder.name, re.DOTALL)
-    return named[1] if named else ""
+    named = _NUMBERED.fullmatch(folder.name)
+    return (named and named[2]) or ""
 
 
 def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_numbered: bool) -> None:

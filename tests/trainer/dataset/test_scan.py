@@ -276,6 +276,25 @@ def test_many_notes_are_capped(tmp_path):
     assert all(f"e{i}.png" in " ".join(dataset.notes) for i in range(30)), "each of them is named all the same"
 
 
+@pytest.mark.parametrize(
+    ("name", "repeats", "tokens"),
+    [
+        ("6_cat", 6, "cat"),
+        ("06_a cat_1", 6, "a cat_1"),
+        ("+5_x", 5, "x"),
+        ("6 _x", 6, "x"),
+        (" 3_x", 3, "x"),
+        ("3__y", 3, "_y"),
+        ("6", 6, ""),
+        ("6_", 6, ""),
+    ],
+)
+def test_numbers_of_folders_are_read_as_sd_scripts_reads_them(tmp_path, name, repeats, tokens):
+    save(tmp_path / name / "a.png")
+    (sample,) = scan_folder(tmp_path).samples
+    assert (sample.repeats, sample.class_tokens) == (repeats, tokens)
+
+
 def test_links_and_subfolders_by_the_hundred_are_told_shortly(tmp_path):
     save(tmp_path / "set" / "a.png")
     for i in range(100):
