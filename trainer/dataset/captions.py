@@ -16,6 +16,8 @@ from .notes import ending
 
 DEFAULT_EXTENSIONS = (".txt", ".caption")
 _MAX_BYTES = 1 << 20
+_CUT_AROUND_A_FACE = re.compile(r"(.+)(?:_\d{4}){4}")
+"""Names that sd-scripts' detect_face_rotate.py gives: where the face is, and its size."""
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", ",", "，")
 
 
@@ -37,7 +39,8 @@ def read_caption(
 ) -> tuple[str | None, tuple[str, ...]]:
     """The caption of `image` and what the reader should be told about its file.
 
-    The first of `extensions` for which there is a file counts. None where there is no such file, "" where it is empty.
+    The first of `extensions` for which there is a file counts; without any, an image that sd-scripts has cut around a face
+    (`a_0120_0080_0064_0064.png`) has that of the whole one (`a.txt`), as there. None where there is no such file, "" where it is empty.
     Byte-order marks, blanks and commas at the ends are taken off. Several lines become one: a line that ends a sentence
     or in a comma is followed by a blank, any other by a comma, so that one tag a line works as well as prose does.
     `keep_lines` leaves them apart instead, for wildcards that choose among them.
@@ -45,7 +48,8 @@ def read_caption(
     """
     files = _listed_files(image, extensions, listed) if listed is not None else [f for each in extensions if (f := _caption_file(image, each))]
     if not files:
-        return None, ()
+        whole = _CUT_AROUND_A_FACE.fullmatch(image.name.removesuffix(image.suffix))
+        return read_caption(image.with_name(whole[1] + image.suffix), extensions, listed=listed, keep_lines=keep_lines) if whole else (None, ())
     file, notes = files[0], []
     if len(files) > 1:
         notes.append(f"{image.name} has more than one caption file; {file.name} is used, {_listed(other.name for other in files[1:])} is not.")

@@ -93,6 +93,16 @@ def test_the_first_ending_counts_and_the_other_is_named(image):
     assert read_caption(image, (".caption",)) == ("second", ())
 
 
+def test_faces_cut_out_by_sd_scripts_have_the_caption_of_the_whole_picture(tmp_path):
+    (tmp_path / "a b.txt").write_text("whole", encoding="utf-8")
+    face = tmp_path / "a b_0120_0080_0064_0064.png"
+    for listed in (None, frozenset(["a b.txt", face.name])):
+        assert read_caption(face, listed=listed) == ("whole", ())
+        assert read_caption(tmp_path / "a b_1_2_3_4.png", listed=listed) == (None, ())
+    face.with_suffix(".txt").write_text("face", encoding="utf-8")
+    assert read_caption(face) == ("face", ())
+
+
 def test_writing_keeps_every_earlier_version(image):
     file = write_caption(image, "一, two")
     assert file == image.with_suffix(".txt") and file.read_bytes() == "一, two".encode()
