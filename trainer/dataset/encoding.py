@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 _ASIAN = {
     "gb18030": "GBK (Simplified Chinese)",
@@ -10,6 +11,15 @@ _ASIAN = {
     "big5": "Big5 (Traditional Chinese)",
     "cp949": "EUC-KR (Korean)",
 }
+_ALPHABETS = {
+    "Latin": {*map(chr, range(0xA0, 0x250))},
+    "Greek": {*map(chr, range(0x386, 0x3A2)), *map(chr, range(0x3A3, 0x3CF))},
+    "Cyrillic": {*map(chr, range(0x401, 0x460)), "\u0490", "\u0491"},
+    "Hebrew": {*map(chr, range(0x5D0, 0x5EB))},
+    "Arabic": {*map(chr, range(0x60C, 0x670))},
+}
+"""What is written with two bytes in UTF-8, as far as it is in use today."""
+_NOT_IN_GB2312 = bytes(range(0x80, 0xA1))
 _WESTERN = "Windows-1252 (Western European)"
 _DAMAGED = "UTF-8 with damaged characters, which are left out"
 _ENOUGH_COMMON = 0.6
@@ -32,7 +42,8 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
     if b"\0" in data:
         raise ValueError("it is not a text file")
     try:
-        return data.decode("utf-8-sig"), None
+        text = data.decode("utf-8-sig")
+        return (data.decode("gb18030"), _ASIAN["gb18030"]) if _is_rather_gbk(data, text) else (text, None)
     except UnicodeDecodeError:
         pass
     if _is_damaged_utf8(data):
@@ -47,6 +58,17 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
         return data.decode("cp1252"), _WESTERN
     except UnicodeDecodeError:
         raise ValueError("its encoding is unknown") from None
+
+
+def _is_rather_gbk(data: bytes, text: str) -> bool:
+    """Whether a few Chinese characters happen to be valid UTF-8, as \u96ea is \u0469: letters that no living alphabet has, or of several, or that do not exist."""
+    if text.isascii() or len(data.translate(None, _NOT_IN_GB2312)) < len(data):  # nearly every caption is out here
+        return False
+    alphabets = {next((name for name, letters in _ALPHABETS.items() if char in letters), "") for char in text if not char.isascii()}
+    alphabets.discard("Latin")
+    is_strange = max(text, default="") < "\u0800" and ("" in alphabets or len(alphabets) > 1)
+    is_impossible = any(unicodedata.category(char) == "Cn" for char in text)
+    return (is_strange or is_impossible) and _share_of_common(data, "gb18030") == 1.0
 
 
 def _is_damaged_utf8(data: bytes) -> bool:

@@ -36,7 +36,7 @@ def test_captions_are_cleaned(image, content, caption, num_notes):
 @pytest.mark.parametrize(
     ("encoding", "name", "texts"),
     [
-        ("gbk", "GBK", ["1girl, 红色头发, 白色背景", "红发", "一只猫坐在桌子上。", "蓝色的眼睛"]),
+        ("gbk", "GBK", ["1girl, 红色头发, 白色背景", "红发", "一只猫坐在桌子上。", "蓝色的眼睛", "微笑", "雪", "1girl, 泳装"]),
         ("cp932", "Shift JIS", ["1girl, 赤い髪, 白背景", "初音ミク", "青い目", "猫が机の上に座っている"]),
         ("big5", "Big5", ["紅色頭髮, 白色背景", "一隻貓坐在桌子上"]),
         ("cp949", "Korean", ["고양이, 빨간 머리", "하얀 배경에 있는 소녀"]),
@@ -47,6 +47,11 @@ def test_old_encodings_are_told_from_a_few_words(encoding, name, texts):
     for text in texts:
         decoded, told = decode_text(text.encode(encoding))
         assert decoded == text and name in told
+
+
+@pytest.mark.parametrize("text", ["Синее небо, ёж", "Ц", "είναι γάτα", "שמיים", "سماء", "a · b × c, ½", "naïve café", "ǎ", "ї, ґ"])
+def test_utf8_of_other_alphabets_stays_utf8(text):
+    assert decode_text(text.encode()) == (text, None)
 
 
 @pytest.mark.parametrize(
