@@ -46,7 +46,7 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
         return (data.decode("gb18030"), _ASIAN["gb18030"]) if _is_rather_gbk(data, text) else (text, None)
     except UnicodeDecodeError:
         pass
-    if _is_damaged_utf8(data):
+    if _is_damaged_utf8(data) and not _is_all_gb2312(data):
         return data.decode("utf-8-sig", "ignore"), _DAMAGED
     scores = {encoding: _share_of_common(data, encoding) for encoding in _ASIAN}
     best = max(scores, key=lambda encoding: scores[encoding])
@@ -62,13 +62,19 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
 
 def _is_rather_gbk(data: bytes, text: str) -> bool:
     """Whether a few Chinese characters happen to be valid UTF-8, as \u96ea is \u0469: letters that no living alphabet has, or of several, or that do not exist."""
-    if text.isascii() or len(data.translate(None, _NOT_IN_GB2312)) < len(data):  # nearly every caption is out here
+    if text.isascii() or not _is_all_gb2312(data):
         return False
     alphabets = {next((name for name, letters in _ALPHABETS.items() if char in letters), "") for char in text if not char.isascii()}
     alphabets.discard("Latin")
     is_strange = max(text, default="") < "\u0800" and ("" in alphabets or len(alphabets) > 1)
     is_impossible = any(unicodedata.category(char) == "Cn" for char in text)
-    return (is_strange or is_impossible) and _share_of_common(data, "gb18030") == 1.0
+    return is_strange or is_impossible
+
+
+def _is_all_gb2312(data: bytes) -> bool:
+    """Whether every character is an everyday Chinese one or ASCII."""
+    has_others = len(data.translate(None, _NOT_IN_GB2312)) < len(data)  # nearly every caption in UTF-8 has
+    return not has_others and _share_of_common(data, "gb18030") == 1.0
 
 
 def _is_damaged_utf8(data: bytes) -> bool:
@@ -102,5 +108,8 @@ def _is_common(code: bytes, encoding: str) -> bool:
 
 def _looks_korean(data: bytes) -> bool:
     """Hangul ends at lead byte C8, where two in five of everyday Chinese characters are still to come."""
-    leads = [code[0] for char in data.decode("gb18030") if len(code := char.encode("gb18030")) == 2]
+    text = data.decode("gb18030")
+    if any(mark in text for mark in "、，。"):  # of which Korean writes none
+        return False
+    leads = [code[0] for char in text if len(code := char.encode("gb18030")) == 2]
     return len(leads) >= _NUM_KOREAN_AT_LEAST and max(leads) <= 0xC8

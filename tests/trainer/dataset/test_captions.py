@@ -36,7 +36,11 @@ def test_captions_are_cleaned(image, content, caption, num_notes):
 @pytest.mark.parametrize(
     ("encoding", "name", "texts"),
     [
-        ("gbk", "GBK", ["1girl, 红色头发, 白色背景", "红发", "一只猫坐在桌子上。", "蓝色的眼睛", "微笑", "雪", "1girl, 泳装"]),
+        (
+            "gbk",
+            "GBK",
+            ["1girl, 红色头发, 白色背景", "红发", "一只猫坐在桌子上。", "蓝色的眼睛", "微笑", "雪", "1girl, 泳装", "风景, 微笑", "刘海、单人、翅膀"],
+        ),
         ("cp932", "Shift JIS", ["1girl, 赤い髪, 白背景", "初音ミク", "青い目", "猫が机の上に座っている"]),
         ("big5", "Big5", ["紅色頭髮, 白色背景", "一隻貓坐在桌子上"]),
         ("cp949", "Korean", ["고양이, 빨간 머리", "하얀 배경에 있는 소녀"]),
