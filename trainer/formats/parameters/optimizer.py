@@ -108,8 +108,10 @@ def _take_arguments(sheet: Sheet, name: str, arguments: dict[str, Any], told: st
         arguments |= {f"beta{i + 1}": beta for i, beta in enumerate(betas[:2])}
     for argument, value in arguments.items():
         option = argument if argument in ("beta1", "beta2") else _OPTIONS.get(argument)
-        if argument == "decay_rate" and name == "adafactor":
+        if argument == "decay_rate" and name == "adafactor" and isinstance(value, (int, float)):
             option, value = "decay_power", -float(value)
+        if argument == "growth_rate" and value == "inf":
+            continue
         if argument == "relative_step" and name == "adafactor":
             if value:
                 sheet.tell("left out", key, "relative_step=True: Adafactor works here at the rates that are set, not at its own.")
@@ -131,7 +133,7 @@ def _take_arguments(sheet: Sheet, name: str, arguments: dict[str, Any], told: st
 
 
 def _put(sheet: Sheet, key: str, path: str, value: Any, implied: bool) -> None:
-    number = value if isinstance(value, (bool, str)) else float(value)
+    number = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if implied:
         sheet.imply(path, number, "the library's default")
     else:

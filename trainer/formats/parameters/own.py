@@ -32,7 +32,12 @@ def is_preset(data: Mapping[str, Any]) -> bool:
 def read_job_settings(data: Mapping[str, Any]) -> Imported:
     """Every setting of a job. Raises AthanorError where one is unknown, missing or of the wrong type."""
     kind = str(data.get("kind", "lora"))
-    if kind not in _OF_THE_KIND or not isinstance(data["base"], dict) or not isinstance(data["dataset"], dict):
+    if (
+        kind not in _OF_THE_KIND
+        or not isinstance(data["base"], dict)
+        or not isinstance(data["dataset"], dict)
+        or not isinstance(data["dataset"].get("samples"), list)
+    ):
         raise AthanorError("This is no training's job.json, or one that was changed by hand: its kind, base or dataset is not one.")
     settings = Settings(**{name: _section(name, data[name]) for name in _SECTIONS if name in data})
     told = {path: value for path, value in values_of(settings).items() if path.split(".")[0] in data and _counts(path, kind)}

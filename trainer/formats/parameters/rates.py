@@ -63,6 +63,8 @@ def _text_rates(sheet: Sheet) -> None:
     try:
         rates = [float(each) for each in sheet.items(key)]
     except ValueError:
+        rates = []
+    if not rates:
         sheet.leave(key, "it is not a number.")
         return
     sheet.take(key, "train.text_encoder_rate", rates[0])

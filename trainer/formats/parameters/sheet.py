@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,10 +46,13 @@ class Sheet:
         if key not in self._given:
             return None
         try:
-            return float(self._given[key])
-        except (TypeError, ValueError):
+            value = float(self._given[key])
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if not math.isfinite(value):
             self.leave(key, f"{self._given[key]!r} is not a number.")
             return None
+        return value
 
     def items(self, key: str) -> list[str]:
         """A list; text with blanks, as on a command line, becomes one, the quotes around its words taken away."""
@@ -64,6 +68,10 @@ class Sheet:
             if kind in (int, float) and number is None:
                 return
             value = self.flag(key) if kind is bool else self.text(key) if kind is str else kind(number)
+        if kind in (int, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            self.leave(key, f"{value!r} is not a number.")
+            return
+        value = kind(value) if kind in (int, float, bool) else value
         problem = _range_problem(path, value)
         if problem:
             self.leave(key, problem)

@@ -21,6 +21,7 @@ from athanor.trainer.settings import (
     EmbeddingSettings,
     ObjectiveSettings,
     Settings,
+    range_problems,
     value_type,
 )
 from athanor.trainer.types import BaseModel, Dataset
@@ -232,3 +233,16 @@ def test_an_embedding_is_exported_for_its_own_script_and_75_tokens_by_saying_not
     imported = read(tmp_path, text).applied_to(Settings())
     assert dataclasses.replace(imported.embedding, token="zxc") == settings
     assert sd_scripts_toml(dataclasses.replace(job, base=BASES["flux"]))[1] == ("sd-scripts trains no embeddings for this model.",)
+
+
+def test_garbage_in_any_field_is_told_and_breaks_nothing(tmp_path):
+    chance, odd = (
+        random.Random(7),
+        ["", 0, -1, 3.5, "abc", True, [], {"a": 1}, 10**12, float("nan"), float("inf"), "a=1 betas=x weight_decay=(1,2)", "漢\n--n x"],
+    )
+    keys = [*GUI, "optimizer_args", "lr_warmup_steps", "lr_scheduler_num_cycles", "max_token_length", "sample_prompts", "max_train_steps", "conv_dim"]
+    for _ in range(150):
+        data = {**GUI, "optimizer": chance.choice(["Prodigy", "Adafactor", "AdamW"]), **{chance.choice(keys): chance.choice(odd) for _ in range(6)}}
+        settings = read(tmp_path, {"LoRA_type": "Standard", **data}).applied_to(Settings())
+        assert not [problem for name in SECTIONS for problem in range_problems(getattr(settings, name), name)]
+    assert "text_encoder_lr" in {line.key for line in read(tmp_path, "unet_lr = 1e-4\ntext_encoder_lr = []").lines}
