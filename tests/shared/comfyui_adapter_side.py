@@ -4,14 +4,17 @@ comfyui_adapter_side.py LAYOUT BASE OUT ADAPTER...
 
 LAYOUT is a JSON file: {"family", "denoiser": arguments of ComfyUI's configuration, "clip_l", "clip_h", "clip_g", "t5xxl": sizes other
 than the true ones}. BASE holds the base's weights under the names that adapter files have for them. For each ADAPTER file,
-OUT gets `<its stem>@<strength>.safetensors`: the weights of the same names with the adapter in them.
+OUT gets `<its stem>@<strength>.safetensors`: the weights of the same names with the adapter in them, as the stock loader puts it
+there, and `applied <its stem>@<strength>.safetensors` as Apply Epoch does. Printed are its stem and how many weights each changes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 STRENGTHS = (1.0, 0.6)
@@ -50,6 +53,8 @@ def main(layout_file: Path, base_file: Path, out: Path, adapters: list[Path]) ->
     import torch
     from safetensors.torch import load_file, save_file
 
+    from athanor.nodes.patching import adapter_patches
+
     denoiser, text = models(json.loads(layout_file.read_text(encoding="utf-8")))
     key_map = comfy.lora.model_lora_keys_clip(text, comfy.lora.model_lora_keys_unet(denoiser, {}))
     shapes = {key: value.shape for key, value in {**denoiser.state_dict(), **text.state_dict()}.items()}
@@ -60,9 +65,12 @@ def main(layout_file: Path, base_file: Path, out: Path, adapters: list[Path]) ->
         whole = base.setdefault(key, torch.zeros(shapes[key]))
         part = _part(whole, offset)
         part.copy_(function(weight.reshape(part.shape)))
+    model, clip = SimpleNamespace(model=denoiser), SimpleNamespace(cond_stage_model=text)
     for file in adapters:
-        patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(str(file))), key_map)
-        for strength in STRENGTHS:
+        tensors = comfy.utils.load_torch_file(str(file))
+        stock = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(tensors)), key_map, log_missing=not _is_for_apply_epoch(file))
+        applied = adapter_patches(model, clip, tensors, file.name)
+        for strength, (whose, patches) in itertools.product(STRENGTHS, {"": stock, "applied ": applied}.items()):
             merged = {key: weight.clone() for key, weight in base.items()}
             for target, patch in patches.items():
                 key, offset, function = (target, None, None) if isinstance(target, str) else (*target, None)[:3]
@@ -70,8 +78,13 @@ def main(layout_file: Path, base_file: Path, out: Path, adapters: list[Path]) ->
             found = {}
             for name, (key, offset, function) in slots.items():
                 found[name] = function(_part(merged[key], offset)).contiguous().clone()
-            save_file(found, out / f"{file.stem}@{strength:g}.safetensors")
-        sys.stdout.write(f"{file.stem} {len(patches)}\n")
+            save_file(found, out / f"{whose}{file.stem}@{strength:g}.safetensors")
+        sys.stdout.write(f"{file.stem} {len(stock)} {len(applied)}\n")
+
+
+def _is_for_apply_epoch(file: Path) -> bool:
+    """Whether the stock loader would complain of what it does not know."""
+    return file.stem.startswith("other-")
 
 
 def _slot(key_map: dict[str, Any], name: str) -> tuple[str, Any, Any]:
