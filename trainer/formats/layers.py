@@ -40,7 +40,8 @@ _DOTTED = {
 }
 _OF_LYCORIS = {"w_norm": "diff", "b_norm": "diff_b"}
 """Of norms: the same as whole changes elsewhere."""
-_KEPT_ELSEWHERE = ("bundle_emb.", "lora_te3_", "text_encoder_3", "text_encoders.t5xxl")
+_BUNDLED = "bundle_emb."
+_KEPT_ELSEWHERE = (_BUNDLED, "lora_te3_", "text_encoder_3", "text_encoders.t5xxl")
 """Embeddings that OneTrainer puts along, and T5, which is rarely trained here."""
 _OF_TEXT = ("lora_te", "text_encoder")
 _NUM_TOLD = 3
@@ -134,7 +135,7 @@ def layers_of(tensors: Mapping[str, torch.Tensor], family: Family, part: Part, n
 
 
 def unread_note(tensors: Mapping[str, torch.Tensor], family: Family, names: Mapping[Part, Iterable[str]], where: str) -> str:
-    """A sentence if a file has tensors for no module of `names`; "" where all are read, or belong to text encoders that are not among them."""
+    """A sentence or two if a file has tensors for no module of `names`, or brings embeddings along; "" where all are read, or belong to text encoders that are not among them."""
     taken: set[str] = set()
     for part, modules in names.items():
         modules = list(modules)
@@ -142,10 +143,17 @@ def unread_note(tensors: Mapping[str, torch.Tensor], family: Family, names: Mapp
         taken |= {base for base in grouped(tensors) if _plain(part, base) in known}
     elsewhere = _KEPT_ELSEWHERE if set(family.text_parts) <= names.keys() else (*_KEPT_ELSEWHERE, *_OF_TEXT)
     left = [key for key in sorted(tensors) if (split_key(key) or ("",))[0] not in taken and not key.startswith(elsewhere)]
-    if not left:
-        return ""
-    more = f" and {len(left) - _NUM_TOLD} more" if len(left) > _NUM_TOLD else ""
-    return f"{where}: of its {len(tensors)} tensors these belong to no layer of this model and are not read: {', '.join(left[:_NUM_TOLD])}{more}."
+    told = []
+    if left:
+        more = f" and {len(left) - _NUM_TOLD} more" if len(left) > _NUM_TOLD else ""
+        told.append(
+            f"{where}: of its {len(tensors)} tensors these belong to no layer of this model and are not read: {', '.join(left[:_NUM_TOLD])}{more}."
+        )
+    if words := list(dict.fromkeys(key.split(".")[1] for key in sorted(tensors) if key.startswith(_BUNDLED))):
+        told.append(
+            f"{where} brings embeddings along ({', '.join(words)}), which are not read; export them from their trainer as files of their own."
+        )
+    return " ".join(told)
 
 
 def placed_layers(

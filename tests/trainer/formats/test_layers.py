@@ -190,13 +190,12 @@ def test_norms_of_lycoris_are_whole_changes():
 
 def test_what_is_not_read_is_told():
     names = {"denoiser": UNET}
-    known = {
-        key: torch.ones(1)
-        for key in (f"unet.{UNET[0]}.lora_A.weight", "bundle_emb.<fox>.clip_l", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha")
-    }
+    known = {key: torch.ones(1) for key in (f"unet.{UNET[0]}.lora_A.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha")}
     assert unread_note(known, family("sd15"), names, "x") == ""
     strange = {f"unet.{name}": torch.ones(1) for name in ("a.oft_R.weight", "b.lora_A.weight", "logit_scale", "c.weight")}
     assert unread_note({**known, **strange}, family("sd15"), names, "x.safetensors") == (
-        "x.safetensors: of its 7 tensors these belong to no layer of this model and are not read: "
+        "x.safetensors: of its 6 tensors these belong to no layer of this model and are not read: "
         "unet.a.oft_R.weight, unet.b.lora_A.weight, unet.c.weight and 1 more."
     )
+    bundled = unread_note({**known, "bundle_emb.<fox>.clip_l": torch.ones(1), "bundle_emb.<fox>.clip_g": torch.ones(1)}, family("sd15"), names, "x")
+    assert bundled == "x brings embeddings along (<fox>), which are not read; export them from their trainer as files of their own."
