@@ -8,7 +8,9 @@ from typing import Any
 
 from .config import TrainJob
 from .families import all_families, family
-from .settings import CaptionSettings, DataSettings, ObjectiveSettings, range_problems
+from .noise import noise_of
+from .objectives import resolved_huber_schedule
+from .settings import CaptionSettings, DataSettings, range_problems
 from .steps import steps_of
 from .templates import reads_captions
 from .types import Dataset
@@ -20,7 +22,7 @@ _FLOW_ONLY = ("shifted", "resolution_shifted")
 def effect_problems(job: TrainJob) -> list[str]:
     """A sentence for each setting of objective, captions and data that is out of range, or without effect for this job."""
     problems = [*range_problems(job.objective, "Objective"), *range_problems(job.captions, "Captions"), *range_problems(job.data, "Data")]
-    problems += _unused(job.objective, "Objective", _objective_conditions(job.objective))
+    problems += _unused(job.objective, "Objective", _objective_conditions(job))
     problems += _unused(job.captions, "Captions", _caption_conditions(job.captions, job.dataset))
     problems += _unused(job.data, "Data", _data_conditions(job.data, job.dataset))
     problems += [*_objective_problems(job), *_dataset_problems(job), *_caption_problems(job)]
@@ -39,17 +41,21 @@ def _unused(settings: Any, where: str, conditions: Iterable[tuple[bool, tuple[st
     ]
 
 
-def _objective_conditions(settings: ObjectiveSettings) -> Iterable[tuple[bool, tuple[str, ...], str]]:
+def _objective_conditions(job: TrainJob) -> Iterable[tuple[bool, tuple[str, ...], str]]:
+    settings = job.objective
     yield settings.weighting == "min_snr", ("min_snr_gamma",), "choose the weighting min_snr"
     bends = settings.loss in ("huber", "smooth_l1")
     yield bends, ("huber_schedule", "huber_c"), "choose the loss huber or smooth_l1"
-    yield bends and settings.huber_schedule != "snr", ("huber_scale",), "choose huber or smooth_l1 with the schedule constant or exponential"
+    scales = bends and resolved_huber_schedule(noise_of(job.base), settings) != "snr"
+    yield scales, ("huber_scale",), "choose huber or smooth_l1 with the schedule constant or exponential"
     kind = settings.timestep_sampling
     yield kind == "logit_normal", ("logit_mean",), "choose the timestep sampling logit_normal"
     yield kind in ("logit_normal", "sigmoid", *_FLOW_ONLY), ("logit_std",), "choose the timestep sampling logit_normal, sigmoid or a shifted one"
     yield kind == "mode", ("mode_scale",), "choose the timestep sampling mode"
     yield kind == "shifted", ("shift",), "choose the timestep sampling shifted"
     yield settings.noise_offset > 0, ("noise_offset_random",), "set noise_offset, for example to 0.05"
+    # Below 0 it only takes from the offset.
+    yield settings.noise_offset > 0 or settings.adaptive_noise_scale >= 0, ("adaptive_noise_scale",), "set noise_offset, for example to 0.05"
     yield settings.multires_iterations > 0, ("multires_discount",), "set multires_iterations, for example to 6"
     yield settings.input_perturbation > 0, ("input_perturbation_random",), "set input_perturbation, for example to 0.1"
     yield settings.masked_loss != "off", ("unmasked_weight",), "choose the masked loss plain or normalized"

@@ -178,6 +178,8 @@ def test_the_loop_says_how_long_it_waited_for_data(tmp_path, job):
 REFUSED = [
     ({"objective": ObjectiveSettings(min_snr_gamma=1.0)}, "min_snr_gamma is 1.0 but does nothing; choose the weighting min_snr, or put"),
     ({"objective": ObjectiveSettings(huber_c=0.5)}, "huber_c is 0.5 but does nothing; choose the loss huber or smooth_l1"),
+    ({"objective": ObjectiveSettings(loss="huber", huber_scale=0.5)}, "huber_scale is 0.5 but does nothing; choose huber or smooth_l1 with the"),
+    ({"objective": ObjectiveSettings(adaptive_noise_scale=-0.1)}, "adaptive_noise_scale is -0.1 but does nothing; set noise_offset"),
     ({"objective": ObjectiveSettings(shift=2.0)}, "shift is 2.0 but does nothing"),
     ({"objective": ObjectiveSettings(timestep_sampling="shifted")}, "made for rectified flows; tiny base predicts noise"),
     ({"objective": ObjectiveSettings(min_timestep=500, max_timestep=500)}, "the first must be the smaller one"),
