@@ -108,7 +108,7 @@ export class Panel {
     parts.left.textContent = answer.running && now.remaining_sec != null ? t('left', { time: duration(now.remaining_sec, t) }) : ''
     this.bar.firstElementChild?.setAttribute('style', `width: ${now.total_steps ? (100 * now.step) / now.total_steps : 0}%`)
     const heldOut = story.marks.validation.at(-1), epochs = story.marks.saved.filter(([, epoch]) => epoch != null)
-    const rates = Object.entries(now.rates), differing = [...new Set(rates.map(([, rate]) => rate.toExponential(1)))]
+    const rates = Object.entries(now.rates), differing = [...new Set(rates.map(([, rate]) => rate ? rate.toExponential(1) : '0'))]
     fact(parts.loss, now.smooth != null && `${t('loss')} ${short(now.smooth)}`, t('lossHint'))
     fact(parts.heldOut, heldOut && `${t('heldOut')} ${short(heldOut[1])}`, t('heldOutHint'))
     fact(parts.saved, epochs.length > 0 && `${t('saved')} ${epochs.length}`, t('savedHint'))
