@@ -122,9 +122,10 @@ def _described(part: str) -> str:
 def _rows(path: Path, last_step: int) -> Sequence[dict[str, str]]:
     """The whole rows of at most `last_step` steps."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) <= last_step and row.get("epoch")]
-    except OSError:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = (line.replace("\0", "") for line in file)
+            return [row for row in csv.DictReader(lines) if (row.get("step") or "").isdigit() and int(row["step"]) <= last_step and row.get("epoch")]
+    except (OSError, csv.Error):
         return []
 
 

@@ -105,7 +105,8 @@ class NoEvents(EventLog):
 
 def parse_events(text: str) -> Iterator[dict[str, Any]]:
     """The events of whole lines; a line cut short by a crash is passed over."""
-    for line in text.splitlines():
+    # Not splitlines, which also breaks at letters that may stand in a prompt, such as U+2028.
+    for line in text.split("\n"):
         try:
             event = json.loads(line)
         except ValueError:
@@ -171,7 +172,8 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         try:
-            text = (self.folder / EVENTS_FILE).read_text(encoding="utf-8")
+            # A power cut may end a line within a letter, or leave blocks of nothing.
+            text = (self.folder / EVENTS_FILE).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
         return settled(parse_events(text))

@@ -94,6 +94,16 @@ def test_a_resume_takes_back_the_steps_that_are_done_anew(tmp_path, tensorboard)
     assert tensorboard[-1].purge_step == 3
 
 
+def test_a_file_that_a_power_cut_has_damaged_is_taken_as_far_as_it_is_whole(tmp_path, tensorboard):
+    log = LoggedEvents(tmp_path)
+    start(log, 0)
+    one_step(log, 1, 1.0)
+    with (tmp_path / "logs" / "log.csv").open("ab") as file:
+        file.write(b"2,1,\xff" + bytes(80))
+    start(LoggedEvents(tmp_path), 1)
+    assert [row["step"] for row in rows(tmp_path)] == ["1"]
+
+
 def test_a_run_that_begins_anew_has_the_bare_base_once(tmp_path, tensorboard):
     for _ in range(2):
         log = LoggedEvents(tmp_path)

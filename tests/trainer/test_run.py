@@ -77,6 +77,21 @@ def test_a_line_that_was_cut_off_does_not_swallow_the_next(tmp_path):
     assert [event["event"] for event in Run(tmp_path).events()] == ["step", "start"]
 
 
+def test_what_a_power_cut_left_in_the_middle_of_a_letter_is_passed_over(tmp_path):
+    run, whole = Run(tmp_path), json.dumps({"event": "step", "step": 1, "loss": 0.5}).encode()
+    cut = json.dumps({"event": "sample", "prompt": "小狐狸"}, ensure_ascii=False).encode()[:-4]
+    (tmp_path / "events.jsonl").write_bytes(whole + b"\n" + cut + b"\n" + bytes(64) + b"\n\xff\xfe\n" + whole.replace(b"1", b"2") + b"\n")
+    assert [event["step"] for event in run.events()] == [1, 2]
+    EventLog(tmp_path).write("step", {"step": 3})
+    assert [event["step"] for event in run.events()] == [1, 2, 3]
+
+
+def test_separators_of_lines_in_a_prompt_break_no_event(tmp_path):
+    prompt = "a\u2028b\x85c\u2029d\x0be"
+    EventLog(tmp_path).write("sample", {"prompt": prompt})
+    assert [event["prompt"] for event in Run(tmp_path).events()] == [prompt]
+
+
 def test_a_resume_takes_back_what_came_after_its_state(tmp_path):
     log = EventLog(tmp_path)
     log.write("start", {"step": 0, "total_steps": 4})
