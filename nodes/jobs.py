@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..trainer.config import TrainJob
 from ..trainer.errors import AthanorError
+from ..trainer.formats.parameters import RATES, rates_are_for_another_kind
 from ..trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, Settings
 from ..trainer.templates import lines_of_template
 from ..trainer.types import BaseModel, Dataset
@@ -18,7 +19,6 @@ from .settings import from_widgets
 
 NONE = "none"
 """Of the choices of files."""
-_RATES = ("rate", "text_encoder_rate", "weight_decay")
 
 
 def job_of(
@@ -45,7 +45,7 @@ def job_of(
         adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
         checkpoint=front("checkpoint") if kind == "checkpoint" else CheckpointSettings(),
         embedding=_embedding(kind, name, front("embedding"), values),
-        train=front("train", without=_RATES if _is_for_another_kind(kind, given.from_file) else ()),
+        train=front("train", without=RATES if rates_are_for_another_kind(kind, given.from_file) else ()),
         optimizer=given.optimizer,
         schedule=given.schedule,
         performance=given.performance,
@@ -68,12 +68,6 @@ def files_changed(values: Mapping[str, Any]) -> str:
         return repr([(str(file), file.stat().st_mtime_ns) for file in files])
     except (AthanorError, KeyError, OSError) as error:
         return str(error)
-
-
-def _is_for_another_kind(kind: str, from_file: tuple[str, ...]) -> bool:
-    """Whether the rates of a file are for what learns at others: those of a LoRA are far too low for an embedding and far too high for a whole model."""
-    of_lora = bool(_fields(from_file, "adapter"))
-    return of_lora if kind == "checkpoint" else kind == "embedding" and (of_lora or not _fields(from_file, "embedding"))
 
 
 def _embedding(kind: str, name: str, given: EmbeddingSettings, values: Mapping[str, Any]) -> EmbeddingSettings:

@@ -46,6 +46,8 @@ def work(run: Run, control: Control, processes: Processes = ALONE) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.captureWarnings(True)
+    # It asks for packages that only CPUs would profit from.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     where = "" if processes.leads else f"Process {processes.rank + 1} of {processes.count}: "
     try:
         if processes.leads:

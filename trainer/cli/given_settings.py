@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AthanorError
-from ..formats.parameters import Imported, read_parameters
+from ..formats.parameters import RATES, Imported, rates_are_for_another_kind, read_parameters
 from ..word_checks import OF_A_LORA
 
 PRESETS = Path(__file__).parent.parent / "presets"
 PREFIXES = {"captions": "caption_", "data": "image_", "samples": "sample_", "run": "run_"}
 """Of options whose names would mean several things without."""
 _NO_OPTIONS = ("adapter.files_sha256", "optimizer.kind", "schedule.kind", "embedding.token", "embedding.embedding_sha256")
-_RATES = ("train.rate", "train.text_encoder_rate", "train.weight_decay")
 
 
 def read_given(names: Sequence[str]) -> tuple[Imported, ...]:
@@ -40,10 +39,10 @@ def as_defaults(given: Sequence[Imported], kind: str) -> dict[str, Any]:
     """By option what the files say, the later ones first in the saying, as far as it is for that kind of training."""
     found: dict[str, Any] = {}
     for imported in given:
-        of_lora = any(path.startswith("adapter.") for path, _ in imported.values)
+        without = RATES if rates_are_for_another_kind(kind, [path for path, _ in imported.values]) else ()
         for path, value in imported.values:
             section, name = path.split(".")
-            if path not in _NO_OPTIONS and _counts(section, name, kind) and not (path in _RATES and of_lora and kind != "lora"):
+            if path not in _NO_OPTIONS and _counts(section, name, kind) and not (section == "train" and name in without):
                 found["adapter" if path == "adapter.kind" else PREFIXES.get(section, "") + name] = value
     return found
 

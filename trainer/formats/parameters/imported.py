@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,6 +63,21 @@ class Imported:
             if lines:
                 parts.append("\n".join([f"{title}:", *(_told(line) for line in lines)]))
         return "\n\n".join(parts)
+
+
+RATES = ("rate", "text_encoder_rate", "weight_decay")
+"""Fields of TrainSettings that suit one kind of training alone."""
+
+
+def rates_are_for_another_kind(kind: str, paths: Iterable[str]) -> bool:
+    """Whether a file that says `paths` ("section.field") was made for what learns at other rates than "lora", "embedding" or "checkpoint" does.
+
+    Those of a LoRA are far too low for an embedding and far too high for a whole model.
+    """
+    sections = {path.split(".")[0] for path in paths}
+    if kind == "embedding":
+        return "adapter" in sections or "embedding" not in sections
+    return kind == "checkpoint" and "adapter" in sections
 
 
 def _told(line: Line) -> str:

@@ -12,7 +12,7 @@ import pytest
 from athanor.trainer.config import TrainJob, write_job
 from athanor.trainer.effects import effect_problems
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.formats.parameters import Imported, read_parameters, sd_scripts_toml
+from athanor.trainer.formats.parameters import Imported, rates_are_for_another_kind, read_parameters, sd_scripts_toml
 from athanor.trainer.formats.parameters.read import parse_toml
 from athanor.trainer.settings import (
     AdapterSettings,
@@ -246,3 +246,9 @@ def test_garbage_in_any_field_is_told_and_breaks_nothing(tmp_path):
         settings = read(tmp_path, {"LoRA_type": "Standard", **data}).applied_to(Settings())
         assert not [problem for name in SECTIONS for problem in range_problems(getattr(settings, name), name)]
     assert "text_encoder_lr" in {line.key for line in read(tmp_path, "unet_lr = 1e-4\ntext_encoder_lr = []").lines}
+
+
+def test_rates_count_for_the_kind_that_the_file_was_made_for():
+    lora, word, model, memory = ["adapter.rank", "train.rate"], ["embedding.num_vectors", "train.rate"], ["train.rate"], ["train.text_encoder_rate"]
+    other = {kind: [rates_are_for_another_kind(kind, paths) for paths in (lora, word, model, memory)] for kind in _OF_OTHERS}
+    assert other == {"lora": [False] * 4, "embedding": [True, False, True, True], "checkpoint": [True, False, False, False]}
