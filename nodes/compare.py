@@ -17,7 +17,8 @@ from ..trainer.errors import AthanorError
 from ..trainer.run import Run
 from ..trainer.types import BaseModel
 from . import drawing, host
-from .comparing import Comparison, Samplers, draw_by_comfyui, draw_by_worker
+from .cells import draw_by_comfyui, draw_by_worker
+from .comparing import Comparison, Samplers
 from .images import open_rgb, shown, to_comfy
 from .sheets import name_of, shown_while_drawn
 from .types import BaseModelWire, RunWire

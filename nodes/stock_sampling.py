@@ -56,6 +56,8 @@ class StockPainter:
         self._worn: tuple[Any, Any] = (model, clip)
         self._encoded: dict[str, Any] = {}
         self._encoded_bare: dict[str, Any] = {}
+        self._encoded_worn: dict[float, dict[str, Any]] = {}
+        """Of the epoch that is worn, by its strength in the text encoders."""
 
     def paint(self, recipe: Recipe) -> Image.Image:
         import numpy
@@ -83,6 +85,7 @@ class StockPainter:
             self._base = self._wired
         self._checkpoint, self._worn_as, self._patches = checkpoint, None, None
         self._encoded_bare.clear()
+        self._encoded_worn.clear()
 
     def worn(self, recipe: Recipe) -> tuple[Any, Any]:
         """MODEL and CLIP with the recipe's epoch on them; those of the picture before where it is the same."""
@@ -103,14 +106,25 @@ class StockPainter:
                 if self._patches is None:
                     self._patches = adapter_patches(model, clip, self._tensors, file.name)
                 model, clip = with_patches(model, clip, self._patches, recipe.strength_model, recipe.strength_text)
+        if self._worn_as is None or self._worn_as[:2] != wanted[:2]:
+            self._encoded_worn = {}
         self._worn, self._worn_as = (model, clip), wanted
         # A LoRA that leaves the text encoders alone leaves the encodings alone, too.
         reads_anew = clip is not self._base[1] and (self._whole or bool(self._names) or self._changes_text(clip, recipe.strength_text))
-        self._encoded = {} if reads_anew else self._encoded_bare
+        self._encoded = self._encoded_worn.setdefault(recipe.strength_text, {}) if reads_anew else self._encoded_bare
         return self._worn
 
+    def let_go(self) -> None:
+        """Refers to no models but the wired ones and to no encodings, so that their memory can be had."""
+        self._base, self._checkpoint = self._wired, ""
+        self._worn, self._worn_as, self._patches = self._wired[:2], None, None
+        self._encoded = {}
+        self._encoded_bare, self._encoded_worn = {}, {}
+
     def _changes_text(self, clip: Any, strength: float) -> bool:
-        return strength != 0 and len(clip.patcher.patches) != len(self._base[1].patcher.patches)
+        """The wired CLIP may wear a LoRA on the same weights already."""
+        ours, wired = (sum(map(len, each.patcher.patches.values())) for each in (clip, self._base[1]))
+        return strength != 0 and ours != wired
 
     def _text(self, recipe: Recipe, text: str) -> str:
         if not self._names:

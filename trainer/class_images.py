@@ -26,7 +26,7 @@ from .memory import best_device, release
 from .noise import trained_base
 from .processes import ALONE, Processes
 from .run import EventLog, Run
-from .sampling import save_picture
+from .sampling import named_sampling, save_picture
 from .types import Dataset, Placement, Sample
 
 CLASS_FOLDER = CLASS_IMAGES
@@ -169,9 +169,9 @@ def _draw(job: TrainJob, planned: Sequence[ClassImage], missing: Sequence[int], 
                 replace_atomically(
                     image.path.with_suffix(".txt"), lambda temporary, image=image: temporary.write_text(image.prompt, encoding="utf-8")
                 )
-                save_picture(
-                    image.path, picture, image.prompt, prior.class_negative_prompt, prior.class_steps, image.seed, prior.class_guidance, job.base.name
-                )
+                sampler, guidance = named_sampling(job.base, prior.class_guidance)
+                negative, steps = prior.class_negative_prompt, prior.class_steps
+                save_picture(image.path, picture, image.prompt, negative, steps, image.seed, guidance, job.base.name, sampler)
                 done += 1
             tell()
     finally:

@@ -14,7 +14,7 @@ from .performance import uncompiled
 from .preparation import Prepared
 from .run import WORDS_FOLDER, EventLog, Run
 from .sample_prompts import sample_prompts
-from .sampling import draw_samples, save_picture
+from .sampling import draw_samples, named_sampling, save_picture
 from .state import Position, drop_states_after, load_state, save_state
 from .steps import steps_of
 from .trainee import Trainee
@@ -154,7 +154,8 @@ class Milestones:
         ready.vae.to("cpu")
         for i, (each, image) in enumerate(zip(prompts, pictures, strict=True)):
             file = f"samples/{self.run.name}_{point}_{i:02d}.png"
-            save_picture(self.run.folder / file, image, each.prompt, each.negative_prompt, each.steps, each.seed, each.guidance, model)
+            sampler, guidance = named_sampling(self.job.base, each.guidance)
+            save_picture(self.run.folder / file, image, each.prompt, each.negative_prompt, each.steps, each.seed, guidance, model, sampler)
             self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": each.prompt, "seed": each.seed})
 
     @cached_property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .families import family as family_named
 from .families.base import Family, Framing, Prompted
 from .files import replace_atomically
 from .prompts import PromptBook
@@ -43,13 +45,29 @@ def draw_samples(
 
 
 def save_picture(
-    path: Path, image: Image.Image, prompt: str, negative_prompt: str, steps: int, seed: int, guidance: float, model: str, sampler: str = "DDIM"
+    path: Path, image: Image.Image, prompt: str, negative_prompt: str, steps: int, seed: int, guidance: float, model: str, sampler: str
 ) -> None:
-    """A PNG with its parameters as A1111 writes them, so that other programs can read them."""
+    """A PNG with its parameters as A1111 writes them, so that other programs can read them.
+
+    `sampler` may be followed by further facts (", Schedule type: karras").
+    """
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
-    facts = f"Steps: {steps}, Sampler: {sampler}, CFG scale: {guidance}, Seed: {seed}, Size: {image.width}x{image.height}, Model: {model}"
+    facts = f"Steps: {steps}, Sampler: {sampler}, CFG scale: {guidance}, Seed: {seed}, Size: {image.width}x{image.height}, Model: {_quoted(model)}"
     notes.add_itxt("parameters", f"{prompt}{negative}\n{facts}")
     replace_atomically(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=notes))
+
+
+def named_sampling(base: BaseModel, guidance: float) -> tuple[str, float]:
+    """How a picture's parameters name the sampler of the base's family, and its classifier-free guidance (FLUX.1 dev has another kind)."""
+    name = family_named(base.family).sampler_name
+    if base.family == "flux":
+        return (f"{name}, Distilled CFG Scale: {guidance:g}" if base.variant == "dev" else name), 1.0
+    return name, guidance
+
+
+def _quoted(value: str) -> str:
+    """As A1111 quotes what holds its separators (modules/infotext_utils.py)."""
+    return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ",:\n") else value

@@ -19,7 +19,7 @@ from .folders import (
     temp_folder,
 )
 from .lists import lexicon_files, parameter_files, preset_files, prompt_files, template_files
-from .memory import baked_weight, compute_device, free_memory
+from .memory import baked_weight, compute_device, free_memory, is_out_of_memory
 from .models import (
     DIFFUSION_MODELS,
     base_model_names,
@@ -73,6 +73,7 @@ __all__ = [
     "free_memory",
     "image_encoders",
     "is_interrupted",
+    "is_out_of_memory",
     "is_registered",
     "is_within",
     "lexicon_files",

@@ -18,6 +18,11 @@ def free_memory() -> None:
     comfy.model_management.soft_empty_cache()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is what a full GPU raises."""
+    return isinstance(error, comfy.model_management.OOM_EXCEPTION) or "out of memory" in str(error).lower()
+
+
 def compute_device() -> str:
     """Where ComfyUI computes."""
     return str(comfy.model_management.get_torch_device())

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..cache import TensorCache
 from ..cache_folder import CACHE
-from ..config import CompareJob
+from ..config import CompareJob, SheetCell
 from ..control import Control
 from ..errors import AthanorError
-from ..memory import best_device, peak_mib
+from ..formats.header import read_header
+from ..memory import best_device, peak_mib, release
 from ..run import EventLog, Run
-from ..sampling import save_picture
+from ..sampling import named_sampling, save_picture
+from ..types import BaseModel
 from ..validate import check_compare_job
 from .painter import Painter
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BATCH = 4
 
@@ -23,8 +31,6 @@ def draw_cells(run: Run, control: Control) -> None:
 
     A picture that fails is told by an event and the others are drawn; where all fail, the first reason is raised.
     """
-    import torch
-
     job = run.job()
     assert isinstance(job, CompareJob)
     check_compare_job(job)
@@ -33,29 +39,75 @@ def draw_cells(run: Run, control: Control) -> None:
     done = len(job.cells) - len(missing)
     events.write("start", {"step": done, "total_steps": len(job.cells)})
     failures: list[Exception] = []
-    if missing:
+
+    def fail(cells: Sequence[SheetCell], error: Exception) -> None:
+        failures.append(error)
+        for cell in cells:
+            events.write("cell_failed", {"step": done, "file": cell.file, "message": reason_of(error)})
+
+    unreadable = _unreadable(missing)
+    for file, error in unreadable.items():
+        fail([cell for cell in missing if cell.epoch_file == file], error)
+    drawable = [cell for cell in missing if cell.epoch_file not in unreadable]
+    if drawable:
         painter = Painter(job, best_device(), TensorCache(run.folder.parents[2] / CACHE))
-        painter.load(missing)
-        for _, group in groupby(missing, key=lambda cell: (cell.epoch_file, cell.strength_model, cell.strength_text, cell.steps, cell.guidance)):
-            cells = list(group)
-            for start in range(0, len(cells), _BATCH):
-                if control.stop_requested:
-                    break
-                piece = cells[start : start + _BATCH]
-                try:
-                    with torch.no_grad(), painter.autocast:
-                        pictures = painter.paint(piece)
-                except (AthanorError, RuntimeError) as error:
-                    failures.append(error)
-                    for cell in piece:
-                        events.write("cell_failed", {"step": done, "file": cell.file, "message": str(error).splitlines()[0]})
+        painter.load(drawable)
+        for piece in _pieces(drawable):
+            if control.stop_requested:
+                break
+            for cell, picture in _painted(painter, piece):
+                if isinstance(picture, Exception):
+                    fail([cell], picture)
                     continue
-                for cell, picture in zip(piece, pictures, strict=True):
-                    save_picture(run.folder / cell.file, picture, cell.prompt, cell.negative_prompt, cell.steps, cell.seed, cell.guidance, cell.label)
-                    done += 1
-                    events.write("cell", {"step": done, "file": cell.file})
-    for note in painter.notes if missing else ():
-        events.write("warning", {"message": note})
+                save_cell(run.folder, cell, picture, job.base)
+                done += 1
+                events.write("cell", {"step": done, "file": cell.file})
+        for note in painter.notes:
+            events.write("warning", {"message": note})
     if failures and done == len(job.cells) - len(missing):
         raise failures[0]
     events.write("done", {"step": done, "stopped": done < len(job.cells), "peak_mib": round(peak_mib(), 1)})
+
+
+def save_cell(folder: Path, cell: SheetCell, picture: Image.Image, base: BaseModel) -> None:
+    """With its parameters in the PNG."""
+    sampler, guidance = named_sampling(base, cell.guidance)
+    save_picture(folder / cell.file, picture, cell.prompt, cell.negative_prompt, cell.steps, cell.seed, guidance, cell.label, sampler)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that is never empty."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _unreadable(cells: Sequence[SheetCell]) -> dict[str, AthanorError]:
+    """The epochs' files that are damaged, before the others load for nothing."""
+    found = {}
+    for file in dict.fromkeys(cell.epoch_file for cell in cells if cell.epoch_file):
+        try:
+            read_header(Path(file))
+        except AthanorError as error:
+            found[file] = error
+    return found
+
+
+def _pieces(cells: Sequence[SheetCell]) -> Iterator[list[SheetCell]]:
+    """What is drawn together: cells that share all but prompts and seeds."""
+    for _, group in groupby(cells, key=lambda cell: (cell.epoch_file, cell.strength_model, cell.strength_text, cell.steps, cell.guidance)):
+        alike = list(group)
+        yield from (alike[start : start + _BATCH] for start in range(0, len(alike), _BATCH))
+
+
+def _painted(painter: Painter, cells: Sequence[SheetCell]) -> list[tuple[SheetCell, Image.Image | Exception]]:
+    """Each with its picture, or with why there is none. Several that fail together are tried one by one: memory may suffice for that."""
+    import torch
+
+    try:
+        with torch.no_grad(), painter.autocast:
+            return list(zip(cells, painter.paint(cells), strict=True))
+    except Exception as error:
+        if len(cells) == 1:
+            return [(cells[0], error.with_traceback(None))]
+    release()
+    return [each for cell in cells for each in _painted(painter, [cell])]

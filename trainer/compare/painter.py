@@ -26,6 +26,7 @@ from ..offload import bring_encoders
 from ..prompts import PromptBook, text_id_of, text_precision
 from ..settings import AdapterSettings
 from ..storage import chosen_storage, hold, room_on
+from ..types import BaseModel
 from ..words import Word, without_words
 
 if TYPE_CHECKING:
@@ -103,6 +104,10 @@ class Painter:
         self._modules["denoiser"] = denoiser.to(self._device)
 
     @property
+    def base(self) -> BaseModel:
+        return self._job.base
+
+    @property
     def denoiser(self) -> nn.Module:
         return self._modules["denoiser"]
 
@@ -147,6 +152,7 @@ class Painter:
             self._become(file)
             return
         if file and file != self._file:
+            self._file = ""  # A file that cannot be worn may have been put on in part.
             if self._embedding is not None:
                 for name, path in zip(self._names, self._word_files[file], strict=True):
                     self._embedding.put(name, Path(path))

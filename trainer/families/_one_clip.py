@@ -31,6 +31,7 @@ class OneClip:
     large_text = False
     max_chunks = 3
     max_clip_skip = 12
+    sampler_name = "DDIM"
     text_parts: tuple[Part, ...] = ("text_encoder",)
     has_block_rows = False
     reads_negative_prompt = True

@@ -45,6 +45,7 @@ class Template:
     large_text = False
     max_chunks = 3
     max_clip_skip = 12
+    sampler_name = "Euler"
     text_parts: tuple[Part, ...] = ("text_encoder",)
     has_block_rows = False
     reads_negative_prompt = True

@@ -115,6 +115,8 @@ class Family(Protocol):
     """How many pieces of 75 tokens a caption may fill."""
     max_clip_skip: int
     """0 where no other layer of CLIP can be read."""
+    sampler_name: str
+    """As A1111 calls the sampler that `sample` is."""
     text_parts: tuple[Part, ...]
     """The text encoders that the text encoder's learning rate trains: all but T5."""
     has_block_rows: bool

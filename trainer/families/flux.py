@@ -50,6 +50,7 @@ class Flux:
     large_text = True
     max_chunks = 1
     max_clip_skip = 0
+    sampler_name = "Euler"
     text_parts: tuple[Part, ...] = ("text_encoder",)
     has_block_rows = True
     reads_negative_prompt = False

@@ -67,6 +67,7 @@ class SD35:
     large_text = True
     max_chunks = 3
     max_clip_skip = 0
+    sampler_name = "Euler"
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
     has_block_rows = True
     reads_negative_prompt = True

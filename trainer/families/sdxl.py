@@ -55,6 +55,7 @@ class SDXL:
     large_text = False
     max_chunks = 3
     max_clip_skip = 12
+    sampler_name = "DDIM"
     text_parts: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
     has_block_rows = False
     reads_negative_prompt = True

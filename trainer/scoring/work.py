@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..cache import TensorCache
 from ..cache_folder import CACHE
+from ..compare.draw import save_cell
 from ..compare.painter import Painter
 from ..config import ScoredEpoch, ScoreJob, SheetCell
 from ..control import Control
@@ -19,7 +20,6 @@ from ..held_out import HeldOut
 from ..latents import missing_latents, store_latents, vae_fingerprint
 from ..memory import best_device, peak_mib
 from ..run import EventLog, Run
-from ..sampling import save_picture
 from ..validate import check_score_job
 from ..views import plain_view
 from .embedders import load_embedder
@@ -114,7 +114,7 @@ class _Work:
         with torch.no_grad(), painter.autocast:
             pictures = painter.paint(cells)
         for cell, picture in zip(cells, pictures, strict=True):
-            save_picture(self._folder / cell.file, picture, cell.prompt, cell.negative_prompt, cell.steps, cell.seed, cell.guidance, cell.label)
+            save_cell(self._folder, cell, picture, painter.base)
             self.num_done += 1
             self.events.write("cell", {"step": self.num_done, "file": cell.file})
 
