@@ -15,6 +15,7 @@ from ..trainer.compare.pages import grid_sizes_px
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.compare.sheet import AxisText, Sheet, sheet_folder
 from ..trainer.errors import AthanorError, raise_problems
+from ..trainer.mixed_font import undrawable
 from ..trainer.run import Run
 from ..trainer.run_facts import RunFacts
 from ..trainer.types import BaseModel
@@ -99,6 +100,9 @@ class Comparison:
         largest = max(sizes, key=lambda size: size[0] * size[1])
         grids = "1 grid" if len(sizes) == 1 else f"{len(sizes)} grids"
         head = f"{total} pictures of {self.size_px[0]} x {self.size_px[1]} px in {grids} of {largest[0]} x {largest[1]} px"
+        lacking = undrawable("".join((title, *sheet.columns, *sheet.rows, *sheet.pages)))
+        if lacking:
+            head += f" (no font on this computer has {lacking[:12]}; install one, such as Noto Sans CJK, to read all labels)"
         if not missing:
             return f"{head}; all are drawn already"
         drawn = f", {total - len(missing)} are drawn already" if len(missing) < total else ""

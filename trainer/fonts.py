@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from PIL import ImageFont
 
@@ -68,7 +69,13 @@ def label_font(size_px: int, text: str = "") -> Font:
     return _font(size_px, needed)
 
 
-def wrapped(text: str, font: Font, width_px: int, max_lines: int) -> tuple[str, ...]:
+class Measure(Protocol):
+    """What tells how wide a text is, in px: a font."""
+
+    def getlength(self, text: str) -> float: ...
+
+
+def wrapped(text: str, font: Measure, width_px: int, max_lines: int) -> tuple[str, ...]:
     """`text` in at most `max_lines` lines no wider than `width_px`, broken at blanks, or between any two CJK characters
     or anywhere within a word that is too long; the last line ends in an ellipsis where text is left over."""
     lines: list[str] = []
@@ -82,7 +89,26 @@ def wrapped(text: str, font: Font, width_px: int, max_lines: int) -> tuple[str, 
     return tuple(lines)
 
 
-def shortened(text: str, font: Font, width_px: int) -> str:
+def wrapped_with_end(text: str, font: Measure, width_px: int, max_lines: int) -> tuple[str, ...]:
+    """As `wrapped`, but where there is too much text its middle is left out: the end of a label is what tells it from others."""
+    plain = " ".join(text.split())
+    lines = wrapped(plain, font, width_px, max_lines + 1)
+    if len(lines) <= max_lines:
+        return lines
+    low, high = 2, len(plain) - 1
+    while low < high:
+        keep = (low + high + 1) // 2
+        low, high = (keep, high) if len(wrapped(_without_middle(plain, keep), font, width_px, max_lines + 1)) <= max_lines else (low, keep - 1)
+    return wrapped(_without_middle(plain, low), font, width_px, max_lines)
+
+
+def _without_middle(text: str, keep: int) -> str:
+    """`keep` characters of it, most of them from its end."""
+    start = keep // 3
+    return f"{text[:start].rstrip()}…{text[len(text) - (keep - start) :].lstrip()}"
+
+
+def shortened(text: str, font: Measure, width_px: int) -> str:
     """`text`, or as much of its start as fits with an ellipsis behind it."""
     if font.getlength(text) <= width_px:
         return text
@@ -90,7 +116,14 @@ def shortened(text: str, font: Font, width_px: int) -> str:
     return text[:keep].rstrip(" ,") + "…"
 
 
-def _first_line(text: str, font: Font, width_px: int) -> str:
+@lru_cache(maxsize=16_384)
+def draws(font: Font, char: str) -> bool:
+    """Whether the font draws `char` as anything but the box for missing characters."""
+    glyph, box = font.getmask(char), font.getmask(_NO_CHARACTER)
+    return glyph.size != box.size or bytes(glyph) != bytes(box)
+
+
+def _first_line(text: str, font: Measure, width_px: int) -> str:
     if font.getlength(text) <= width_px:
         return text
     fitting = max(1, _num_fitting(text, font, width_px))
@@ -102,7 +135,7 @@ def _first_line(text: str, font: Font, width_px: int) -> str:
     return text[:fitting]
 
 
-def _num_fitting(text: str, font: Font, width_px: float) -> int:
+def _num_fitting(text: str, font: Measure, width_px: float) -> int:
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -127,7 +160,7 @@ def _font(size_px: int, needed: frozenset[str]) -> Font:
         return best
     fewest = len(needed) + 1
     for font in _candidates(size_px, needed):
-        missing = sum(not _has(font, char) for char in needed)
+        missing = sum(not draws(font, char) for char in needed)
         if missing == 0:
             return font
         if missing < fewest:
@@ -174,13 +207,6 @@ def _opened(path: Path, size_px: int, face: int) -> ImageFont.FreeTypeFont:
 def _font_bytes(path: Path) -> bytes:
     # By content: FreeType cannot open a path with other than ANSI letters on Windows.
     return path.read_bytes()
-
-
-@lru_cache(maxsize=16_384)
-def _has(font: Font, char: str) -> bool:
-    """Whether the font draws `char` as anything but the box for missing characters."""
-    glyph, box = font.getmask(char), font.getmask(_NO_CHARACTER)
-    return glyph.size != box.size or bytes(glyph) != bytes(box)
 
 
 @lru_cache(maxsize=1)

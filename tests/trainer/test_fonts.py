@@ -2,7 +2,7 @@ import pytest
 from PIL import ImageFont
 
 from athanor.trainer import fonts
-from athanor.trainer.fonts import label_font, shortened, wrapped
+from athanor.trainer.fonts import label_font, shortened, wrapped, wrapped_with_end
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def test_plain_text_has_a_font_of_the_asked_size():
 
 def test_chinese_gets_a_font_that_has_it():
     font = label_font(16, "红发, 1girl")
-    if not any(fonts._has(font, char) for char in "红发"):
+    if not any(fonts.draws(font, char) for char in "红发"):
         pytest.skip("no CJK font is installed here")
-    assert all(fonts._has(font, char) for char in "红发1g")
+    assert all(fonts.draws(font, char) for char in "红发1g")
 
 
 def test_without_system_fonts_pillows_own_serves(no_system_fonts):
@@ -41,7 +41,7 @@ def test_a_font_file_that_cannot_be_read_is_passed_over(monkeypatch, tmp_path):
 
 def test_missing_characters_are_noticed():
     default = ImageFont.load_default(20)
-    assert fonts._has(default, "a") and not fonts._has(default, "红")
+    assert fonts.draws(default, "a") and not fonts.draws(default, "红")
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,16 @@ def test_what_is_left_over_ends_in_an_ellipsis():
     assert len(lines) == 2 and lines[1].endswith("…") and font.getlength(lines[1]) <= 100
     assert shortened("short", font, 100) == "short"
     assert wrapped("", font, 100, 3) == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["a very long prompt " * 20 + "epoch 12", "averyveryverylongnamewithoutanyblank" * 5 + "-000012", "一个很长的标签" * 20 + "第12轮"]
+)
+@pytest.mark.parametrize("max_lines", [1, 2, 4])
+def test_too_long_a_label_loses_its_middle_and_never_its_end(text, max_lines):
+    font = label_font(16)
+    lines = wrapped_with_end(text, font, 160, max_lines)
+    assert 1 <= len(lines) <= max_lines and all(font.getlength(line) <= 160 for line in lines)
+    joined = "".join(lines).replace(" ", "")
+    assert joined.count("…") == 1 and joined.endswith(text[-2:]) and joined.startswith(text[0])
+    assert wrapped_with_end("short label", font, 160, max_lines) == ("short label",)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from ..fonts import Font, label_font, wrapped
+from ..fonts import wrapped, wrapped_with_end
+from ..mixed_font import MixedFont, draw_text, mixed_font
 from ..palette import BACKGROUND, LINE, PANEL, TEXT, TEXT_DIM, WARNING
 
 _MAX_LABEL_LINES, _MAX_TITLE_LINES = 4, 3
@@ -35,20 +36,20 @@ class _Layout:
     title: int
     heading: int
     size: tuple[int, int]
-    font: Font
-    title_font: Font
+    font: MixedFont
+    title_font: MixedFont
     title_lines: tuple[str, ...]
     headings: tuple[tuple[str, ...], ...]
 
 
 def _layout(title: str, columns: Sequence[str], rows: Sequence[str], cell_px: tuple[int, int]) -> _Layout:
     unit = max(13, min(cell_px) // 14)
-    gap, font = max(4, unit // 3), label_font(unit, "".join((*columns, *rows)))
-    title_font = label_font(round(unit * 1.1), title)
+    gap, font = max(4, unit // 3), mixed_font(unit, "".join((*columns, *rows)))
+    title_font = mixed_font(round(unit * 1.1), title)
     row_label_px = min(max(_width(font, rows), unit * 3), max(cell_px[0], unit * 9)) + 2 * gap
     total_px = row_label_px + len(columns) * (cell_px[0] + gap) + gap
-    title_lines = tuple(wrapped(title, title_font, total_px - 4 * gap, _MAX_TITLE_LINES)) if title else ()
-    headings = tuple(tuple(wrapped(label, font, cell_px[0] - gap, _MAX_LABEL_LINES)) for label in columns)
+    title_lines = tuple(wrapped_with_end(title, title_font, total_px - 4 * gap, _MAX_TITLE_LINES)) if title else ()
+    headings = tuple(tuple(wrapped_with_end(label, font, cell_px[0] - gap, _MAX_LABEL_LINES)) for label in columns)
     line_px = round(unit * 1.35)
     title_px = len(title_lines) * round(line_px * 1.1) + (2 * gap if title_lines else gap)
     heading_px = max((len(lines) for lines in headings), default=0) * line_px + 2 * gap
@@ -73,7 +74,7 @@ def draw_grid(page: GridPage, cell_px: tuple[int, int]) -> Image.Image:
         _lines(pen, lines, at.font, TEXT, centre, at.title + at.heading // 2 - (len(lines) - 1) * line_px // 2, line_px, "mm")
     for row, label in enumerate(page.rows):
         top = at.title + at.heading + row * (cell_px[1] + gap)
-        lines = wrapped(label, at.font, at.row_label - 2 * gap, _MAX_LABEL_LINES)
+        lines = wrapped_with_end(label, at.font, at.row_label - 2 * gap, max(_MAX_LABEL_LINES, cell_px[1] // line_px))
         _lines(pen, lines, at.font, TEXT, at.row_label - gap, top + cell_px[1] // 2 - (len(lines) - 1) * line_px // 2, line_px, "rm")
         for column, picture in enumerate(page.pictures[row]):
             left = at.row_label + column * (cell_px[0] + gap)
@@ -96,20 +97,20 @@ def without_common_prefix(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(each[num_shared:]) for each in words)
 
 
-def _width(font: Font, labels: Sequence[str]) -> int:
+def _width(font: MixedFont, labels: Sequence[str]) -> int:
     return round(max((font.getlength(" ".join(label.split())) for label in labels), default=0))
 
 
 def _lines(
-    pen: ImageDraw.ImageDraw, lines: Sequence[str], font: Font, colour: tuple[int, int, int], x: int, y: int, line_px: int, anchor: str
+    pen: ImageDraw.ImageDraw, lines: Sequence[str], font: MixedFont, colour: tuple[int, int, int], x: int, y: int, line_px: int, anchor: str
 ) -> None:
     for i, line in enumerate(lines):
-        pen.text((x, y + i * line_px), line, font=font, fill=colour, anchor=anchor)
+        draw_text(pen, (x, y + i * line_px), line, font, colour, anchor)
 
 
 def _missing(pen: ImageDraw.ImageDraw, left: int, top: int, cell_px: tuple[int, int], why: str, unit: int) -> None:
     pen.rectangle((left, top, left + cell_px[0] - 1, top + cell_px[1] - 1), fill=PANEL, outline=LINE)
-    font = label_font(round(unit * 0.9), why)
+    font = mixed_font(round(unit * 0.9), why)
     line_px = round(unit * 1.25)
     lines = wrapped(why, font, cell_px[0] - unit, max(1, cell_px[1] // line_px - 1))
     middle = top + cell_px[1] // 2 - (len(lines) - 1) * line_px // 2
