@@ -17,7 +17,8 @@ from ..trainer.runs_plot import RunCurves, runs_plot
 
 def draw_loss_plot(run: Run, log_scale: bool = False, theme: Theme = DARK) -> Image.Image:
     saved = [epoch.step for epoch in run.epochs()]
-    return loss_plot(run.losses(), run.validation_by_step(), saved, run.name, log_scale=log_scale, theme=theme)
+    nothing = "its trainer left no loss with the files" if run.is_loaded else "no loss yet"
+    return loss_plot(run.losses(), run.validation_by_step(), saved, run.name, log_scale=log_scale, theme=theme, nothing=nothing)
 
 
 def save_loss_plot(run: Run, log_scale: bool = False, theme: Theme = DARK) -> Path:

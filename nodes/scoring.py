@@ -67,7 +67,7 @@ class ScoreEpochs(io.ComfyNode):
                     "likeness",
                     options=likeness_choices(),
                     default=likeness_choices()[0],
-                    tooltip="What judges likeness: a DINOv2 or CLIP of models/image_encoders, a CLIP of models/clip_vision, or shapes and colours, which need no model. auto takes the first there is.",
+                    tooltip="What judges likeness: a DINO or CLIP of models/image_encoders, a CLIP of models/clip_vision, or shapes and colours, which need no model. auto takes the first there is.",
                 ),
                 io.Combo.Input(
                     "tagger",

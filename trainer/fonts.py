@@ -105,7 +105,10 @@ def wrapped_with_end(text: str, font: Measure, width_px: int, max_lines: int) ->
 def _without_middle(text: str, keep: int) -> str:
     """`keep` characters of it, most of them from its end."""
     start = keep // 3
-    return f"{text[:start].rstrip()}…{text[len(text) - (keep - start) :].lstrip()}"
+    head, tail = text[:start], text[len(text) - (keep - start) :]
+    # At blanks where one is near.
+    head, tail = head[: head.rfind(" ") + 1] if " " in head[-12:] else head, tail[tail.find(" ") + 1 :] if " " in tail[:12] else tail
+    return f"{head}… {tail}" if head.endswith(" ") else f"{head}…{tail}"
 
 
 def shortened(text: str, font: Measure, width_px: int) -> str:

@@ -47,13 +47,14 @@ def loss_plot(
     size_px: tuple[int, int] = (1024, 640),
     log_scale: bool = False,
     theme: Theme = DARK,
+    nothing: str = "no loss yet",
 ) -> Image.Image:
     """A run's loss: `losses[i]` is that of step i + 1, `validation` the held-out loss by step (0 is the untrained base).
 
     Each step is drawn faint, its running mean (exponential, with the bias of its start corrected) bold, the held-out
     loss as dots, and saved epochs as ticks. Values that are no finite numbers leave a gap and are told in red; on a
     logarithmic scale values of 0 and below do too. Single spikes run out of the picture rather than flatten the rest.
-    Gives an RGB image of `size_px`, at least 320 x 200.
+    `nothing` stands where there is no loss at all. Gives an RGB image of `size_px`, at least 320 x 200.
     """
     size_px = (max(320, size_px[0]), max(200, size_px[1]))
     unit = max(11, round(min(size_px[0] / 1.5, size_px[1]) / 36))
@@ -82,7 +83,7 @@ def loss_plot(
         told = f"no number at step {bad_steps[0]}" if len(bad_steps) == 1 else f"no number at {len(bad_steps)} steps, first at {bad_steps[0]}"
         draw.text((axes.right - unit // 2, axes.top + unit // 2), told, theme.warning, small, anchor="ra")
     if not raw and not held_out:
-        draw.text(((axes.left + axes.right) // 2, (axes.top + axes.bottom) // 2), "no loss yet", theme.text_dim, large, anchor="mm")
+        draw.text(((axes.left + axes.right) // 2, (axes.top + axes.bottom) // 2), nothing, theme.text_dim, large, anchor="mm")
     return picture
 
 

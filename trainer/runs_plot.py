@@ -47,7 +47,8 @@ def runs_plot(runs: Sequence[RunCurves], log_scale: bool = False, theme: Theme =
         Panel("loss on the held-out images", held_out, f"lowest: {', '.join(notes)}" if notes else "nothing was held out", marks, log_scale),
         Panel("learning rate", rates, "line: the first part, mostly the U-Net or transformer; dashed: text encoders"),
     ]
-    return draw_panels(panels, " · ".join(names), theme, 1, (1024, 360))
+    # Their names are in the legend.
+    return draw_panels(panels, f"{len(names)} runs" if len(names) > 1 else names[0], theme, 1, (1024, 360))
 
 
 def _numbered(values: Sequence[float]) -> tuple[tuple[float, float], ...]:

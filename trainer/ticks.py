@@ -33,11 +33,14 @@ def even_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    inside: list[float] = []
+    """The roundest numbers between the powers of ten `low` and `high`, 4 to 10 of them, none too near to another."""
+    kept: list[float] = []
+    gap = (high - low) / 9
     for factors in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(1 + i / 10 for i in range(90)), tuple(1 + i / 100 for i in range(900))):
-        values = [factor * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for factor in factors]
-        inside = [value for value in values if low <= math.log10(value) <= high]
-        if len(inside) >= 4:
+        for value in (factor * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for factor in factors):
+            place = math.log10(value)
+            if low <= place <= high and all(abs(place - math.log10(other)) >= gap for other in kept):
+                kept.append(value)
+        if len(kept) >= 4:
             break
-    inside = inside[:: math.ceil(len(inside) / 10)] if inside else [10**low, 10**high]
-    return [(value, f"{value:.3g}") for value in inside]
+    return [(value, f"{value:.3g}") for value in sorted(kept or [10**low, 10**high])]

@@ -130,7 +130,7 @@ def face_detector_files() -> dict[str, Path]:
 
 
 def image_encoders() -> dict[str, Path]:
-    """Models that judge what pictures show, by name: CLIP and DINOv2 in models/image_encoders (folders, .onnx), and ComfyUI's own in models/clip_vision."""
+    """Models that judge what pictures show, by name: CLIP and DINO in models/image_encoders (folders, .onnx), and ComfyUI's own in models/clip_vision."""
     found: dict[str, Path] = {}
     for root in map(Path, folder_paths.get_folder_paths("image_encoders")):
         for path in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):

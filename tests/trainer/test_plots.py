@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,6 +6,7 @@ from PIL import ImageChops
 
 from athanor.trainer.palette import ACCENT, BACKGROUND, HELD_OUT, WARNING
 from athanor.trainer.plots import loss_plot, smoothed
+from athanor.trainer.ticks import log_ticks
 
 
 def near(picture, colour, tolerance=24):
@@ -85,3 +87,15 @@ def test_one_spike_does_not_flatten_a_long_run():
 def test_saved_epochs_change_the_picture_and_small_sizes_are_raised():
     assert loss_plot([0.1] * 9, {}, [3, 6], "run").tobytes() != loss_plot([0.1] * 9, {}, [], "run").tobytes()
     assert loss_plot([0.1] * 9, {}, [], "run", (10, 10)).size == (320, 200)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0915, 0.17), (0.04, 0.25), (1e-6, 1.0), (0.0999, 0.1001), (0.3, 0.31), (1e-12, 1e9)])
+def test_numbers_of_a_logarithmic_axis_are_round_and_keep_their_distance(low, high):
+    ticks = log_ticks(math.log10(low), math.log10(high))
+    places = [math.log10(value) for value, _ in ticks]
+    assert 2 <= len(ticks) <= 10 and all(math.log10(low) <= place <= math.log10(high) for place in places)
+    gap = (math.log10(high) - math.log10(low)) / 9
+    assert all(after - before >= gap * 0.999 for before, after in itertools.pairwise(places))
+    assert len({text for _, text in ticks}) == len(ticks)
+    if 1e-6 <= low < 0.1 < high:
+        assert "0.1" in [text for _, text in ticks]

@@ -55,7 +55,7 @@ def add_score_command(commands: Any) -> None:
         "--likeness",
         type=Path,
         default=None,
-        help="a CLIP or DINOv2 folder of transformers, a CLIP vision .safetensors or an .onnx that judges likeness; shapes and colours where left out",
+        help="a CLIP or DINO folder of transformers, a CLIP vision .safetensors or an .onnx that judges likeness; shapes and colours where left out",
     )
     parser.add_argument(
         "--captions-are-sentences", action="store_true", help="with a whole CLIP as --likeness: how well pictures fit their captions is measured, too"

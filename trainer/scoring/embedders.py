@@ -1,4 +1,4 @@
-"""Models that say what a picture shows, found on this machine: CLIP and DINOv2 by transformers, or any image model as ONNX. Nothing is downloaded.
+"""Models that say what a picture shows, found on this machine: CLIP and DINO by transformers, or any image model as ONNX. Nothing is downloaded.
 
 A folder with `config.json` is a model of transformers; a `.safetensors` file is the image half of a CLIP, as ComfyUI's models/clip_vision has it.
 """
@@ -55,9 +55,9 @@ def kind_of_embedder(path: Path) -> str:
         ) from None
     if told == "clip":
         return "clip"
-    if told.startswith("dinov2"):
+    if told == "vit" or told.startswith(("dinov2", "dinov3_vit")):
         return "dino"
-    raise AthanorError(f"The model in {path} is of the type {told!r}; for likeness only CLIP and DINOv2 are known, or an .onnx file.")
+    raise AthanorError(f"The model in {path} is of the type {told!r}; for likeness only CLIP, DINO, DINOv2 and DINOv3 are known, or an .onnx file.")
 
 
 def load_embedder(path: str, device: torch.device) -> Embedder:
@@ -201,14 +201,16 @@ class _ClipVision:
 
 
 class _Dino:
-    """The class token of DINOv2 (Oquab et al. 2024), as DINO's in DreamBooth (Ruiz et al. 2023)."""
+    """The class token of DINO (Caron et al. 2021; DreamBooth's, Ruiz et al. 2023), DINOv2 (Oquab et al. 2024) or DINOv3 (Siméoni et al. 2025)."""
 
     def __init__(self, folder: Path, device: torch.device):
         from transformers import AutoModel
 
         self._model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval().to(device)
         self._device = device
-        self._preparation = _Preparation.read(folder, 224, _IMAGENET_MEAN, _IMAGENET_STD)
+        # The first DINO takes pictures of its own size only.
+        side_px = self._model.config.image_size if self._model.config.model_type == "vit" else 224
+        self._preparation = _Preparation.read(folder, side_px, _IMAGENET_MEAN, _IMAGENET_STD)
 
     def images(self, pictures: Sequence[Image.Image]) -> numpy.ndarray:
         return _batched(pictures, lambda some: self._model(pixel_values=self._preparation.tensor(some).to(self._device)).last_hidden_state[:, 0])

@@ -142,3 +142,21 @@ def test_what_cannot_judge_is_told(tmp_path):
     ):
         with pytest.raises(AthanorError, match=said):
             load_embedder(str(path), CPU)
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov3_vit"])
+def test_the_first_dino_and_the_third_give_the_class_token_that_transformers_gives(kind, tmp_path):
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel, ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "patch_size": 8}
+    torch.manual_seed(0)
+    model = ViTModel(ViTConfig(**sizes, image_size=32)) if kind == "vit" else DINOv3ViTModel(DINOv3ViTConfig(**sizes, image_size=32))
+    model.eval().save_pretrained(tmp_path)
+    side = 32 if kind == "vit" else 224
+    assert kind_of_embedder(tmp_path) == "dino"
+    picture = Image.radial_gradient("L").convert("RGB").resize((side, side))
+    pixels = (numpy.asarray(picture, dtype="float32") / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    with torch.no_grad():
+        token = model(torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]).last_hidden_state[0, 0].numpy()
+    found = load_embedder(str(tmp_path), CPU).images([picture])[0]
+    assert numpy.abs(found - token / numpy.linalg.norm(token)).max() < 1e-5
