@@ -303,3 +303,10 @@ def test_both_languages_have_every_text(open_viewer, locale):
         return sorted(part.split("}")[0] for part in text.split("{")[1:])
 
     assert all(places(tables["zh"][key]) == places(text) and tables["zh"][key].strip() for key, text in tables["en"].items())
+    long = "a prompt that goes on for much longer than any heading has room for, and tells its colour only at the very end: "
+    shortened = page.page.evaluate(
+        "async labels => (await import('/extensions/athanor/viewer/grid.mjs')).short(labels)", ["no LoRA", f"{long}red", f"{long}blue"]
+    )
+    assert shortened == ["no LoRA", "…red", "…blue"]
+    (whole, _) = page.page.evaluate("async labels => (await import('/extensions/athanor/viewer/grid.mjs')).short(labels)", [f"{long}red", "blue"])
+    assert whole.startswith("a prompt that goes") and "…" in whole and whole.endswith("very end: red") and len(whole) <= 61

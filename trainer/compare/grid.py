@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from PIL import Image, ImageDraw
 
@@ -12,6 +13,7 @@ from ..mixed_font import MixedFont, draw_text, mixed_font
 from ..palette import BACKGROUND, LINE, PANEL, TEXT, TEXT_DIM, WARNING
 
 _MAX_LABEL_LINES, _MAX_TITLE_LINES = 4, 3
+_WORD_ENDS = " ,-_/\\"
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ def draw_grid(page: GridPage, cell_px: tuple[int, int]) -> Image.Image:
 
 
 def without_common_prefix(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels without the words that all of them begin with; their ends, which tell them apart, stay."""
-    words = [label.split(" ") for label in labels]
-    num_shared = 0
-    while len(words) > 1 and all(len(each) > num_shared + 1 for each in words) and len({each[num_shared] for each in words}) == 1:
-        num_shared += 1
-    return tuple(" ".join(each[num_shared:]) for each in words)
+    """Labels without the whole words, or parts of names, that all of them begin with; their ends, which tell them apart, stay."""
+    if len(labels) < 2:
+        return tuple(labels)
+    shared = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*labels, strict=False)))
+    start = labels[0][: min(shared, min(map(len, labels)) - 1)]
+    cut = max(start.rfind(mark) for mark in _WORD_ENDS) + 1
+    return tuple(label[cut:].lstrip() for label in labels)
 
 
 def _width(font: MixedFont, labels: Sequence[str]) -> int:

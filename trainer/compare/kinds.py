@@ -14,6 +14,8 @@ from .axes import parse_epochs, parse_lines, parse_numbers, parse_texts, parse_w
 from .recipe import BASELINE, Point
 
 MAX_STRENGTH = 10.0
+BARE_LABELS = ("base", "no embedding", "no LoRA")
+"""Of the base alone."""
 _MAX_ORDERED = 6
 
 
@@ -176,7 +178,7 @@ def runs(text: str, choices: Choices) -> tuple[Point, ...]:
 
 def no_adapter(choices: Choices) -> Point:
     """The point that shows the base alone."""
-    label = "base" if choices.is_whole else "no embedding" if choices.is_embedding else "no LoRA"
+    label = BARE_LABELS[0 if choices.is_whole else 1 if choices.is_embedding else 2]
     return Point(label, (("epoch", BASELINE),))
 
 

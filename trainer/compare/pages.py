@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..files import replace_atomically
 from .grid import GridPage, draw_grid, grid_size_px, without_common_prefix
+from .kinds import BARE_LABELS
 from .sheet import Sheet
 
 MAX_SIDE_PX = 16_384
@@ -78,8 +79,12 @@ def _parts(sheet: Sheet, title: str, cell_px: tuple[int, int]) -> list[_Part]:
 
 
 def _short(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Prompts that begin alike lose what they share; "strength 0.5" keeps its word."""
-    return without_common_prefix(labels) if max(map(len, labels), default=0) > _LONG_LABEL else labels
+    """Prompts and names that begin alike lose what they share; "strength 0.5" keeps its word, and "no LoRA" shares nothing with any."""
+    named = [label for label in labels if label not in BARE_LABELS]
+    if max(map(len, named), default=0) <= _LONG_LABEL:
+        return labels
+    cut = dict(zip(named, without_common_prefix(named), strict=True))
+    return tuple(cut.get(label, label) for label in labels)
 
 
 def _picture(sheet: Sheet, page: int, row: int, column: int, failed: Mapping[str, str]) -> Image.Image | str:

@@ -5,6 +5,7 @@ import { h } from '../editor/dom.mjs'
 import { same } from './model.mjs'
 import { MAX_CELL_PX, MIN_CELL_PX } from './view.mjs'
 
+const BARE = ['base', 'no embedding', 'no LoRA'], LONG_LABEL = 24, LONGEST_LABEL = 60
 const GAP_PX = 3, SMALLEST_FIT_PX = 72, SMALL_PX = 256, DRAG_PX = 4
 
 export class Grid {
@@ -189,12 +190,21 @@ export class Grid {
   }
 }
 
-/** Long labels that begin alike lose what they share, whole words only; never the end, which is what differs. @param {string[]} labels */
+/** Long labels that begin alike lose what they share, whole words only, and very long ones their middle; never the end, which is what differs. @param {string[]} labels */
 export function short(labels) {
-  if (labels.length < 2 || Math.max(...labels.map((label) => label.length)) <= 24) return labels
+  const named = labels.filter((label) => !BARE.includes(label))
+  const cut = Math.max(0, ...named.map((label) => label.length)) > LONG_LABEL ? sharedStart(named) : 0
+  return labels.map((label) => {
+    const text = cut < 6 || BARE.includes(label) ? label : `…${label.slice(cut)}`
+    return text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_LABEL / 3).trimEnd()}…${text.slice(-(LONGEST_LABEL * 2) / 3).trimStart()}` : text
+  })
+}
+
+/** How many characters all labels begin with, up to the end of a word. @param {string[]} labels */
+function sharedStart(labels) {
+  if (labels.length < 2) return 0
   let shared = 0
-  const first = labels[0]
-  while (shared < first.length && labels.every((label) => label[shared] === first[shared])) shared++
-  const cut = Math.max(...[' ', ',', '-', '_', '/'].map((mark) => first.lastIndexOf(mark, shared - 1))) + 1
-  return cut < 6 ? labels : labels.map((label) => `…${label.slice(cut)}`)
+  const first = labels[0], most = Math.min(...labels.map((label) => label.length)) - 1
+  while (shared < most && labels.every((label) => label[shared] === first[shared])) shared++
+  return Math.max(...[' ', ',', '-', '_', '/', '\\'].map((mark) => first.slice(0, shared).lastIndexOf(mark))) + 1
 }

@@ -37,6 +37,9 @@ def test_the_tail_of_a_label_is_never_what_is_stripped():
     assert without_common_prefix(["my lora epoch 1", "my lora epoch 12"]) == ("1", "12")
     assert without_common_prefix(["one"]) == ("one",)
     assert without_common_prefix(["a b", "a b"]) == ("b", "b")
+    assert without_common_prefix(["loras/fox_v2-000001", "loras/fox_v2-000012"]) == ("000001", "000012")
+    assert without_common_prefix(["fox-", "fox-1"]) == ("fox-", "fox-1"), "nothing is cut away whole"
+    assert without_common_prefix(["1girl, solo, red", "1girl, solo, blue hat"]) == ("red", "blue hat")
 
 
 def box_of(image: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from athanor.trainer.compare import pages
 from athanor.trainer.compare.kinds import Choices, RunEpochs
 from athanor.trainer.compare.pages import MAX_AREA_PX, MAX_SIDE_PX, grid_sizes_px, page_parts, write_grids
 from athanor.trainer.compare.recipe import Recipe
@@ -49,3 +50,9 @@ def test_the_size_of_the_grids_is_known_before_they_are_drawn(tmp_path):
         with Image.open(path) as image:
             sizes.append(image.size)
     assert sizes == expected and len(sizes) == 2
+
+
+def test_the_base_alone_does_not_keep_the_others_from_losing_what_they_share():
+    names = ("no LoRA", "my_character_lora_rank8-000010", "my_character_lora_rank16-000010")
+    assert pages._short(names) == ("no LoRA", "rank8-000010", "rank16-000010")
+    assert pages._short(("no LoRA", "epoch 1", "epoch 2")) == ("no LoRA", "epoch 1", "epoch 2")
