@@ -102,6 +102,7 @@ class StockPainter:
             if not self._token:
                 file = self._files[at]
                 if file != self._read:
+                    read_header(file)  # says plainly what is wrong with a damaged one
                     self._tensors, self._read, self._patches = comfy.utils.load_torch_file(str(file), safe_load=True), file, None
                 if self._patches is None:
                     self._patches = adapter_patches(model, clip, self._tensors, file.name)

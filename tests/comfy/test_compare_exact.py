@@ -34,3 +34,17 @@ def test_each_epoch_is_put_on_once_and_each_prompt_encoded_once(told, family):
     # Two prompts: of the base alone, which also serve where the text encoders have no strength, and of each of two epochs.
     assert by_strengths == {"files put on": 2, "encodings": 2 * (1 + 2)}
     assert by_sampler == {"files put on": 1, "encodings": 2}
+
+
+def test_a_cancel_and_cells_that_fail_keep_the_others_and_a_rerun_draws_only_what_is_missing(told):
+    """The base alone and two epochs with two seeds: six pictures."""
+    found = told["sd15"]["breaks"]
+    assert found["cancel was raised"]
+    assert found["cancel"] == {"painted": 3, "new": 2, "kept": True, "failed": [], "grid": True}
+    failed = found["fail"]
+    assert (failed["painted"], failed["new"], failed["kept"], failed["grid"], found["fail cells"]) == (4, 1, True, True, 3)
+    out_of_memory, *damaged = sorted(failed["failed"], key=lambda reason: "safetensors" in reason)
+    assert out_of_memory == "CUDA out of memory. Tried to allocate 2 GiB" and found["freed"] == 1, "the others get the memory"
+    assert len(damaged) == 2 and all("sd15-000002.safetensors is not a whole safetensors file" in reason for reason in damaged)
+    assert found["mend"] == {"painted": 3, "new": 3, "kept": True, "failed": [], "grid": True}
+    assert found["mend cells"] == 6

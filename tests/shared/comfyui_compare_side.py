@@ -189,6 +189,59 @@ def compare(family: str, folder: Path) -> dict[str, Any]:
             told["alike" if ours == theirs else "different"].append(str(facts))
             drawn.add(ours)
         told["changes"] &= len(drawn) == len(sheet.recipes)
+    if family == "sd15":
+        told["breaks"] = breaks(node, {**common, "guidance": 3.0, "baseline": True}, run.folder / "compare")
+    return told
+
+
+def breaks(node: Any, common: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A Cancel after two pictures, a rerun of which one fails for want of memory and the others of a damaged file, and one that draws the rest."""
+    import comfy.model_management
+
+    from athanor.nodes import host, stock_sampling
+
+    axes = {"x_axis": "seed", "x_values": "1-2", "y_axis": "epoch", "y_values": "all", "z_axis": "none", "z_values": ""}
+    painter, told, freed = stock_sampling.StockPainter, {}, []
+    whole, paint = painter.paint, []
+
+    def painting(self: Any, recipe: Any) -> Any:
+        paint.append(recipe)
+        if told.get("stage") == "cancel" and len(paint) == 3:
+            raise host.Interrupted
+        if told.get("stage") == "fail" and recipe.seed == 2 and recipe.epoch == 1:
+            raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory. Tried to allocate 2 GiB\n and so on")
+        return whole(self, recipe)
+
+    painter.paint, free = painting, host.free_memory
+    host.free_memory = lambda: freed.append(1)
+    damaged = next(epoch.path for epoch in common["run"].epochs() if epoch.number == 2)
+    content = damaged.read_bytes()
+    for stage in ("cancel", "fail", "mend"):
+        told["stage"] = stage
+        paint.clear()
+        if stage == "fail":
+            damaged.write_bytes(content[:-100])
+        else:
+            damaged.write_bytes(content)
+        before = {path: path.stat().st_mtime_ns for path in folder.glob("*/cells/*.png")}
+        try:
+            result = node.execute(**common, **axes)
+            told[f"{stage} cells"] = result.result[1].shape[0]
+        except host.Interrupted:
+            told["cancel was raised"] = True
+        after = {path: path.stat().st_mtime_ns for path in folder.glob("*/cells/*.png")}
+        (sheet,) = [
+            json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/sheets/*.json") if "seed 2" in path.read_text(encoding="utf-8")
+        ]
+        told[stage] = {
+            "painted": len(paint),
+            "new": len(after) - len(before),
+            "kept": all(after[path] == when for path, when in before.items()),
+            "failed": sorted(sheet["failed"].values()),
+            "grid": max(path.stat().st_mtime_ns for path in folder.glob("*/grid-01.png")) >= max(after.values()),
+        }
+    painter.paint, host.free_memory = whole, free
+    told["freed"] = len(freed)
     return told
 
 

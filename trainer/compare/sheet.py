@@ -15,6 +15,8 @@ from .kinds import AXES, Choices, no_adapter
 from .recipe import Point, Recipe, cooked, drawing_order, file_name
 
 MAX_PICTURES = 2000
+MAX_CELLS = 20_000
+"""Several cells may show one picture; beyond so many it is not even counted how many pictures they are."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,9 @@ def plan_sheet(
     x, y, z = points
     prompt_points = [Point("")] if "prompt" in kinds else [Point(prompt, (("prompt", prompt),)) for prompt in prompts]
     pages = list(product(z, prompt_points))
+    num_cells = len(pages) * len(y) * len(x)
+    if num_cells > MAX_CELLS:
+        raise AthanorError(f"The comparison would have {num_cells} cells; at most {MAX_PICTURES} pictures are drawn. Write fewer values on the axes.")
     cells: dict[tuple[int, int, int], Recipe | None] = {}
     for (p, page), (r, row), (c, column) in product(enumerate(pages), enumerate(y), enumerate(x)):
         recipe = cooked(base, (*reversed(page), row, column))

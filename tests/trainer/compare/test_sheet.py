@@ -145,6 +145,8 @@ def test_an_embedding_has_no_strength():
 def test_too_many_pictures_are_refused():
     with pytest.raises(AthanorError, match="would have 3000 pictures; at most 2000"):
         plan(AxisText("seed", "1-1000"), AxisText("epoch", "all"))
+    with pytest.raises(AthanorError, match="would have 1000000000 cells; at most 2000"):
+        plan(AxisText("seed", "1-1000"), AxisText("steps", "1-1000"), AxisText("guidance", "0-99.9 (+0.1)"))
 
 
 def test_a_guidance_that_the_model_is_told_has_an_axis_where_there_is_one():
