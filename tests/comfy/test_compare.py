@@ -11,6 +11,7 @@ import pytest
 from comfyui_server import ComfyUI, ServerError
 from graphs import comparing, node, run_of, training
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny import make_pictures
 
 pytestmark = pytest.mark.comfy
@@ -102,3 +103,36 @@ def test_epochs_of_another_trainer_come_back_as_a_run(server: ComfyUI):
         prompt["run"]["inputs"]["files"] = text
         with pytest.raises(ServerError, match=said):
             server.run(prompt, LIMIT_SEC)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "said"),
+    [
+        ("kohya", ("kohya/fox-000010.safetensors", "kohya/fox-000009.safetensors"), ["epoch 9: fox-000009", "epoch 10: fox-000010"]),
+        ("toolkit\\fox*", ("toolkit/fox_000000500.safetensors", "toolkit/fox.safetensors"), ["step 500: fox_000000500", "step 501: fox"]),
+        ("diffusers", ("diffusers/checkpoint-500/pytorch_lora_weights.safetensors", "diffusers/pytorch_lora_weights.safetensors"),
+         ["step 500: pytorch_lora_weights", "step 501: pytorch_lora_weights"]),
+        ("pipe", ("pipe/epoch10/adapter_model.safetensors", "pipe/epoch2/adapter_model.safetensors"), ["epoch 2: adapter_model", "epoch 10: adapter_model"]),
+        ("one/save", ("one/save/2026-01-02_03-04-05-save-90-0-90.safetensors", "one/save/2026-01-02_04-04-05-save-100-1-0.safetensors"),
+         ["step 90: 2026-01-02_03-04-05-save-90-0-90", "step 100: 2026-01-02_04-04-05-save-100-1-0"]),
+        ("one/backup", ("one/backup/2026-01-02_03-04-05-backup-120-3-20/lora/lora.safetensors", "one/backup/2026-01-02_03-04-05-backup-80-2-0/lora/lora.safetensors"),
+         ["epoch 2: lora", "epoch 3: lora"]),
+        ("core/x_*", ("core/x_20_steps_00001_.safetensors", "core/x_100_steps_00002_.safetensors"), ["step 20: x_20_steps_00001_", "step 100: x_100_steps_00002_"]),
+        (r"re: flux/.*_bf16-step\d+", ("flux/a_rank16_bf16-step00000500.safetensors", "flux/a_rank16_bf16-step00001000.safetensors"),
+         ["step 500: a_rank16_bf16-step00000500", "step 1000: a_rank16_bf16-step00001000"]),
+        ("odd/fox [v2].safetensors", ("odd/fox [v2].safetensors", "odd/fox v.safetensors"), ["epoch 1: fox [v2]"]),
+    ],
+)  # fmt: skip
+def test_every_trainers_files_come_back_in_their_order(server: ComfyUI, text: str, names: tuple[str, str], said: list[str]):
+    for epoch, name in zip(run_of(server, OTHER).epochs(), names, strict=True):
+        path = server.models_folder / "loras" / "habits" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # As if another program had written it: no word of the epoch in the metadata.
+        save_file(load_file(epoch.path), path)
+    wanted = f"re: habits/{text.removeprefix('re: ')}" if text.startswith("re:") else f"habits/{text}"
+    prompt = {
+        "run": node(server, "AthanorLoadRun", run="(files of another trainer)", files=wanted),
+        "said": node(server, "PreviewAny", source=["run", 1]),
+    }
+    (told,) = server.run(prompt, LIMIT_SEC)["outputs"]["said"]["text"]
+    assert told.splitlines() == [f"{line}.safetensors" for line in said]
