@@ -237,13 +237,13 @@ def _cells(sheet: Sheet) -> list[Any]:
 
 
 def _upstream(prompt: Mapping[str, Any] | None, node_id: str | None) -> str:
-    """What model, clip and vae come from, as text that is the same whenever they are: the nodes before them and their settings."""
+    """What model, clip and vae come from, as text that is the same whenever they are: the nodes before them, their settings and the files these name."""
     nodes, found = prompt or {}, {}
     waiting = [(nodes.get(node_id or "") or {}).get("inputs", {}).get(name) for name in ("model", "clip", "vae")]
     while waiting:
         link = waiting.pop()
         if isinstance(link, list) and len(link) == 2 and link[0] in nodes and link[0] not in found:
             each = nodes[link[0]]
-            found[link[0]] = [each.get("class_type"), each.get("inputs")]
+            found[link[0]] = [each.get("class_type"), each.get("inputs"), *host.files_named(each.get("inputs", {}).values())]
             waiting += list(each.get("inputs", {}).values())
     return repr(sorted(found.items())) if found else ""

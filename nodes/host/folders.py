@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import folder_paths
@@ -10,6 +11,7 @@ import folder_paths
 from ...trainer.cache_folder import BASES, CACHE
 from ...trainer.errors import AthanorError
 from ...trainer.files_beside import TEXT_FOLDER
+from ...trainer.formats.header import MODEL_ENDINGS
 from ...trainer.run import WORDS_FOLDER
 
 PACK = Path(__file__).resolve().parents[2]
@@ -102,6 +104,18 @@ def epoch_roots() -> list[Path]:
         *(Path(folder) for kind in ("loras", "embeddings", "checkpoints", "diffusion_models") for folder in folder_paths.get_folder_paths(kind)),
         output_folder(),
     ]
+
+
+def files_named(values: Iterable[object]) -> list[tuple[str, int, int]]:
+    """The model files that widgets name, each with its size in bytes and when it was written, in ns: a file of that name may be another one later."""
+    found = []
+    for name in sorted({value for value in values if isinstance(value, str) and value.lower().endswith(MODEL_ENDINGS)}):
+        for kind in folder_paths.folder_names_and_paths:
+            if (path := folder_paths.get_full_path(kind, name)) is not None:
+                about = os.stat(path)
+                found.append((name, about.st_size, about.st_mtime_ns))
+                break
+    return found
 
 
 def embedding_folders() -> list[Path]:

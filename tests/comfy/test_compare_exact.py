@@ -48,3 +48,7 @@ def test_a_cancel_and_cells_that_fail_keep_the_others_and_a_rerun_draws_only_wha
     assert len(damaged) == 2 and all("sd15-000002.safetensors is not a whole safetensors file" in reason for reason in damaged)
     assert found["mend"] == {"painted": 3, "new": 3, "kept": True, "failed": [], "grid": True}
     assert found["mend cells"] == 6
+
+
+def test_pictures_of_a_file_that_has_become_another_one_are_drawn_anew(told):
+    assert told["sd15"]["told apart"] == [True, True]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -190,8 +191,19 @@ def compare(family: str, folder: Path) -> dict[str, Any]:
             drawn.add(ours)
         told["changes"] &= len(drawn) == len(sheet.recipes)
     if family == "sd15":
+        told["told apart"] = told_apart(files[0])
         told["breaks"] = breaks(node, {**common, "guidance": 3.0, "baseline": True}, run.folder / "compare")
     return told
+
+
+def told_apart(file: Path) -> list[bool]:
+    """Whether the wires are others after the file that a loader before them names has become another one, and as before where it has not."""
+    from athanor.nodes.compare import _upstream
+
+    prompt = {"xy": {"inputs": {"model": ["load", 0]}}, "load": {"class_type": "LoraLoader", "inputs": {"lora_name": file.name, "strength_model": 1}}}
+    before, again = _upstream(prompt, "xy"), _upstream(prompt, "xy")
+    os.utime(file, (1, 1))
+    return [before == again, before != _upstream(prompt, "xy")]
 
 
 def breaks(node: Any, common: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import { h } from '../editor/dom.mjs'
 import { Blind } from './blind.mjs'
 import { FactsView } from './facts.mjs'
-import { Grid } from './grid.mjs'
+import { Grid, short } from './grid.mjs'
 import { helpPage, onKey } from './keys.mjs'
 import { zoomBy } from './pane.mjs'
 import { Stage } from './stage.mjs'
@@ -77,7 +77,7 @@ export class Viewer {
     const isBlind = view.mode === 'blind', isGrid = view.mode === 'grid'
     for (const button of this.bar.querySelectorAll('[data-mode]')) button.setAttribute('aria-pressed', String(button.getAttribute('data-mode') === view.mode))
     const pages = JSON.stringify(sheet.pages)
-    if (pages !== this.pageOf) this.pages.replaceChildren(...sheet.pages.map((page, i) => h('option', { value: i }, `${i + 1} / ${sheet.pages.length}${page ? `  ${page}` : ''}`)))
+    if (pages !== this.pageOf) this.pages.replaceChildren(...short(sheet.pages).map((page, i) => h('option', { value: i }, `${i + 1} / ${sheet.pages.length}${page ? `  ${page}` : ''}`)))
     this.pageOf = pages
     this.pages.value = String(view.at[0])
     this.pages.title = sheet.pages[view.at[0]] || t('page')
