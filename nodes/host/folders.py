@@ -112,7 +112,7 @@ def files_named(values: Iterable[object]) -> list[tuple[str, int, int]]:
     for name in sorted({value for value in values if isinstance(value, str) and value.lower().endswith(MODEL_ENDINGS)}):
         for kind in folder_paths.folder_names_and_paths:
             if (path := folder_paths.get_full_path(kind, name)) is not None:
-                about = os.stat(path)
+                about = Path(path).stat()
                 found.append((name, about.st_size, about.st_mtime_ns))
                 break
     return found
