@@ -43,6 +43,12 @@ class LoadRun(io.ComfyNode):
             outputs=[
                 RunWire.Output("run", display_name="run"),
                 io.String.Output("epochs", display_name="epochs", tooltip="What was found, one a line."),
+                io.String.Output(
+                    "each_epoch",
+                    display_name="each epoch",
+                    is_output_list=True,
+                    tooltip="The numbers one after the other: connected to epoch of Apply Epoch, the graph behind it is done once for each.",
+                ),
             ],
         )
 
@@ -59,7 +65,7 @@ class LoadRun(io.ComfyNode):
         if not epochs:
             raise AthanorError(f"The run {loaded.name} has no saved epoch yet; let it train to the end of its first saved epoch.")
         text = "\n".join(f"{unit} {epoch.number}: {epoch.path.name}" for epoch in epochs)
-        return io.NodeOutput(loaded, text, ui=ui.PreviewText(text))
+        return io.NodeOutput(loaded, text, [str(epoch.number) for epoch in epochs], ui=ui.PreviewText(text))
 
 
 def _own(name: str) -> Run:

@@ -133,6 +133,10 @@ def test_every_trainers_files_come_back_in_their_order(server: ComfyUI, text: st
     prompt = {
         "run": node(server, "AthanorLoadRun", run="(files of another trainer)", files=wanted),
         "said": node(server, "PreviewAny", source=["run", 1]),
+        "each": node(server, "StringConcatenate", string_a=["run", 2], string_b="", delimiter=""),
+        "numbers": node(server, "PreviewAny", source=["each", 0]),
     }
-    (told,) = server.run(prompt, LIMIT_SEC)["outputs"]["said"]["text"]
+    outputs = server.run(prompt, LIMIT_SEC)["outputs"]
+    assert outputs["numbers"]["text"] == [line.split()[1].rstrip(":") for line in said], "what is behind it is done once for each"
+    (told,) = outputs["said"]["text"]
     assert told.splitlines() == [f"{line}.safetensors" for line in said]
