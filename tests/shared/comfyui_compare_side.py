@@ -16,7 +16,7 @@ from typing import Any
 
 SIDE, STEPS, SEED, EPOCHS = 64, 2, 7, 2
 PROMPT, NEGATIVE = "a photo of a toy, on the (moon:1.3)", "blurry"
-LENGTHS = {"num_hidden_layers": 3}
+LENGTHS = {"num_hidden_layers": 3, "intermediate_size": 64}
 T5 = {"d_ff": 96, "num_heads": 4, "d_kv": 16, "num_layers": 1}
 UNET = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "num_heads": -1,
