@@ -26,6 +26,7 @@ class SmallPainter:
 
     autocast = contextlib.nullcontext()
     loaded: tuple[SheetCell, ...] = ()
+    notes = ("seen",)
 
     def __init__(self, *_):
         pass
