@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -19,7 +20,7 @@ from ..trainer.types import BaseModel
 from . import drawing, host
 from .cells import draw_by_comfyui, draw_by_worker
 from .comparing import Comparison, Samplers
-from .images import open_rgb, shown, to_comfy
+from .images import batch_of, open_rgb, shown
 from .sheets import name_of, shown_while_drawn
 from .types import BaseModelWire, RunWire
 
@@ -133,7 +134,11 @@ class XYPlotCompare(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("grid", display_name="grid", tooltip="One picture a page."),
-                io.Image.Output("cells", display_name="cells", tooltip="The single pictures, row by row."),
+                io.Image.Output(
+                    "cells",
+                    display_name="cells",
+                    tooltip="The single pictures, row by row. So many that they would take over 4 GiB of memory are made smaller.",
+                ),
                 io.String.Output(
                     "chosen_epoch",
                     display_name="chosen_epoch",
@@ -211,12 +216,12 @@ class XYPlotCompare(io.ComfyNode):
         if base_model is None and host.previews_sampling():
             # The page keeps a node's last preview; rather the grid than the last picture half-way.
             host.Progress(cls.hidden.unique_id).show(1, 1, open_rgb(paths[0]), _PREVIEW_PX)
-        grids, cells = to_comfy([open_rgb(path) for path in paths]), _cells(sheet)
+        grids, cells = batch_of(paths), _cells(sheet)
         best = run.best_epoch()
         picked = chosen.strip() or (str(best.number) if best else "")
         told = {**shown(paths), "athanor_sheet": [name_of(sheet)], "athanor_forecast": [forecast]}
         # Where only a plan is wanted there may be no picture yet.
-        return io.NodeOutput(grids, to_comfy(cells) if cells else grids, picked, ui=told)
+        return io.NodeOutput(grids, batch_of(cells) if cells else grids, picked, ui=told)
 
 
 def _epoch(text: str, comparison: Comparison) -> int:
@@ -230,10 +235,10 @@ def _epoch(text: str, comparison: Comparison) -> int:
     return picked[0]
 
 
-def _cells(sheet: Sheet) -> list[Any]:
-    """Every picture once, page by page and row by row."""
+def _cells(sheet: Sheet) -> list[Path]:
+    """Of every picture once, page by page and row by row."""
     recipes = dict.fromkeys(recipe for recipe in sheet.cells.values() if recipe is not None and sheet.path(recipe).is_file())
-    return [open_rgb(sheet.path(recipe)) for recipe in recipes]
+    return [sheet.path(recipe) for recipe in recipes]
 
 
 def _upstream(prompt: Mapping[str, Any] | None, node_id: str | None) -> str:

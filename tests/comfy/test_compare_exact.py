@@ -52,3 +52,8 @@ def test_a_cancel_and_cells_that_fail_keep_the_others_and_a_rerun_draws_only_wha
 
 def test_pictures_of_a_file_that_has_become_another_one_are_drawn_anew(told):
     assert told["sd15"]["told apart"] == [True, True]
+
+
+def test_a_batch_that_would_fill_the_memory_is_made_smaller(told):
+    """The second picture is narrower and stands in the middle of black."""
+    assert told["sd15"]["batches"] == [[2, 30, 40, 3], True, [2, 15, 20, 3], True]

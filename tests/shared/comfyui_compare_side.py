@@ -192,8 +192,23 @@ def compare(family: str, folder: Path) -> dict[str, Any]:
         told["changes"] &= len(drawn) == len(sheet.recipes)
     if family == "sd15":
         told["told apart"] = told_apart(files[0])
+        told["batches"] = batches(folder)
         told["breaks"] = breaks(node, {**common, "guidance": 3.0, "baseline": True}, run.folder / "compare")
     return told
+
+
+def batches(folder: Path) -> list[Any]:
+    """Shapes of batches with and without enough memory, and whether the one with holds the pictures as `to_comfy` gives them."""
+    from PIL import Image
+
+    from athanor.nodes.images import batch_of, to_comfy
+
+    pictures = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.effect_noise((20, 30), 80).convert("RGB")]
+    paths = [folder / f"{i}.png" for i in range(2)]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    whole, small = batch_of(paths), batch_of(paths, 12 * 2 * 40 * 30 // 4)
+    return [list(whole.shape), bool(whole.equal(to_comfy(pictures))), list(small.shape), bool(small[1, :, 0].max() == 0)]
 
 
 def told_apart(file: Path) -> list[bool]:
