@@ -77,7 +77,10 @@ def as_arguments(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
     names: dict[str, str] = {}
     flux, sd3 = _is_on(data.get("flux1_checkbox", "")), _is_on(data.get("sd3_checkbox", ""))
     # The fields of models that are not chosen stay filled.
-    others = {*(() if flux else _OF_FLUX), *(() if sd3 else _OF_SD3)} - ({"clip_l", "t5xxl"} if sd3 else set())
+    others = {*(() if flux else _OF_FLUX), *(() if sd3 else _OF_SD3), *(() if flux or sd3 else ("blocks_to_swap",))}
+    others -= {"clip_l", "t5xxl"} if sd3 else set()
+    if not _is_on(data.get("reg_data_dir", "")) and not _is_on(data.get("dataset_config", "")):
+        others.add("prior_loss_weight")
     for key, value in data.items():
         if key in others:
             continue

@@ -76,6 +76,8 @@ def read(folder: Path, data: dict | str, name: str = "") -> Imported:
         ({"sample_every_n_epochs": 2}, {"samples.every_epochs": None}),
         ({"sample_prompts": "a cat --W 512 --ss euler_a --d 3"}, {"samples.prompts": "a cat --W 512 --d 3"}),
         ({"train_t5xxl": True, "t5xxl_lr": 1e-5}, {"optimizer.t5_rate": None}),
+        ({"prior_loss_weight": 0.5, "reg_data_dir": "", "blocks_to_swap": 3}, {"objective.regularization_weight": None, "performance.block_offload": None}),
+        ({"prior_loss_weight": 0.5, "reg_data_dir": "D:/reg"}, {"objective.regularization_weight": 0.5}),
     ],
 )  # fmt: skip
 def test_fields_of_the_gui_mean_what_its_program_makes_of_them(tmp_path, changes, expected):
