@@ -75,7 +75,7 @@ def _moved_dataset(dataset: Dataset, folder: Path) -> Dataset:
     samples = tuple(_moved_sample(sample, place) for sample in dataset.samples)
     if missing:
         raise AthanorError(f"{len(missing)} of this run's pictures and masks are not below {folder}, the first is {missing[0]}; copy them all.")
-    other = [sample.path for sample in samples if _num_bytes(sample) not in (None, Path(sample.path).stat().st_size)]
+    other = [sample.path for sample in samples if sample.num_bytes not in (None, Path(sample.path).stat().st_size)]
     if other:
         raise AthanorError(f"{other[0]} is another picture than the one this run was begun with; copy the pictures as they were.")
     return replace(dataset, samples=samples)
@@ -94,9 +94,3 @@ def _likest(known: PurePath, by_name: dict[str, list[Path]]) -> Path | None:
         return next((i for i, (one, other) in enumerate(pairs) if one != other), len(known.parts))
 
     return max(by_name.get(known.name, []), key=alike, default=None)
-
-
-def _num_bytes(sample: Sample) -> int | None:
-    """The file's size as the fingerprint tells it; None where that is a hash."""
-    told, dash, _ = sample.fingerprint.partition("-")
-    return int(told) if dash and told.isdecimal() else None

@@ -69,6 +69,12 @@ class Sample:
     """What a tagger thought of its tags. For people who edit them: no part of a job, and no reason to train again."""
 
     @property
+    def num_bytes(self) -> int | None:
+        """The image file's size as the fingerprint tells it; None where that is a hash."""
+        told, dash, _ = self.fingerprint.partition("-")
+        return int(told) if dash and told.isdecimal() else None
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """The caption split at its commas, blanks trimmed, empty ones dropped."""
         return tuple(tag for part in (self.caption or "").split(",") if (tag := part.strip()))

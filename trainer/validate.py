@@ -174,6 +174,12 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
     gone = [sample.path for sample in dataset.samples if not os.access(sample.path, os.R_OK)]
     if gone:
         problems.append(f"{len(gone)} images of the dataset cannot be read (the first is {gone[0]}); put them back, or load the dataset again.")
+    else:
+        other = [sample.path for sample in dataset.samples if sample.num_bytes not in (None, Path(sample.path).stat().st_size)]
+        if other:
+            problems.append(
+                f"{len(other)} images are not those that this training was set up with (the first is {other[0]}); put them back as they were, or load the dataset anew, which makes a new run."
+            )
     return problems
 
 

@@ -126,6 +126,16 @@ def test_nor_do_they_change_embeddings_and_whole_models(tmp_path, job, kind):
     assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
 
 
+def test_a_picture_that_was_replaced_since_is_told_before_anything_loads(job):
+    first, *rest = job.dataset.samples
+    told = Path(first.path).stat()
+    replaced = dataclasses.replace(first, fingerprint=f"{told.st_size + 1}-{told.st_mtime_ns}")
+    touched = dataclasses.replace(first, fingerprint=f"{told.st_size}-1")
+    check_train_job(dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, samples=(touched, *rest))))
+    with pytest.raises(AthanorError, match=r"1 images are not those that this training was set up with \(the first is .*put them back"):
+        check_train_job(dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, samples=(replaced, *rest))))
+
+
 def test_settings_without_effect_are_refused(job):
     with pytest.raises(AthanorError, match="patience needs held-out images"):
         check_train_job(dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, samples=job.dataset.trained), run=RunSettings(patience=1)))
