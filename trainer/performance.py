@@ -117,11 +117,21 @@ def compile_blocks(denoiser: nn.Module, whole_stages: bool = False) -> None:
         name = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
         setattr(torch._dynamo.config, name, max(getattr(torch._dynamo.config, name), len(stages) * MOST_STAGED_SHAPES))
         for stage in stages:
+            _spare_upsamplers(stage)
             stage.compile(dynamic=False)
         return
     if not getattr(denoiser, "_repeated_blocks", None):
         raise AthanorError(f"{type(denoiser).__name__} has no repeated blocks that could be compiled; turn compile off.")
     denoiser.compile_repeated_blocks(fullgraph=False)
+
+
+def _spare_upsamplers(stage: nn.Module) -> None:
+    """Leaves the enlarging layers of a stage as they are: torch 2.13 compiles them for the CPU so that no gradient comes through."""
+    import torch
+
+    for layer in stage.modules():
+        if type(layer).__name__ == "Upsample2D":
+            layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
 
 
 def _listed(found: object) -> list[Any]:

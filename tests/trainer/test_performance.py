@@ -206,6 +206,28 @@ def test_compiled_blocks_give_nearly_the_same_gradients(small, whole_stages, req
     assert all(torch.allclose(one, two, atol=1e-5, rtol=1e-3) for one, two in zip(small.gradients(), plain, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="needs a C++ compiler")
+def test_gradients_come_through_a_compiled_stage_that_enlarges():
+    from diffusers.models.unets.unet_2d_blocks import UpBlock2D
+
+    torch.manual_seed(0)
+    sizes = {"in_channels": 8, "prev_output_channel": 8, "out_channels": 8, "temb_channels": 8}
+    model = torch.nn.Module()
+    model.up_blocks = torch.nn.ModuleList([UpBlock2D(**sizes, num_layers=1, resnet_groups=4).requires_grad_(False)])
+
+    def gradients() -> list[torch.Tensor]:
+        draw = torch.Generator().manual_seed(1)
+        below, beside, time = (torch.randn(shape, generator=draw) for shape in ((1, 8, 4, 4), (1, 8, 4, 4), (1, 8)))
+        inputs = (below.requires_grad_(), beside.requires_grad_())
+        model.up_blocks[0](inputs[0], (inputs[1],), time).pow(2).mean().backward()
+        return [each.grad for each in inputs]
+
+    plain = gradients()
+    compile_blocks(model, whole_stages=True)
+    assert all(torch.allclose(one, two, rtol=1e-4, atol=1e-7) for one, two in zip(gradients(), plain, strict=True))
+
+
 @pytest.mark.parametrize("whole_stages", [False, True])
 def test_blocks_or_stages_are_compiled_and_left_aside_where_sizes_are_others(small, whole_stages):
     plain = small.forward()
