@@ -66,20 +66,20 @@ def test_filter_edit_undo_redo_save_train(open_editor_page, server):
     suggestion.wait_for()
     assert (suggestion.text_content() or "").startswith("grayscale → greyscale")
     editor.press("ArrowDown", "Enter", "Enter")
-    assert editor.status.inner_text() == f"{len(with_hat)} captions changed"
+    assert editor.status.inner_text() == f"Captions changed: {len(with_hat)}"
     editor.panel.locator("input.field").nth(1).fill("hat")
     editor.press("Escape")
     editor.panel.locator("input.field").nth(1).press("Enter")
     editor.page.keyboard.type("red hat, ribbon")
     editor.press("Enter")
-    assert editor.status.inner_text() == f"{len(with_hat)} captions changed"
+    assert editor.status.inner_text() == f"Captions changed: {len(with_hat)}"
 
     editor.grid.focus()
     editor.press("Control+z")
-    assert editor.status.inner_text() == f"Undone: {len(with_hat)} captions"
+    assert editor.status.inner_text() == f"Captions undone: {len(with_hat)}"
     assert "red hat" not in editor.chips() and "greyscale" in editor.chips()
     editor.press("Control+y")
-    assert editor.status.inner_text() == f"Done again: {len(with_hat)} captions"
+    assert editor.status.inner_text() == f"Captions done again: {len(with_hat)}"
     editor.press("Control+z", "Control+z", "Control+z")
     assert editor.dialog.get_by_role("button", name="Undo (Ctrl+Z)").is_disabled()
     editor.press("Control+Shift+z", "Control+y")
