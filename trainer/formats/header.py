@@ -28,7 +28,7 @@ _OTHERS = (
     (b"version ", "a Git LFS pointer, which only tells where the file is; download the file itself"),
     (b"<", "a web page, such as one that asks to sign in; download the file itself"),
     (b'{"error', "an answer of a web page; download the file itself"),
-    (b"PK\x03\x04", "an archive or an old checkpoint under another name; call it .ckpt, or unpack it"),
+    (b"PK\x03\x04", "an archive or an old pickle; get it as safetensors, or call it .ckpt if it is an old checkpoint"),
     (b"GGUF", "a GGUF file, whose weights cannot be trained upon; choose the bf16, fp16 or fp8 file of this model"),
 )
 """What is found under the name of a safetensors file, by its first bytes."""

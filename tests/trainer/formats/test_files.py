@@ -145,7 +145,7 @@ def test_other_files_are_told_for_what_they_are(tmp_path, keys, what):
     [
         (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer"),
         (b"<!DOCTYPE html><html>Sign in</html>", "it is a web page"),
-        (b"PK\x03\x04 archive/data.pkl", "it is an archive or an old checkpoint"),
+        (b"PK\x03\x04 archive/data.pkl", "it is an archive or an old pickle"),
         (b"GGUF\x03\0\0\0 tensors", "it is a GGUF file"),
     ],
 )
