@@ -98,6 +98,10 @@ def _as_stock(tensors: Mapping[str, torch.Tensor], key_map: Mapping[str, Any]) -
             known.setdefault(_plain(name), name)
             for spelt in spellings(_plain(name)):
                 known.setdefault(spelt, name)
+                known.setdefault(f"transformer_{spelt}", name)
+        elif name.startswith("lora_te"):
+            # As trainers write it where transformers has no text model in CLIP any more.
+            known.setdefault(name.replace("_text_model_", "_"), name)
     found = {}
     for key, tensor in tensors.items():
         base, suffix = split_key(key) or (None, None)

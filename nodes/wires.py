@@ -20,8 +20,9 @@ from . import host
 if TYPE_CHECKING:
     import torch
 
-_NUM_SAMPLES = 256
-"""Numbers of each tensor that tell it from others."""
+_NUM_SAMPLES, _NUM_TOLD = 256, 3
+"""Numbers of each tensor that tell it from others; kinds that a sentence names."""
+_BYTES = ("torch.uint8", "torch.int8")
 _DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 _given: set[Path] = set()
 """Written files that ComfyUI may hold as a node's result, though they can be cleaned away."""
@@ -72,6 +73,12 @@ def _part(patcher: Any, prefix: str, written_prefix: str) -> Part:
         if source:
             return Part(source, written=False)
     patches = {key: value for key, value in patcher.get_key_patches().items() if key.startswith(prefix) and hasattr(value[0][0], "dtype")}
+    packed = next((key for key, value in patches.items() if not _is_number(value[0][0])), None)
+    if packed is not None:
+        raise AthanorError(
+            f"This wire keeps its weights packed ({type(patches[packed][0][0]).__name__} of {patches[packed][0][0].dtype}), as GGUF and NF4 do, "
+            "which cannot be trained upon; load the bf16, fp16 or fp8 file of this model."
+        )
     path = host.bases_folder() / f"{_content_key(patches)}.safetensors"
     if not _is_whole(path):
         _write(path, patches, written_prefix, patcher.load_device)
@@ -86,6 +93,21 @@ def _check(patcher: Any) -> None:
     if changed or patcher.injections or patcher.hook_patches:
         what = f"a changed {changed[0]}" if changed else "LoRAs in bypass mode" if patcher.injections else "hooks"
         raise AthanorError(f"This wire carries {what}, which is no part of the weights and cannot be trained upon; connect the model from before it.")
+    told = patcher.model_options.get("transformer_options", {})
+    kinds = [*told.get("patches", {}), *told.get("patches_replace", {})]
+    if kinds:
+        raise AthanorError(
+            f"This wire carries patches of {', '.join(kinds[:_NUM_TOLD])} (as of IP-Adapter or FreeU), which are no part of the weights and cannot be "
+            "trained upon; connect the model from before them."
+        )
+
+
+def _is_number(weight: torch.Tensor) -> bool:
+    """Whether a weight is as it is said to be, or of ComfyUI's own quantised kinds, which it unfolds itself."""
+    if hasattr(weight, "_qdata"):
+        return True
+    packed = str(weight.dtype) in _BYTES and weight.ndim > 1
+    return not packed and not hasattr(weight, "tensor_type") and not hasattr(weight, "quant_state")
 
 
 def _source(patcher: Any) -> tuple[Path, ...]:

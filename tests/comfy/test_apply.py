@@ -56,6 +56,7 @@ def applied(tmp_path_factory) -> Path:
         if form == "lora":
             peft = {key.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): tensor for key, tensor in spelt.items()}
             save_file(peft, folder / "lora-peft.safetensors")
+            save_file({key.replace("_text_model_", "_"): tensor for key, tensor in tensors.items()}, folder / "lora-newer.safetensors")
         if form == "dora":
             # As peft writes one: under its names, with a magnitude for each output channel.
             layers = by_layer(tensors)
@@ -75,7 +76,7 @@ def applied(tmp_path_factory) -> Path:
     )
     save_file(base, folder / "base.safetensors")
     (folder / "layout.json").write_text(json.dumps(LAYOUTS["sd15"].comfyui), encoding="utf-8")
-    files = [folder / f"{name}.safetensors" for name in (*FORMS, "lora-peft", "dora-peft", "ia3-dotted", "other")]
+    files = [folder / f"{name}.safetensors" for name in (*FORMS, "lora-peft", "lora-newer", "dora-peft", "ia3-dotted", "other")]
     told = run_side("comfyui_apply_side.py", folder / "layout.json", folder / "base.safetensors", folder, STRENGTH, *files, complaints=False)
     (folder / "told.txt").write_text(told, encoding="utf-8")
     return folder
@@ -120,9 +121,11 @@ def test_a_dora_of_peft_is_applied_as_peft_computes_it(applied: Path):
 
 
 def test_spellings_that_the_stock_loader_does_not_know_are_applied_too(applied: Path):
-    ours, kohya = weights(applied, "ours", "lora-peft"), weights(applied, "ours", "lora")
-    assert len(weights(applied, "stock", "lora-peft")) < len(kohya), "otherwise there would be nothing to do"
-    assert ours.keys() == kohya.keys() and all(torch.equal(ours[key], kohya[key]) for key in ours)
+    kohya = weights(applied, "ours", "lora")
+    for form in ("lora-peft", "lora-newer"):
+        ours = weights(applied, "ours", form)
+        assert len(weights(applied, "stock", form)) < len(kohya), "otherwise there would be nothing to do"
+        assert ours.keys() == kohya.keys() and all(torch.equal(ours[key], kohya[key]) for key in ours)
     dotted, ia3 = weights(applied, "ours", "ia3-dotted"), weights(applied, "ours", "ia3")
     assert 0 < len(dotted) < len(ia3) and all(torch.equal(dotted[key], ia3[key]) for key in dotted)
 

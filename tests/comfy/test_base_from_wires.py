@@ -197,3 +197,40 @@ def test_a_lora_in_bypass_mode_is_refused_with_a_sentence(server):
     prompt["base"]["inputs"]["model"] = ["bypass", 0]
     with pytest.raises(ServerError, match="bypass mode"):
         server.run(prompt, LIMIT_SEC)
+
+
+def test_differences_sums_and_merged_text_encoders_are_baked_too(server):
+    """0.5 (A − B) + B, and a quarter of A's text encoder with three of B's; the VAE of a loader of its own."""
+    checkpoints, before = server.models_folder / "checkpoints", written(server)
+    first, second = load_file(checkpoints / FIRST), load_file(checkpoints / SECOND)
+    vae = {key.removeprefix("first_stage_model."): value for key, value in second.items() if key.startswith("first_stage_model.")}
+    (server.models_folder / "vae").mkdir(exist_ok=True)
+    save_file(vae, server.models_folder / "vae" / "other vae.safetensors")
+    prompt = graph(server, merged=False)
+    prompt |= {
+        "less": node(server, "ModelMergeSubtract", model1=["one", 0], model2=["two", 0], multiplier=0.5),
+        "more": node(server, "ModelMergeAdd", model1=["less", 0], model2=["two", 0]),
+        "clip": node(server, "CLIPMergeSimple", clip1=["one", 1], clip2=["two", 1], ratio=RATIO),
+        "vae": node(server, "VAELoader", vae_name="other vae.safetensors"),
+    }
+    prompt["base"]["inputs"] |= {"model": ["more", 0], "clip": ["clip", 0], "vae": ["vae", 0]}
+    lines = report(server, prompt)
+    assert lines[2] == "VAE: other vae.safetensors"
+    tensors = {name: value for path in written(server).keys() - before.keys() for name, value in load_file(path).items()}
+    seen = {"model": 0, "clip": 0}
+    for name, value in tensors.items():
+        part = "model" if name.startswith("model.diffusion_model.") else "clip"
+        twin = name if part == "model" else "cond_stage_model." + name.removeprefix("clip_l.")
+        if twin in first and first[twin].is_floating_point():
+            share = 0.5 if part == "model" else RATIO
+            expected = share * first[twin].float() + (1 - share) * second[twin].float()
+            assert torch.allclose(value.float(), expected, rtol=2e-3, atol=2e-3), name
+            seen[part] += 1
+    assert seen["model"] > 60 and seen["clip"] > 20
+
+
+def test_patches_that_are_no_weights_are_refused_with_a_sentence(server):
+    prompt = graph(server, merged=False, patched=node(server, "FreeU_V2", model=["one", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2))
+    prompt["base"]["inputs"]["model"] = ["patched", 0]
+    with pytest.raises(ServerError, match=r"This wire carries patches of output_block_patch .* connect the model from before them"):
+        server.run(prompt, LIMIT_SEC)
