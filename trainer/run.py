@@ -5,7 +5,7 @@
 <run>/epochs/               <name>-000003.safetensors
 <run>/embeddings/           <name>-<embedding>-000003.safetensors, of embeddings that are trained along
 <run>/samples/              sample pictures
-<run>/state/                what a resume needs, in two slots
+<run>/state/                what a resume needs, in two to four slots
 <run>/worker.log            stdout and stderr of the worker
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .checkpoint_file import planned_bytes
 from .config import TrainJob
+from .ending import WINDOW_STEPS
 from .families import family
 from .files import told_bytes
 from .steps import steps_of
@@ -15,7 +16,6 @@ from .trainee import Trainee
 
 _MEANS_BYTES = {"adamw": 8, "adam": 8, "prodigy": 16, "schedulefree_adamw": 8, "lion": 4, "sgd": 4, "rmsprop": 4, "adafactor": 0.1}
 """What the optimizers keep for each weight, in bytes; those in 8 bits two."""
-_NUM_STATES = 2
 _SPARE_BYTES = 200 << 20
 
 
@@ -26,6 +26,12 @@ def num_files_at_once(job: TrainJob) -> int:
     total = by_epoch + (steps.total // run.save_every_steps if run.save_every_steps else 0)
     kept = run.keep_last + 1 + bool(job.dataset.with_role("validation"))
     return min(total, kept) if run.keep_last else total
+
+
+def num_states(job: TrainJob) -> int:
+    """How many states lie there at most: more than two where they are saved more often than an explosion is noticed."""
+    saved_every = [job.train.save_every_epochs * steps_of(job).per_epoch, *([job.run.save_every_steps] if job.run.save_every_steps else [])]
+    return 2 if min(saved_every) >= WINDOW_STEPS else 4
 
 
 def state_bytes(job: TrainJob, trained_bytes: int) -> int:
@@ -58,13 +64,14 @@ def space_problems(job: TrainJob, folder: Path, free_bytes: int | None = None) -
     file_bytes = planned_bytes(chosen, job.base, parts, job.train.save_precision)
     num_files = num_files_at_once(job)
     state = state_bytes(job, _part_bytes(job, parts))
-    needed = num_files * file_bytes + _NUM_STATES * state + _SPARE_BYTES - _there(folder)
+    needed = num_files * file_bytes + num_states(job) * state + _SPARE_BYTES - _there(folder)
     free = shutil.disk_usage(folder).free if free_bytes is None else free_bytes
     if needed <= free:
         return []
     fewer = "set keep_last in Run Settings lower" if job.run.keep_last > 1 else "set keep_last in Run Settings, for example to 2"
+    times = "twice" if num_states(job) == 2 else f"{num_states(job)} times"
     return [
-        f"Disk: the run will write {num_files} checkpoint{'s' * (num_files != 1)} of {told_bytes(file_bytes)} and twice its state of {told_bytes(state)}, "
+        f"Disk: the run will write {num_files} checkpoint{'s' * (num_files != 1)} of {told_bytes(file_bytes)} and its state of {told_bytes(state)} {times}, "
         f"{told_bytes(needed)} in all, but only {told_bytes(free)} are free in {folder}; {fewer}, save less often, or free some space."
     ]
 

@@ -1,4 +1,5 @@
-"""What a resume needs: the trained tensors, the optimizer's, and where the run was. Two slots, written in turn.
+"""What a resume needs: the trained tensors, the optimizer's, and where the run was. Two slots, written in turn; two more
+where states are saved so often that both would be younger than an explosion that is only being noticed.
 
 Randomness needs no saving (see seeds.py), nor does the schedule (see schedules.py).
 """
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .ending import WINDOW_STEPS
 from .errors import AthanorError
 from .formats.files import Streamed, load_tensors, save_streamed
 from .formats.header import read_header
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _OTHER = "Put the settings back as they were, or start this run anew by deleting the folder"
-_SLOTS = ("state-a.safetensors", "state-b.safetensors")
+_SLOTS = tuple(f"state-{letter}.safetensors" for letter in "abcd")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Stateful(Protocol):
 
 
 def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Tensor], updates: Stateful) -> None:
-    """Writes into the slot that is not the newest, so that the newest stays whole until this one is."""
+    """Writes into a slot that is not needed: the newest stays whole until this one is, and one from before a possible explosion stays."""
     tensors = {f"trained.{name}": tensor.detach() for name, tensor in trained.items()}
     packed = _Packer(tensors)
     metadata = {
@@ -47,10 +49,22 @@ def save_state(folder: Path, position: Position, trained: Mapping[str, torch.Ten
         "epoch_losses": json.dumps(position.epoch_losses),
         "updates": json.dumps(packed.pack(updates.state_dict())),
     }
-    newest = _newest_slot(folder)
-    slot = next(name for name in _SLOTS if newest is None or name != newest[0])
+    slot = _slot_for(folder, position.step)
     # One tensor after the other: of a whole model there may be no second copy.
     save_streamed(folder / slot, {name: Streamed.of(tensor) for name, tensor in tensors.items()}, metadata)
+
+
+def _slot_for(folder: Path, step: int) -> str:
+    """The slot for a state of `step` steps.
+
+    An explosion is noticed up to WINDOW_STEPS late. So beside the newest state the newest that is older than that must stay, and the
+    one that will be it next.
+    """
+    steps = {name: int(metadata["step"]) for name, metadata in _slots(folder)}
+    old = [name for name in steps if steps[name] <= step - WINDOW_STEPS]
+    young = [name for name in steps if name not in old]
+    needed = {*old[-1:], *young[:1], *young[-1:]}
+    return next((name for name in (*steps, *_SLOTS) if name not in needed), _SLOTS[0])
 
 
 def drop_states_after(folder: Path, step: int) -> None:

@@ -116,9 +116,9 @@ def test_pictures_are_drawn_when_asked_and_change_nothing(tmp_path, job):
 
 @pytest.mark.parametrize("kind", ["embedding", "checkpoint"])
 def test_nor_do_they_change_embeddings_and_whole_models(tmp_path, job, kind):
-    settings = {"embedding": EmbeddingSettings(token="subject", num_vectors=2), "adapter": AdapterSettings()}
+    words = EmbeddingSettings(token="subject", num_vectors=2) if kind == "embedding" else EmbeddingSettings()
     rates = {"rate": 0.0, "text_encoder_rate": 0.05} if kind == "embedding" else {"rate": 1e-3, "text_encoder_rate": 1e-3}
-    job = dataclasses.replace(job, kind=kind, train=dataclasses.replace(job.train, epochs=1, **rates), **settings)
+    job = dataclasses.replace(job, kind=kind, train=dataclasses.replace(job.train, epochs=1, **rates), adapter=AdapterSettings(), embedding=words)
     plain = trained(tmp_path, job)
     run = trained(tmp_path, job, samples=SampleSettings(prompts="subject", steps=1, every_steps=2, at_start=True))
     assert len(run.samples()) == 2 and run.losses() == plain.losses() and run.validation_losses() == plain.validation_losses()

@@ -39,11 +39,29 @@ def test_there_is_always_a_whole_slot_left(tmp_path):
         step(weights, optimizer)
         save_state(tmp_path, Position(done), weights, optimizer)
     slots = sorted(tmp_path.iterdir())
-    assert len(slots) == 2
     newest = max(slots, key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-9])
     position = load_state(tmp_path, *fresh())
     assert position == Position(2)
+
+
+@pytest.mark.parametrize("every", [1, 3, 7, 10, 19])
+def test_states_saved_often_leave_one_from_before_an_explosion(tmp_path, every):
+    weights, optimizer = fresh()
+    for done in range(every, 130, every):
+        save_state(tmp_path, Position(done), weights, optimizer)
+        assert len(list(tmp_path.iterdir())) <= 4
+        assert load_state(tmp_path, *fresh()) == Position(done)
+        good = load_state(tmp_path, *fresh(), at_most=done - 20)
+        assert good is None if done < 20 + every else done - 60 <= good.step <= done - 20
+
+
+def test_states_saved_seldom_take_two_slots(tmp_path):
+    weights, optimizer = fresh()
+    for done in (20, 40, 60, 85):
+        save_state(tmp_path, Position(done), weights, optimizer)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert load_state(tmp_path, *fresh(), at_most=65) == Position(60)
 
 
 def test_nothing_saved_is_no_state_and_another_run_s_is_refused(tmp_path):
