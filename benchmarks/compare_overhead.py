@@ -24,7 +24,6 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
-from athanor.trainer.cache import TensorCache
 from athanor.trainer.compare.draw import draw_cells
 from athanor.trainer.compare.kinds import Choices, RunEpochs
 from athanor.trainer.compare.pages import write_grids
@@ -34,10 +33,11 @@ from athanor.trainer.compare.sheet import AxisText, Sheet, plan_sheet
 from athanor.trainer.compare.sheet_file import write_sheet
 from athanor.trainer.config import CompareJob, SheetCell
 from athanor.trainer.control import Control
+from athanor.trainer.data.cache import TensorCache
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Framing, Prompted
 from athanor.trainer.formats.files import save_tensors
-from athanor.trainer.run import Run, write_job_file
+from athanor.trainer.runs.run import Run, write_job_file
 from athanor.trainer.settings import AdapterSettings
 from athanor.trainer.types import BaseModel
 

@@ -59,7 +59,7 @@ def _measure(options: argparse.Namespace) -> None:
     from athanor.nodes.compare import XYPlotCompare
     from athanor.nodes.stock_sampling import StockPainter
     from athanor.trainer.compare.recipe import Recipe
-    from athanor.trainer.run import open_loaded
+    from athanor.trainer.runs.run import open_loaded
 
     folder_paths.set_output_directory(str(options.inside / "output"))
     folder_paths.set_temp_directory(str(options.inside / "temp"))

@@ -35,8 +35,8 @@ from athanor.trainer.adapters.attached import attach
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Family, Framing
-from athanor.trainer.offload import repeated_blocks
-from athanor.trainer.performance import set_checkpointing
+from athanor.trainer.memory.offload import repeated_blocks
+from athanor.trainer.memory.performance import set_checkpointing
 from athanor.trainer.settings import AdapterSettings
 
 GIB = 1 << 30

@@ -105,7 +105,7 @@ def _job(options: argparse.Namespace):
 def _bare(options: argparse.Namespace) -> None:
     from step_overhead import Bare
 
-    from athanor.trainer.memory import best_device
+    from athanor.trainer.memory.devices import best_device
 
     bare, moments = Bare(_job(options), best_device()), [_now()]
     for number in range(options.steps + 2):
@@ -117,7 +117,7 @@ def _bare(options: argparse.Namespace) -> None:
 def _athanor(options: argparse.Namespace) -> None:
     from athanor.trainer.control import Control
     from athanor.trainer.loop import train
-    from athanor.trainer.run import open_run
+    from athanor.trainer.runs.run import open_run
 
     run = open_run(options.folder / "runs", _job(options))
     moments: list[Moment] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from step_overhead import MINIATURE, benchmark_job
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.run import open_run
+from athanor.trainer.runs.run import open_run
 
 PACK = MINIATURE.parent.parent
 RANK = 16

@@ -29,15 +29,15 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
-from athanor.trainer.batches import epoch_batches
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
+from athanor.trainer.data.batches import epoch_batches
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.families import family as family_named
 from athanor.trainer.loop import train
-from athanor.trainer.memory import best_device
-from athanor.trainer.noise import noise_of
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.memory.devices import best_device
+from athanor.trainer.objective.noise import noise_of
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, PerformanceSettings, RunSettings, TrainSettings
 from athanor.trainer.types import BaseModel
 

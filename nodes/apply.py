@@ -12,8 +12,8 @@ from ..trainer.errors import AthanorError
 from ..trainer.files import file_sha256
 from ..trainer.formats.embedding import read_vectors
 from ..trainer.formats.layers import read_tensors_of
-from ..trainer.promote import kind_folder, pick_epochs
-from ..trainer.run import Epoch, Run
+from ..trainer.runs.promote import kind_folder, pick_epochs
+from ..trainer.runs.run import Epoch, Run
 from . import host
 from .adapters import lora_file, lora_names
 from .types import RunWire

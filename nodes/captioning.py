@@ -15,7 +15,7 @@ from ..tagger.sentences import DEFAULT_PHRASES, cleaned, combine_text
 from ..tagger.snapshot import download_captioner
 from ..trainer.captioning.store import read_text, store_folder
 from ..trainer.config import CaptionJob
-from ..trainer.run import Run, write_job_file
+from ..trainer.runs.run import Run, write_job_file
 from ..trainer.settings import CaptioningSettings
 from ..trainer.types import Dataset, Sample
 from . import host

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from ..trainer.bases import describe_base
+from ..trainer.checks.validate import check_compare_job
 from ..trainer.compare.draw import reason_of
 from ..trainer.compare.pace import progress_text, remember_cells, remember_pace
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.compare.sheet import Sheet
 from ..trainer.config import CompareJob, SheetCell
 from ..trainer.errors import AthanorError
-from ..trainer.run import Run, write_job_file
-from ..trainer.run_facts import RunFacts
+from ..trainer.runs.facts import RunFacts
+from ..trainer.runs.run import Run, write_job_file
 from ..trainer.sampling import save_picture
 from ..trainer.types import BaseModel
-from ..trainer.validate import check_compare_job
 from . import host
 from .comparing import Comparison
 from .worker import run_worker

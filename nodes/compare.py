@@ -15,7 +15,7 @@ from ..trainer.compare.recipe import Recipe
 from ..trainer.compare.sheet import AxisText, Sheet, plan_sheet
 from ..trainer.compare.sheet_file import write_sheet
 from ..trainer.errors import AthanorError
-from ..trainer.run import Run
+from ..trainer.runs.run import Run
 from ..trainer.types import BaseModel
 from . import drawing, host
 from .cells import draw_by_comfyui, draw_by_worker

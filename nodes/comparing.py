@@ -14,10 +14,10 @@ from ..trainer.compare.pace import known_pace, pace_of_training
 from ..trainer.compare.pages import grid_sizes_px
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.compare.sheet import AxisText, Sheet, sheet_folder
+from ..trainer.drawing.mixed_font import undrawable
 from ..trainer.errors import AthanorError, raise_problems
-from ..trainer.mixed_font import undrawable
-from ..trainer.run import Run
-from ..trainer.run_facts import RunFacts
+from ..trainer.runs.facts import RunFacts
+from ..trainer.runs.run import Run
 from ..trainer.types import BaseModel
 from . import host
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..trainer.files_beside import TEXT_FOLDER
+from ..trainer.drawing.palette import THEMES
 from ..trainer.formats.files import load_tensors
-from ..trainer.palette import THEMES
-from ..trainer.promote import kind_folder, pick_epochs, promote, promote_beside, promote_words
-from ..trainer.run import Run
+from ..trainer.runs.files_beside import TEXT_FOLDER
+from ..trainer.runs.promote import kind_folder, pick_epochs, promote, promote_beside, promote_words
+from ..trainer.runs.run import Run
 from . import host
 from .images import open_rgb, shown, to_comfy
 from .plots import draw_rates, save_loss_plot, save_runs_plot

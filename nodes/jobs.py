@@ -10,9 +10,9 @@ from ..trainer.config import TrainJob
 from ..trainer.errors import AthanorError
 from ..trainer.formats.parameters import RATES, rates_are_for_another_kind
 from ..trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, Settings
-from ..trainer.templates import lines_of_template
+from ..trainer.trainees.templates import lines_of_template
+from ..trainer.trainees.words import read_words, with_files
 from ..trainer.types import BaseModel, Dataset
-from ..trainer.words import read_words, with_files
 from . import host
 from .adapters import with_kind
 from .settings import from_widgets

@@ -8,11 +8,11 @@ from pathlib import Path, PurePath
 from comfy_api.latest import io, ui
 
 from ..trainer.errors import AthanorError
-from ..trainer.foreign import series_of
 from ..trainer.formats.embedding import EMBEDDING_ENDINGS, as_safetensors, is_embedding
 from ..trainer.formats.header import is_safe, read_header
-from ..trainer.promote import kind_folder
-from ..trainer.run import Run, open_loaded
+from ..trainer.runs.foreign import series_of
+from ..trainer.runs.promote import kind_folder
+from ..trainer.runs.run import Run, open_loaded
 from . import host
 from .types import RunWire
 

@@ -12,7 +12,7 @@ from ..trainer.merging.blocks import read_block_weights
 from ..trainer.merging.files import merge_epochs
 from ..trainer.merging.recipe import METHODS, choose, weighted
 from ..trainer.merging.resize import Limit
-from ..trainer.run import Run
+from ..trainer.runs.run import Run
 from . import host
 from .given import give, gone
 from .types import RunWire

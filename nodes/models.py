@@ -19,7 +19,7 @@ from ..trainer.merging.lines import read_additions
 from ..trainer.merging.recipe import choose
 from ..trainer.merging.sources import PRECISIONS, Precision
 from ..trainer.merging.spectrum import Bounds
-from ..trainer.run import Run, open_loaded
+from ..trainer.runs.run import Run, open_loaded
 from ..trainer.types import BaseModel
 from . import host
 from .given import give, gone

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..trainer.errors import AthanorError
 from ..trainer.files import replace_atomically
 from ..trainer.formats.parameters import read_parameters, sd_scripts_toml
-from ..trainer.run import JOB_FILE, Run
+from ..trainer.runs.run import JOB_FILE, Run
 from ..trainer.settings import Settings
 from . import host
 from .types import RunWire, SettingsWire

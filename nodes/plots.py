@@ -7,12 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..trainer.drawing.loss_plot import loss_plot
+from ..trainer.drawing.palette import DARK, Theme
+from ..trainer.drawing.rate_plot import rate_plot
+from ..trainer.drawing.runs_plot import RunCurves, runs_plot
 from ..trainer.files import replace_atomically
-from ..trainer.palette import DARK, Theme
-from ..trainer.plots import loss_plot
-from ..trainer.rate_plot import rate_plot
-from ..trainer.run import Run
-from ..trainer.runs_plot import RunCurves, runs_plot
+from ..trainer.runs.run import Run
 
 
 def draw_loss_plot(run: Run, log_scale: bool = False, theme: Theme = DARK) -> Image.Image:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from ..trainer.checks.validate import check_score_job
 from ..trainer.compare.pace import remember_cells
 from ..trainer.config import ScoreJob
 from ..trainer.errors import AthanorError
-from ..trainer.run import Run, write_job_file
+from ..trainer.runs.run import Run, write_job_file
 from ..trainer.scoring.embedders import BUILT_IN, kind_of_embedder
 from ..trainer.scoring.measured import Measured, read_measured
 from ..trainer.scoring.scoring import LOOKS, Scoring
-from ..trainer.validate import check_score_job
 from . import host
 from .worker import run_worker
 

@@ -6,8 +6,8 @@ from comfy_api.latest import io, ui
 
 from ..tagger.errors import TaggerError
 from ..tagger.sentences import is_prose
-from ..trainer.palette import THEMES
-from ..trainer.run import Run
+from ..trainer.drawing.palette import THEMES
+from ..trainer.runs.run import Run
 from ..trainer.scoring.plan import MAX_IMAGES, MAX_SEEDS, Drawing
 from ..trainer.scoring.report import write_report
 from ..trainer.scoring.scoring import Scoring

@@ -14,12 +14,12 @@ from typing import Any
 
 from PIL import Image
 
-from ..trainer.choice import choose_epoch, chosen_epoch
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.compare.sheet import Sheet
 from ..trainer.compare.sheet_file import read_sheet, sheet_id, sheet_path, write_sheet
 from ..trainer.errors import AthanorError
-from ..trainer.run import JOB_FILE, LOADED_FOLDER, Epoch, Run
+from ..trainer.runs.choice import choose_epoch, chosen_epoch
+from ..trainer.runs.run import JOB_FILE, LOADED_FOLDER, Epoch, Run
 from . import host, watching
 
 SHEET_EVENT = "athanor.sheet"

@@ -16,10 +16,10 @@ import nodes as stock
 from ..trainer.compare.recipe import BASELINE, Recipe
 from ..trainer.errors import AthanorError
 from ..trainer.files import content_fingerprint
-from ..trainer.files_beside import files_beside
 from ..trainer.formats.embedding import read_vectors
 from ..trainer.formats.header import read_header
-from ..trainer.words import any_word, without_words
+from ..trainer.runs.files_beside import files_beside
+from ..trainer.trainees.words import any_word, without_words
 from . import host
 from .patching import Patches, adapter_patches, with_embedding, with_patches
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..trainer.checks.validate import check_train_job
 from ..trainer.config import TrainJob
 from ..trainer.dataset.looks import LOOKS
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
-from ..trainer.promote import kind_folder
-from ..trainer.run import Run, open_run
+from ..trainer.runs.promote import kind_folder
+from ..trainer.runs.run import Run, open_run
 from ..trainer.settings import CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
-from ..trainer.validate import check_train_job
 from . import host
 from .adapters import kind_widget
 from .failures import begin, told_after_the_others

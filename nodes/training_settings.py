@@ -8,8 +8,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer import optimizers, schedules
-from ..trainer.rate_plot import rate_plot
+from ..trainer.drawing.rate_plot import rate_plot
+from ..trainer.optimizing import optimizers, schedules
 from ..trainer.settings import OptimizerSettings, PerformanceSettings, ScheduleSettings, Settings
 from ..trainer.settings.performance import CHECKPOINTING
 from ..trainer.settings.schedule import chosen_options

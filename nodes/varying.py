@@ -10,7 +10,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..trainer.errors import AthanorError, raise_problems
-from ..trainer.run import Run
+from ..trainer.runs.run import Run
 from ..trainer.settings import Settings, range_problems, value_type
 from .types import RunWire, SettingsWire
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..trainer.cache_folder import clean_folder, mark_used, size_limit_bytes
+from ..trainer.data.cache_folder import clean_folder, mark_used, size_limit_bytes
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import Planned, Streamed, save_streamed
 from ..trainer.formats.header import read_header

@@ -24,7 +24,7 @@ from ..trainer.config import TrainJob
 from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
 from ..trainer.environment import worker_environment
 from ..trainer.errors import AthanorError
-from ..trainer.run import EVENTS_FILE, LOG_FILE, Run, parse_events
+from ..trainer.runs.run import EVENTS_FILE, LOG_FILE, Run, parse_events
 from . import host
 
 _LIBRARIES = ("diffusers", "peft", "accelerate", "transformers", "safetensors")

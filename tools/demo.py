@@ -1,6 +1,6 @@
 """`python dev.py demo`: queues example_workflows/quickstart.json in a real ComfyUI and tells what came out.
 
-Standard library only. What happened is read from the run directory, whose format is told in trainer/run.py.
+Standard library only. What happened is read from the run directory, whose format is told in trainer/runs/run.py.
 """
 
 from __future__ import annotations

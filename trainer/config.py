@@ -27,8 +27,8 @@ from .settings import (
     ScheduleSettings,
     TrainSettings,
 )
+from .trainees.words import words_of
 from .types import BaseModel, Dataset, Sample
-from .words import words_of
 
 Value = TypeVar("Value")
 FORMAT_VERSION = 1

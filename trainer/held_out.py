@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import TensorCache
-from .draws import validation_draws
+from .data.cache import TensorCache
+from .data.latents import load_latents, load_masks
+from .data.views import View
 from .families.base import Conditioning, Family, Framing
-from .latents import load_latents, load_masks
-from .noise import noise_of
-from .objectives import validation_times
+from .objective.draws import validation_draws
+from .objective.noise import noise_of
+from .objective.objectives import validation_times
 from .settings import ObjectiveSettings
 from .step import batch_losses
 from .types import BaseModel
-from .views import View
 
 if TYPE_CHECKING:
     import torch

@@ -10,35 +10,35 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .batches import num_batch_shapes
-from .cache_folder import CACHE, mark_used
-from .class_images import class_image_notes, draw_class_images
+from .checks.engine import device_problems, process_problems
+from .checks.prior import prior_notes
+from .checks.validate import check_train_job
 from .config import TrainJob
 from .control import SAMPLE, SAVE, Control, Stopped
-from .curves import LoggedEvents
+from .data.batches import num_batch_shapes
+from .data.cache_folder import CACHE, mark_used
+from .data.feed import Batch, Feed
 from .dataset.looks import LOOKS
 from .ending import ExplosionWatch, lost_patience
 from .errors import AthanorError, raise_problems
-from .feed import Batch, Feed
-from .holding import held_losses, trained_rows
-from .memory import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, slowdown_message
+from .memory.devices import PeakMemory, SlowdownWatch, best_device, make_room, peak_mib, slowdown_message
+from .memory.performance import keeping as keeping_of
+from .memory.performance import prepare
+from .memory.space import bytes_to_come, space_problems
 from .milestones import Milestones, Onlooker
-from .noise import noise_of
-from .performance import keeping as keeping_of
-from .performance import prepare
+from .objective.noise import noise_of
+from .optimizing.steps import Steps, steps_of
+from .optimizing.updates import Updates
 from .preparation import prepare_training
+from .prior.class_images import class_image_notes, draw_class_images
+from .prior.holding import held_losses, trained_rows
 from .processes import ALONE, PartedError, Processes
-from .run import EventLog, NoEvents, Run
-from .space import bytes_to_come, space_problems
+from .runs.curves import LoggedEvents
+from .runs.run import EventLog, NoEvents, Run
 from .state import Position, is_damaged, load_state
 from .step import backward_together, batch_losses
-from .steps import Steps, steps_of
-from .trainee import Trainee
+from .trainees.trainee import Trainee
 from .types import Sample
-from .updates import Updates
-from .validate import check_train_job
-from .validate_engine import device_problems, process_problems
-from .validate_prior import prior_notes
 
 if TYPE_CHECKING:
     import torch

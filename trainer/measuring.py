@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from .class_images import draw_class_images
 from .control import Control
 from .errors import AthanorError
 from .preparation import prepare_training
-from .run import Epoch, NoEvents, Run
+from .prior.class_images import draw_class_images
+from .runs.run import Epoch, NoEvents, Run
 from .settings import SampleSettings
 from .validation import held_out_loss
 

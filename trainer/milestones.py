@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from .batches import commonest_bucket
 from .config import TrainJob
+from .data.batches import commonest_bucket
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata, word_metadata
-from .keeping import keep_last
-from .performance import uncompiled
+from .memory.performance import uncompiled
+from .optimizing.steps import steps_of
+from .optimizing.updates import Updates
 from .preparation import Prepared
-from .run import WORDS_FOLDER, EventLog, Run
+from .runs.keeping import keep_last
+from .runs.run import WORDS_FOLDER, EventLog, Run
 from .sample_prompts import sample_prompts
 from .sampling import draw_samples, named_sampling, save_picture
 from .state import Position, drop_states_after, load_state, save_state
-from .steps import steps_of
-from .trainee import Trainee
-from .updates import Updates
+from .trainees.trainee import Trainee
+from .trainees.words import words_of
 from .validation import held_out_loss
-from .words import words_of
 
 
 @dataclass

@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING
 
 from .base_merges import merge_into, merged_fingerprint
 from .bases import count_denoiser_weights
-from .batches import largest_batch
-from .cache import TensorCache
-from .cache_folder import CACHE, mark_used
-from .captions import Captioner, captioner_of
-from .checkpoint_trainee import checkpoint_trainee
+from .checks.words import name_warnings
 from .config import TrainJob
 from .control import Control
-from .embedding_trainee import embedding_trainee, new_words, with_words
+from .data.batches import largest_batch
+from .data.cache import TensorCache
+from .data.cache_folder import CACHE, mark_used
+from .data.captions import Captioner, captioner_of
+from .data.latents import missing_latents, store_latents, vae_fingerprint
+from .data.prompts import PromptBook, text_id_of, text_precision
+from .data.views import View, all_views, plain_view
 from .families import family as family_named
 from .families.base import Family, Framing, TextStack
-from .latents import missing_latents, store_latents, vae_fingerprint
-from .lora_trainee import lora_trainee
-from .memory import best_device, free_gpu_bytes, release
-from .noise import trained_base
-from .offload import bring_encoders
-from .performance import checkpoint_text, offload_blocks
+from .memory.devices import best_device, free_gpu_bytes, release
+from .memory.offload import bring_encoders
+from .memory.performance import checkpoint_text, offload_blocks
+from .memory.storage import Room, chosen_storage, hold, room_on
+from .objective.noise import trained_base
 from .processes import ALONE, Processes
-from .prompts import PromptBook, text_id_of, text_precision
-from .run import EventLog, Run
+from .runs.run import EventLog, Run
 from .sample_prompts import sample_prompts
-from .storage import Room, chosen_storage, hold, room_on
-from .trainee import Trainee
-from .views import View, all_views, plain_view
-from .word_checks import name_warnings
-from .words import learning_parts, words_of
+from .trainees.checkpoint import checkpoint_trainee
+from .trainees.embedding import embedding_trainee, new_words, with_words
+from .trainees.lora import lora_trainee
+from .trainees.trainee import Trainee
+from .trainees.words import learning_parts, words_of
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .data.prompts import PromptBook
 from .families import family as family_named
 from .families.base import Family, Framing, Prompted
 from .files import replace_atomically
-from .prompts import PromptBook
 from .sample_prompts import SamplePrompt
 from .types import BaseModel
 

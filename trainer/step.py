@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from .draws import Draws, shaped_noise
 from .families.base import Conditioning, Family
-from .noise import Noise
-from .objectives import image_losses
+from .objective.draws import Draws, shaped_noise
+from .objective.noise import Noise
+from .objective.objectives import image_losses
 from .settings import ObjectiveSettings
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from .data.views import plain_view
 from .families.base import Conditioning, Framing
 from .held_out import HeldOut
 from .preparation import Prepared
 from .types import Sample
-from .views import plain_view
 
 
 def held_out_loss(ready: Prepared) -> float:

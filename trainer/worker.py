@@ -14,7 +14,7 @@ from .config import CaptionJob, CompareJob, ScoreJob, TrainJob
 from .control import Control
 from .errors import AthanorError
 from .processes import ALONE, PartedError, Processes, join_processes
-from .run import EventLog, Run
+from .runs.run import EventLog, Run
 
 LOCK_FILE = ".lock"
 _LOCK_WAIT_SEC = 60.0

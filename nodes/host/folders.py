@@ -8,11 +8,11 @@ from pathlib import Path
 
 import folder_paths
 
-from ...trainer.cache_folder import BASES, CACHE
+from ...trainer.data.cache_folder import BASES, CACHE
 from ...trainer.errors import AthanorError
-from ...trainer.files_beside import TEXT_FOLDER
 from ...trainer.formats.header import MODEL_ENDINGS
-from ...trainer.run import WORDS_FOLDER
+from ...trainer.runs.files_beside import TEXT_FOLDER
+from ...trainer.runs.run import WORDS_FOLDER
 
 PACK = Path(__file__).resolve().parents[2]
 MINIATURE = "Athanor miniature (built in)"
@@ -44,8 +44,8 @@ def register_epochs(run_folder: Path, kind: str, with_words: bool = False) -> No
 
 
 def _epoch_folders(root: Path) -> list[tuple[str, Path]]:
-    from ...trainer.promote import kind_folder
-    from ...trainer.run import Run
+    from ...trainer.runs.promote import kind_folder
+    from ...trainer.runs.run import Run
 
     found = []
     try:

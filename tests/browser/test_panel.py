@@ -13,9 +13,9 @@ from comfyui_server import ComfyUI, failure
 from graphs import BASE, run_of, training
 from tiny import make_base, make_pictures
 
-from athanor.trainer.history import MAX_POINTS
-from athanor.trainer.memory import slowdown_message
-from athanor.trainer.run import Run, parse_events
+from athanor.trainer.memory.devices import slowdown_message
+from athanor.trainer.runs.history import MAX_POINTS
+from athanor.trainer.runs.run import Run, parse_events
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
 FOLDER = "watched 图片"

@@ -16,9 +16,9 @@ from sides import run_side
 from tiny_families import CLIP_WIDTH, make_sdxl_file
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.checkpoint_file import save_checkpoint
 from athanor.trainer.families import family
 from athanor.trainer.families.base import Framing
+from athanor.trainer.trainees.checkpoint_file import save_checkpoint
 from athanor.trainer.types import BaseModel
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]

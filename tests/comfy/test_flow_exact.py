@@ -21,11 +21,11 @@ from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import TrainJob
-from athanor.trainer.embedding_trainee import embedding_trainee
 from athanor.trainer.families import family as family_named
 from athanor.trainer.formats.native import Places, flux_places, sd3_places
 from athanor.trainer.formats.spelling import spelt
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings
+from athanor.trainer.trainees.embedding import embedding_trainee
 from athanor.trainer.types import Dataset
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]

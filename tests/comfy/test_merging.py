@@ -9,7 +9,7 @@ from graphs import node, training
 from safetensors.torch import load_file
 from tiny import make_pictures
 
-from athanor.trainer.run import Run
+from athanor.trainer.runs.run import Run
 
 pytestmark = pytest.mark.comfy
 FOLDER, LIMIT_SEC = "6_merged", 300

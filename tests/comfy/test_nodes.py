@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import NATIVE_PX
 
-from athanor.trainer.batches import commonest_bucket
+from athanor.trainer.data.batches import commonest_bucket
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

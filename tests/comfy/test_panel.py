@@ -16,7 +16,7 @@ from graphs import run_of, training
 from PIL import Image
 from tiny import make_pictures
 
-from athanor.trainer.run import Run
+from athanor.trainer.runs.run import Run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 FOLDER = "panel 图片"

@@ -19,12 +19,12 @@ from athanor.trainer.adapters.attached import attach, export, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import TrainJob
-from athanor.trainer.embedding_trainee import embedding_trainee
 from athanor.trainer.families import family
 from athanor.trainer.families.base import Family, Framing, Part, TextStack
 from athanor.trainer.formats.unet_names import SD1_LAYOUT, SDXL_LAYOUT, UNetLayout
-from athanor.trainer.noise import Noise
+from athanor.trainer.objective.noise import Noise
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings
+from athanor.trainer.trainees.embedding import embedding_trainee
 from athanor.trainer.types import BaseModel, Dataset
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiny import make_pictures
 
 import athanor
-from athanor.trainer.run import Run
+from athanor.trainer.runs.run import Run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 FOLDER = "three ways"

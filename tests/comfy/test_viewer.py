@@ -18,7 +18,7 @@ from graphs import Prompt, comparing, node, run_of, training
 from PIL import Image
 from tiny import make_pictures
 
-from athanor.trainer.run import Run
+from athanor.trainer.runs.run import Run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 FOLDER, NAME, WIDER = "viewed 图片", "看 run", "看 run wider"

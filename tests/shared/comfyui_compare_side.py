@@ -150,7 +150,7 @@ def compare(family: str, folder: Path) -> dict[str, Any]:
     from athanor.nodes import stock_sampling
     from athanor.nodes.compare import XYPlotCompare
     from athanor.trainer.compare.sheet_file import read_sheet
-    from athanor.trainer.run import open_loaded
+    from athanor.trainer.runs.run import open_loaded
 
     folder_paths.set_output_directory(str(folder / "output"))
     wires = models(family)

@@ -9,7 +9,7 @@ from typing import Any
 from comfyui_server import ComfyUI
 from tiny import make_base
 
-from athanor.trainer.run import Run
+from athanor.trainer.runs.run import Run
 
 BASE = "tiny base"
 Prompt = dict[str, Any]

@@ -13,8 +13,8 @@ import torch
 
 from athanor.trainer import loop
 from athanor.trainer.control import Control
-from athanor.trainer.feed import Batch, Feed
-from athanor.trainer.run import Run
+from athanor.trainer.data.feed import Batch, Feed
+from athanor.trainer.runs.run import Run
 from athanor.trainer.worker import work
 
 Told = dict[int, dict[str, Any]]

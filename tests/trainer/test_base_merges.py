@@ -16,7 +16,7 @@ from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
 from athanor.trainer.loop import train
-from athanor.trainer.run import open_run
+from athanor.trainer.runs.run import open_run
 from athanor.trainer.settings import AdapterSettings
 
 SD15 = family("sd15")

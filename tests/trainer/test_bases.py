@@ -17,9 +17,9 @@ from tiny_families import TinyBase, make_sd2_file, make_sd15_file, make_sdxl_fil
 from tiny_flow import flux_models, flux_tensors, in_scaled_fp8, make_flux_folder, make_schnell_split, make_sd35_file, make_sd35_folder
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.checks.validate import base_problems, check_train_job
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
-from athanor.trainer.validate import base_problems, check_train_job
 
 IN, KEYS = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 

@@ -12,7 +12,7 @@ import pytest
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import COMMANDS, GO_ON, SAMPLE, SAVE, STOP, STOP_EPOCH, Control, Stopped
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import SampleSettings
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import pytest
 from tiny_flow import make_flux_folder
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.checks.validate import check_train_job
 from athanor.trainer.errors import InvalidJobError
 from athanor.trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, PriorSettings, SampleSettings
-from athanor.trainer.validate import check_train_job
 
 SECTIONS = {"adapter": AdapterSettings, "checkpoint": CheckpointSettings, "embedding": EmbeddingSettings, "prior": PriorSettings}
 OF_KIND = {

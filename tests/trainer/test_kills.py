@@ -14,8 +14,8 @@ import pytest
 import athanor
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
-from athanor.trainer.optimizers import AVERAGING, RATE_FINDING
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.optimizing.optimizers import AVERAGING, RATE_FINDING
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import CaptionSettings, DataSettings, OptimizerSettings, RunSettings
 from athanor.trainer.worker import work
 

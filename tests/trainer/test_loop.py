@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.cache_folder import shards_of
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
+from athanor.trainer.data.cache_folder import shards_of
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.header import read_header
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import SampleSettings
 from athanor.trainer.types import Dataset
 

@@ -16,23 +16,23 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import describe_base
+from athanor.trainer.checks.validate import check_train_job
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
+from athanor.trainer.data.latents import image_tensor
+from athanor.trainer.data.views import View
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import _unet, family
 from athanor.trainer.families.base import Prompted
-from athanor.trainer.latents import image_tensor
 from athanor.trainer.loop import train
-from athanor.trainer.lora_trainee import lora_trainee
-from athanor.trainer.objectives import validation_times
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.objective.objectives import validation_times
+from athanor.trainer.objective.times import training_times
+from athanor.trainer.optimizing.updates import Updates
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, SampleSettings
-from athanor.trainer.times import training_times
-from athanor.trainer.trainee import Group, Trainee
+from athanor.trainer.trainees.lora import lora_trainee
+from athanor.trainer.trainees.trainee import Group, Trainee
 from athanor.trainer.types import BaseModel
-from athanor.trainer.updates import Updates
-from athanor.trainer.validate import check_train_job
-from athanor.trainer.views import View
 
 
 def trained(root: Path, job: TrainJob, **train_settings: object) -> Run:

@@ -19,9 +19,9 @@ import witness
 from safetensors.torch import load_file
 
 from athanor.trainer.config import TrainJob
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.optimizing.steps import steps_of
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import CaptionSettings, DataSettings, OptimizerSettings
-from athanor.trainer.steps import steps_of
 
 LIMIT_SEC = 600
 NUM_EPOCHS, NUM_HERE = 8, 10

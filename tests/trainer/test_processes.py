@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 import athanor
+from athanor.trainer.checks.engine import process_problems
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.loop import train
+from athanor.trainer.optimizing.steps import Steps
 from athanor.trainer.processes import ALONE, Processes, join_processes
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import CaptionSettings, DataSettings, OptimizerSettings, PriorSettings, RunSettings
-from athanor.trainer.steps import Steps
-from athanor.trainer.validate_engine import process_problems
 
 LAUNCH = Path(athanor.__file__).parent / "trainer" / "launch.py"
 TIMEOUT_SEC = 600

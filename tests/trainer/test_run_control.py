@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from athanor.trainer.checks.validate import check_train_job
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.files import load_tensors
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, RunSettings, SampleSettings
-from athanor.trainer.validate import check_train_job
 
 pytestmark = pytest.mark.slow
 

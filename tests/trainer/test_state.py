@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.optimizers import build_optimizer
+from athanor.trainer.optimizing.optimizers import build_optimizer
 from athanor.trainer.state import Position, is_damaged, load_state, save_state
 
 

@@ -12,15 +12,15 @@ from PIL import Image
 from safetensors import safe_open
 from tiny import NATIVE_PX, make_pictures
 
+from athanor.trainer.checks.validate import check_train_job
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder, with_regularization
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import CaptionOverrides, CaptionSettings, DataSettings, ObjectiveSettings, SampleSettings
 from athanor.trainer.types import Dataset
-from athanor.trainer.validate import check_train_job
 
 
 class StopAfter(Control):

@@ -11,16 +11,16 @@ from tiny_families import MAKERS
 from tiny_flow import FLOW_MAKERS
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.checks.validate import check_train_job
 from athanor.trainer.control import Control
-from athanor.trainer.embedding_trainee import embedding_trainee, new_words
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
 from athanor.trainer.families.base import TEXT_PARTS
 from athanor.trainer.loop import train
-from athanor.trainer.run import open_run
+from athanor.trainer.runs.run import open_run
 from athanor.trainer.settings import EmbeddingSettings
-from athanor.trainer.validate import check_train_job
-from athanor.trainer.words import Word, learning_parts
+from athanor.trainer.trainees.embedding import embedding_trainee, new_words
+from athanor.trainer.trainees.words import Word, learning_parts
 
 KEYS = {"sdxl": ("clip_l", "clip_g"), "sd35": ("clip_l", "clip_g", "t5xxl"), "flux": ("clip_l", "t5xxl")}
 

@@ -15,7 +15,7 @@ import pytest
 import athanor
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.run import EventLog, Run, open_run
+from athanor.trainer.runs.run import EventLog, Run, open_run
 from athanor.trainer.worker import work
 
 pytestmark = pytest.mark.slow

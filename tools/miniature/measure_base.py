@@ -22,7 +22,7 @@ from PIL import Image
 from athanor.trainer.bases import describe_base
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Prompted
-from athanor.trainer.memory import best_device
+from athanor.trainer.memory.devices import best_device
 
 from . import world
 from .judge import Verdict, judge

@@ -17,7 +17,7 @@ from PIL import Image
 from athanor.trainer.compare.draw import draw_cells
 from athanor.trainer.config import CompareJob, SheetCell
 from athanor.trainer.control import Control
-from athanor.trainer.run import Epoch, Run, write_job_file
+from athanor.trainer.runs.run import Epoch, Run, write_job_file
 
 from . import world
 from .judge import judge

@@ -26,7 +26,7 @@ from athanor.trainer.config import CompareJob, ScoreJob, TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run, write_job_file
+from athanor.trainer.runs.run import Run, open_run, write_job_file
 from athanor.trainer.scoring.measured import Measured, Values, read_measured
 from athanor.trainer.scoring.plan import Drawing, plan_scores
 from athanor.trainer.scoring.table import MeasureScores, judge, table_text

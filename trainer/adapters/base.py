@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ..memory.storage import plain_weight
 from ..settings import AdapterSettings
-from ..storage import plain_weight
 
 if TYPE_CHECKING:
     import torch

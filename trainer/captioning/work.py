@@ -9,8 +9,8 @@ from ..config import CaptionJob
 from ..control import Control
 from ..dataset.crop import open_image
 from ..errors import AthanorError
-from ..memory import best_device, peak_mib
-from ..run import EventLog, Run
+from ..memory.devices import best_device, peak_mib
+from ..runs.run import EventLog, Run
 from . import blip, florence2  # noqa: F401 - they register themselves
 from .base import CAPTIONERS, Captioner
 from .store import read_text, write_text

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..cache_folder import BASES, CACHE, CLASS_IMAGES, MERGED, clean_folder, folder_report, set_size_limit, size_limit_bytes
+from ..data.cache_folder import BASES, CACHE, CLASS_IMAGES, MERGED, clean_folder, folder_report, set_size_limit, size_limit_bytes
 from ..errors import AthanorError
 from ..files import told_bytes
 

@@ -9,20 +9,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..batches import commonest_bucket
+from ..checks.validate import check_compare_job, check_train_job
 from ..config import CompareJob, SheetCell, TrainJob
 from ..control import Control
+from ..data.batches import commonest_bucket
 from ..errors import AthanorError
 from ..files import replace_atomically
 from ..formats.parameters import sd_scripts_toml
 from ..measuring import measured_epochs
-from ..promote import pick_epochs, promote, promote_words
-from ..run import Epoch, Run, write_job_file
-from ..run_facts import RunFacts
+from ..optimizing.steps import steps_of
+from ..runs.facts import RunFacts
+from ..runs.promote import pick_epochs, promote, promote_words
+from ..runs.run import Epoch, Run, write_job_file
 from ..sample_prompts import SamplePrompt, lines_of_file, sample_prompts
 from ..settings import SampleSettings
-from ..steps import steps_of
-from ..validate import check_compare_job, check_train_job
 from ..worker import work
 from .options import existing_run
 

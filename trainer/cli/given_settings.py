@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checks.words import OF_A_LORA
 from ..errors import AthanorError
 from ..formats.parameters import RATES, Imported, rates_are_for_another_kind, read_parameters
-from ..word_checks import OF_A_LORA
 
 PRESETS = Path(__file__).parent.parent / "presets"
 PREFIXES = {"captions": "caption_", "data": "image_", "samples": "sample_", "run": "run_"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import AthanorError
-from ..run import JOB_FILE, Run
+from ..runs.run import JOB_FILE, Run
 from ..settings import value_type
 
 Settings = TypeVar("Settings")

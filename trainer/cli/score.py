@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ..bases import describe_base
-from ..cache_folder import CACHE
+from ..checks.validate import check_score_job
 from ..compare.pace import remember_cells
 from ..control import Control
+from ..data.cache_folder import CACHE
 from ..dataset import assign_buckets
+from ..drawing.palette import THEMES
 from ..errors import AthanorError
-from ..palette import THEMES
-from ..run import LOADED_FOLDER, Run, write_job_file
-from ..run_facts import RunFacts
+from ..runs.facts import RunFacts
+from ..runs.run import LOADED_FOLDER, Run, write_job_file
 from ..scoring.embedders import BUILT_IN, kind_of_embedder
 from ..scoring.measured import read_measured
 from ..scoring.plan import MAX_IMAGES, MAX_SEEDS, Drawing
 from ..scoring.report import write_report
 from ..scoring.scoring import Scoring
 from ..types import BaseModel, Dataset
-from ..validate import check_score_job
 from ..worker import work
 from .dataset import read_dataset
 from .options import existing_run

@@ -12,14 +12,16 @@ from typing import Any, Literal
 
 from ..adapters.check import with_files_hashed
 from ..bases import describe_base
+from ..checks.validate import check_train_job
+from ..checks.words import OF_A_LORA
 from ..config import TrainJob
 from ..control import Control
 from ..dataset import assign_buckets, scan_folder, with_regularization
 from ..dataset.resolutions import in_resolutions, read_resolutions
 from ..errors import AthanorError, raise_problems
 from ..processes import Processes
-from ..relocation import relocated
-from ..run import Run, open_run, write_job_file
+from ..runs.relocation import relocated
+from ..runs.run import Run, open_run, write_job_file
 from ..settings import (
     AdapterSettings,
     CaptionSettings,
@@ -35,10 +37,8 @@ from ..settings import (
     ScheduleSettings,
     TrainSettings,
 )
-from ..templates import lines_of_template
-from ..validate import check_train_job
-from ..word_checks import OF_A_LORA
-from ..words import with_files
+from ..trainees.templates import lines_of_template
+from ..trainees.words import with_files
 from ..worker import work
 from .dataset import read_dataset
 from .options import add_settings, existing_run, settings_of

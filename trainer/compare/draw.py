@@ -7,17 +7,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cache import TensorCache
-from ..cache_folder import CACHE
+from ..checks.validate import check_compare_job
 from ..config import CompareJob, SheetCell
 from ..control import Control
+from ..data.cache import TensorCache
+from ..data.cache_folder import CACHE
 from ..errors import AthanorError
 from ..formats.header import read_header
-from ..memory import best_device, peak_mib, release
-from ..run import EventLog, Run
+from ..memory.devices import best_device, peak_mib, release
+from ..runs.run import EventLog, Run
 from ..sampling import named_sampling, save_picture
 from ..types import BaseModel
-from ..validate import check_compare_job
 from .painter import Painter
 
 if TYPE_CHECKING:

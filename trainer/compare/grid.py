@@ -8,9 +8,9 @@ from itertools import takewhile
 
 from PIL import Image, ImageDraw
 
-from ..fonts import wrapped, wrapped_with_end
-from ..mixed_font import MixedFont, draw_text, mixed_font
-from ..palette import BACKGROUND, LINE, PANEL, TEXT, TEXT_DIM, WARNING
+from ..drawing.fonts import wrapped, wrapped_with_end
+from ..drawing.mixed_font import MixedFont, draw_text, mixed_font
+from ..drawing.palette import BACKGROUND, LINE, PANEL, TEXT, TEXT_DIM, WARNING
 
 _MAX_LABEL_LINES, _MAX_TITLE_LINES = 4, 3
 _WORD_ENDS = " ,-_/\\"

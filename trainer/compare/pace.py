@@ -12,7 +12,7 @@ from typing import Any
 from ..config import CompareJob
 from ..errors import AthanorError
 from ..files import replace_atomically
-from ..run import Run
+from ..runs.run import Run
 
 SAME_BATCH_SEC = 0.05
 """Pictures that come so shortly after each other were drawn together."""

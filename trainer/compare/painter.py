@@ -11,23 +11,23 @@ from ..adapters import Adapter
 from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
 from ..adapters.whole import WholeChanges, parted
 from ..base_merges import merge_into, merged_fingerprint
-from ..cache import TensorCache
-from ..checkpoint_file import take_checkpoint
 from ..config import CompareJob, SheetCell
-from ..embedding_trainee import NewWords, new_words
+from ..data.cache import TensorCache
+from ..data.prompts import PromptBook, text_id_of, text_precision
 from ..errors import AthanorError
 from ..families import family as family_named
 from ..families.base import Conditioning, Family, Framing, Part, Prompted, TextStack
 from ..formats.embedding import num_vectors_of
 from ..formats.header import read_header
 from ..formats.layers import layers_of, read_tensors_of, unread_note
-from ..memory import free_gpu_bytes, release
-from ..offload import bring_encoders
-from ..prompts import PromptBook, text_id_of, text_precision
+from ..memory.devices import free_gpu_bytes, release
+from ..memory.offload import bring_encoders
+from ..memory.storage import chosen_storage, hold, room_on
 from ..settings import AdapterSettings
-from ..storage import chosen_storage, hold, room_on
+from ..trainees.checkpoint_file import take_checkpoint
+from ..trainees.embedding import NewWords, new_words
+from ..trainees.words import Word, without_words
 from ..types import BaseModel
-from ..words import Word, without_words
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
+from ..drawing.fonts import label_font, shortened, wrapped
+from ..drawing.palette import ACCENT, BACKGROUND, HELD_OUT, LINE, NEUTRAL, PANEL, TEXT, TEXT_DIM, WARNING, Colour, mixed
 from ..errors import AthanorError, raise_problems
-from ..fonts import label_font, shortened, wrapped
-from ..palette import ACCENT, BACKGROUND, HELD_OUT, LINE, NEUTRAL, PANEL, TEXT, TEXT_DIM, WARNING, Colour, mixed
 from ..types import Dataset, Placement, Sample
 from .bucket_report import BucketCount, bucket_counts
 from .buckets import size_text

@@ -1,6 +1,6 @@
 """Rectified flow (Lipman et al. 2023; Esser et al. 2024): pure functions of tensors.
 
-Symbols: t in 0..1 (0 is clean, 1 is noise), u uniform in 0..1, m and s mean and standard deviation. The path and its velocity are in trainer/noise.py.
+Symbols: t in 0..1 (0 is clean, 1 is noise), u uniform in 0..1, m and s mean and standard deviation. The path and its velocity are in trainer/objective/noise.py.
 """
 
 from __future__ import annotations

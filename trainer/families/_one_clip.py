@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..noise import discrete
+from ..objective.noise import discrete
 from ..types import BaseModel
 from ._clip import clip_key, count_chunks
 from ._sd_base import facts_of_folder, load_vae_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache_folder import BASES
+from ..data.cache_folder import BASES
 from ..errors import AthanorError
 from ..formats.contents import packed_as
 from ..formats.header import Header, is_safe, read_header, read_model_header

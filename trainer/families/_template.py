@@ -125,7 +125,7 @@ class Template:
         """SDXL adds sizes and crops here; most denoisers are told nothing of them."""
         return conditioning
 
-    # The denoiser. What it should answer follows from the prediction in the facts: trainer/noise.py.
+    # The denoiser. What it should answer follows from the prediction in the facts: trainer/objective/noise.py.
 
     def training_times(self, base: BaseModel, uniform: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
         return uniform

@@ -11,7 +11,7 @@ from ..errors import AthanorError
 from ..formats.header import Header
 from ..formats.native import Place
 from ..formats.unet_names import UNetLayout
-from ..noise import Prediction
+from ..objective.noise import Prediction
 from ..types import BaseModel
 from ._native import TensorFile, count_blocks, empty, fill
 from ._vae import decode_within_memory

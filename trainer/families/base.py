@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..formats.header import Header
 from ..formats.native import Place
-from ..noise import Prediction
+from ..objective.noise import Prediction
 from ..types import BaseModel, Sample
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Family(Protocol):
         ...
 
     def predict(self, denoiser: nn.Module, noisy: torch.Tensor, times: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """The denoiser's answer to `noisy` [B, C, H, W] at `times` [B] in 0..1 (0 is clean); trainer/noise.py tells what it should be."""
+        """The denoiser's answer to `noisy` [B, C, H, W] at `times` [B] in 0..1 (0 is clean); trainer/objective/noise.py tells what it should be."""
         ...
 
     def sample(

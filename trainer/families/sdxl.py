@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import AthanorError
 from ..formats.header import Header
 from ..formats.unet_names import SDXL_LAYOUT
-from ..noise import discrete
+from ..objective.noise import discrete
 from ..types import BaseModel
 from . import FAMILIES
 from ._clip import G_KINDS, L_KINDS, chunk_ids, clip_key, clip_pooled, clip_states, clip_targets, count_chunks, load_clip_model, other_clip_names

@@ -14,12 +14,12 @@ from pathlib import Path
 from ..config import TrainJob
 from ..families.base import Family
 from ..files import file_sha256
-from ..noise import trained_base
-from ..run import job_hash
+from ..objective.noise import trained_base
+from ..optimizing.steps import steps_of
+from ..runs.run import job_hash
 from ..settings.optimizer import chosen_options
-from ..steps import steps_of
+from ..trainees.words import Word, words_of
 from ..types import BaseModel
-from ..words import Word, words_of
 from .dataset_metadata import common_size_px, dataset_metadata
 from .parameters import flow_arguments
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..cache_folder import MERGED, clean_folder, mark_used, size_limit_bytes
+from ..data.cache_folder import MERGED, clean_folder, mark_used, size_limit_bytes
 from ..errors import AthanorError, raise_problems
 from ..files import safe_name
 from ..formats.files import load_tensors, save_tensors
 from ..formats.header import read_header
 from ..formats.layers import read_tensors_of
-from ..run import Run, open_loaded
+from ..runs.run import Run, open_loaded
 from .blocks import BlockWeights
 from .check import merge_problems
 from .layers import Part, merge_layers

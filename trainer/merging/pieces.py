@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..checkpoint_file import part_as_saved
 from ..families import family
 from ..families.base import TEXT_PARTS, ModulePlaces, Part
 from ..formats.header import read_model_header
+from ..trainees.checkpoint_file import part_as_saved
 from ..types import BaseModel
 from .additions import Weights
 from .sources import Precision, Sources, header_of, in_precision, sources_of_file

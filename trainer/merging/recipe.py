@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from ..errors import AthanorError
-from ..promote import pick_epochs
-from ..run import Epoch, Run
+from ..runs.promote import pick_epochs
+from ..runs.run import Epoch, Run
 
 METHODS = ("average", "sum", "difference")
 _WEIGHTED = re.compile(r"(?P<which>[^*,]+?)\s*(?:\*\s*(?P<weight>[-+]?\d*\.?\d+))?")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import AthanorError
 from ..files import replace_atomically
-from ..run import Epoch, Run
+from ..runs.run import Epoch, Run
 from .bootstrap import Interval
 from .measured import Measured
 from .measures import choosing, measure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import CompareJob, ScoredEpoch, ScoreJob, SheetCell
-from ..run import Epoch
+from ..runs.run import Epoch
 from ..settings import DataSettings
 from ..types import Sample
 from .measures import BASELINE

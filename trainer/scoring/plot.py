@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..palette import DARK, Theme
-from ..panels import Panel, Series, draw_panels
+from ..drawing.palette import DARK, Theme
+from ..drawing.panels import Panel, Series, draw_panels
 from .measured import Measured
 from .measures import BASELINE
 from .table import MeasureScores

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import ScoreJob
+from ..drawing.palette import Theme
 from ..errors import AthanorError
 from ..files import replace_atomically
-from ..palette import Theme
 from .files import FOLDER, PLOT_FILE, write_scores
 from .measured import Measured
 from .plot import scores_plot

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..batches import commonest_bucket
-from ..captions import captioner_of
 from ..compare.axes import parse_epochs
 from ..compare.pace import known_pace, pace_of_training
 from ..config import CompareJob, Job, ScoreJob, TrainJob, to_json
+from ..data.batches import commonest_bucket
+from ..data.captions import captioner_of
 from ..errors import AthanorError
-from ..run import Run
-from ..run_facts import RunFacts
+from ..runs.facts import RunFacts
+from ..runs.run import Run
 from ..settings import DataSettings
-from ..templates import prompt_of
+from ..trainees.templates import prompt_of
+from ..trainees.words import named_in
 from ..types import BaseModel, Dataset, Sample
-from ..words import named_in
 from .embedders import BUILT_IN, kind_of_embedder
 from .files import FOLDER
 from .measured import Measured

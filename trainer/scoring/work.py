@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..cache import TensorCache
-from ..cache_folder import CACHE
+from ..checks.validate import check_score_job
 from ..compare.draw import save_cell
 from ..compare.painter import Painter
 from ..config import ScoredEpoch, ScoreJob, SheetCell
 from ..control import Control
+from ..data.cache import TensorCache
+from ..data.cache_folder import CACHE
+from ..data.latents import missing_latents, store_latents, vae_fingerprint
+from ..data.views import plain_view
 from ..files import replace_atomically
 from ..held_out import HeldOut
-from ..latents import missing_latents, store_latents, vae_fingerprint
-from ..memory import best_device, peak_mib
-from ..run import EventLog, Run
-from ..validate import check_score_job
-from ..views import plain_view
+from ..memory.devices import best_device, peak_mib
+from ..runs.run import EventLog, Run
 from .embedders import load_embedder
 from .features import looks_of
 from .likeness import caption_likeness, copying, diversity, likeness, mirrored_too

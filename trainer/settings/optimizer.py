@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..optimizers import OPTIMIZERS, Option, own_options
+from ..optimizing.optimizers import OPTIMIZERS, Option, own_options
 from .field import setting
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ..schedules import SCHEDULES, Option
+from ..optimizing.schedules import SCHEDULES, Option
 from .field import setting
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..optimizers import OPTIMIZERS
-from ..schedules import SCHEDULES
+from ..optimizing.optimizers import OPTIMIZERS
+from ..optimizing.schedules import SCHEDULES
 from .field import setting
 
 

@@ -10,7 +10,7 @@ from comfyui_server import failure
 from editor_page import FOLDER, NODE, NUM_PICTURES, captions, reopened
 
 from athanor.tagger.hand_edits import parse_hand_edits, picture_keys
-from athanor.trainer.run import Run
+from athanor.trainer.runs.run import Run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
 LIMIT_SEC = 600

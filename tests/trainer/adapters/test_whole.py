@@ -10,15 +10,15 @@ from safetensors.torch import save_file
 
 from athanor.trainer.adapters.whole import WholeChanges
 from athanor.trainer.base_merges import merge_into
-from athanor.trainer.cache import TensorCache
 from athanor.trainer.compare.painter import Painter
 from athanor.trainer.config import CompareJob, SheetCell
+from athanor.trainer.data.cache import TensorCache
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import family
 from athanor.trainer.formats.unet_names import SD1_LAYOUT
-from athanor.trainer.lora_trainee import lora_trainee
 from athanor.trainer.scoring.norms import layer_norms
 from athanor.trainer.settings import AdapterSettings
+from athanor.trainer.trainees.lora import lora_trainee
 
 SD15 = family("sd15")
 

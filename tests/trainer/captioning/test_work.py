@@ -18,7 +18,7 @@ import athanor
 from athanor.trainer.captioning.store import read_text, store_folder, write_text
 from athanor.trainer.config import CaptionJob, read_job
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.run import Run, write_job_file
+from athanor.trainer.runs.run import Run, write_job_file
 from athanor.trainer.settings import CaptioningSettings
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from tiny import make_pictures
 
 from athanor.trainer.cli import main
 from athanor.trainer.config import TrainJob
-from athanor.trainer.run import Run, job_hash
+from athanor.trainer.runs.run import Run, job_hash
 
 GUI = {"LoRA_type": "Kohya LoCon", "network_dim": 3, "network_alpha": 2, "conv_dim": 5, "conv_alpha": 1, "epoch": 4, "optimizer": "Lion", "seed": 9,
        "lr_scheduler": "constant", "unet_lr": 3e-5, "text_encoder_lr": 2e-5, "shuffle_caption": True, "keep_tokens": 1}  # fmt: skip

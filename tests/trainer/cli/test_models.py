@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_families import MAKERS
 
-from athanor.trainer.cache_folder import MERGED, size_limit_bytes
 from athanor.trainer.cli import main
+from athanor.trainer.data.cache_folder import MERGED, size_limit_bytes
 
 
 def test_a_lora_comes_out_of_two_models_and_goes_into_one(tmp_path, capsys):

@@ -13,8 +13,8 @@ from athanor.trainer.cli import main
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.loop import train
-from athanor.trainer.promote import pick_epochs
-from athanor.trainer.run import Run, open_loaded, open_run
+from athanor.trainer.runs.promote import pick_epochs
+from athanor.trainer.runs.run import Run, open_loaded, open_run
 from athanor.trainer.settings import AdapterSettings, TrainSettings
 
 QUICK = ("--steps", "1", "--seeds", "1")

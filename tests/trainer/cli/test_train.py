@@ -12,8 +12,8 @@ from tiny_families import make_sdxl_split
 
 from athanor.trainer.cli import main
 from athanor.trainer.files import file_sha256
-from athanor.trainer.relocation import relocated
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.relocation import relocated
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, SampleSettings
 
 pytestmark = pytest.mark.slow

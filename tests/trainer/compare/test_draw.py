@@ -18,7 +18,7 @@ from athanor.trainer.config import CompareJob, SheetCell, TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run, write_job_file
+from athanor.trainer.runs.run import Run, open_run, write_job_file
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, OptimizerSettings, SampleSettings, TrainSettings
 
 pytestmark = pytest.mark.slow

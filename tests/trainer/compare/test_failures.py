@@ -15,7 +15,7 @@ from athanor.trainer.compare import draw
 from athanor.trainer.config import CompareJob, SheetCell
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.run import Run, write_job_file
+from athanor.trainer.runs.run import Run, write_job_file
 from athanor.trainer.types import BaseModel
 
 BASE = BaseModel("base", "sd15", "", "", 512, 64)

@@ -16,7 +16,7 @@ from athanor.trainer.config import CompareJob, SheetCell
 from athanor.trainer.control import Control
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Framing, Prompted
-from athanor.trainer.run import Run, write_job_file
+from athanor.trainer.runs.run import Run, write_job_file
 
 PROMPT, SIDE_PX, STEPS, SEED = "a red thing", 32, 2, 9
 

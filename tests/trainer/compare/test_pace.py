@@ -5,7 +5,7 @@ import pytest
 from athanor.trainer.compare.pace import duration, known_pace, pace_of_training, progress_text, remember_pace
 from athanor.trainer.control import Control
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 
 
 def test_what_pictures_took_is_known_again_by_model_and_size(tmp_path):

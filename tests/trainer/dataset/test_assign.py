@@ -7,6 +7,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from athanor.trainer.config import from_json, to_json
+from athanor.trainer.data.latents import image_tensor
+from athanor.trainer.data.views import View
 from athanor.trainer.dataset import (
     assign_buckets,
     bucket_chart,
@@ -20,9 +22,7 @@ from athanor.trainer.dataset import (
 from athanor.trainer.dataset.fit import around, checked_border, fitted, parts
 from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.families.base import Framing
-from athanor.trainer.latents import image_tensor
 from athanor.trainer.types import Dataset, Placement, Sample
-from athanor.trainer.views import View
 
 SD15 = {"resolution_px": 512, "min_px": 256, "max_px": 1024, "step_px": 64, "upscale": True}
 SMALL = {"resolution_px": 64, "min_px": 32, "max_px": 128, "step_px": 16, "upscale": True}
@@ -236,7 +236,7 @@ def test_shares_out_of_range_are_told_together():
 
 
 def test_the_report_tells_the_steps_of_an_epoch():
-    from athanor.trainer.batches import batches_per_epoch
+    from athanor.trainer.data.batches import batches_per_epoch
 
     dataset = assign_buckets(many(), **SD15)
     told = next(line for line in bucket_report(dataset).splitlines() if line.startswith("Steps an epoch"))

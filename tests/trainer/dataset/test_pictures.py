@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from athanor.trainer.dataset import assign_buckets, bucket_chart, contact_sheet, pictures, scan_folder
+from athanor.trainer.drawing.palette import ACCENT, HELD_OUT, WARNING
 from athanor.trainer.errors import InvalidJobError
-from athanor.trainer.palette import ACCENT, HELD_OUT, WARNING
 from athanor.trainer.types import Dataset, Sample
 
 RED = (250, 10, 10)

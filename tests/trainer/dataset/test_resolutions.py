@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from athanor.trainer.batches import epoch_batches
+from athanor.trainer.data.batches import epoch_batches
 from athanor.trainer.dataset import assign_buckets
 from athanor.trainer.dataset.resolutions import in_resolutions, read_resolutions
 from athanor.trainer.errors import AthanorError

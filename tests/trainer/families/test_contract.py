@@ -17,10 +17,11 @@ from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, export, load, trained
 from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.bases import count_denoiser_weights, describe_base
+from athanor.trainer.checks.validate import base_problems
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
+from athanor.trainer.data.prompts import without_encoders
 from athanor.trainer.dataset import assign_buckets, scan_folder
-from athanor.trainer.draws import draws_of
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import FAMILIES, all_families, family
 from athanor.trainer.families._template import Template
@@ -28,15 +29,14 @@ from athanor.trainer.families.base import TEXT_PARTS, Family, Framing, Part, Pro
 from athanor.trainer.formats.header import read_header
 from athanor.trainer.formats.layers import layers_of
 from athanor.trainer.loop import train
-from athanor.trainer.lora_trainee import lora_trainee
-from athanor.trainer.noise import noise_of
-from athanor.trainer.offload import repeated_blocks
-from athanor.trainer.prompts import without_encoders
-from athanor.trainer.run import Run, open_run
+from athanor.trainer.memory.offload import repeated_blocks
+from athanor.trainer.objective.draws import draws_of
+from athanor.trainer.objective.noise import noise_of
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, ObjectiveSettings, OptimizerSettings, TrainSettings
 from athanor.trainer.step import batch_losses
+from athanor.trainer.trainees.lora import lora_trainee
 from athanor.trainer.types import BaseModel, Dataset
-from athanor.trainer.validate import base_problems
 
 MAKERS = {**UNET_MAKERS, **FLOW_MAKERS}
 LORA = adapter("lora")

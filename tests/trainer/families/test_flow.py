@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from athanor.trainer.families import _flow
-from athanor.trainer.noise import Noise
+from athanor.trainer.objective.noise import Noise
 
 
 def test_path_and_velocity():

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from tiny_flow import flux_models, flux_tensors, in_scaled_fp8, make_flux_file, make_flux_folder, make_schnell_split
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.checks.effects import effect_problems
 from athanor.trainer.config import TrainJob
-from athanor.trainer.effects import effect_problems
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import all_families, family
 from athanor.trainer.families._native import TensorFile

@@ -11,19 +11,19 @@ from tiny import make_pictures
 from tiny_flow import make_sd35_file, make_sd35_folder, make_sd35_large_split
 
 from athanor.trainer.bases import describe_base
+from athanor.trainer.checks.effects import effect_problems
+from athanor.trainer.checks.engine import engine_problems
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
 from athanor.trainer.dataset import assign_buckets, scan_folder
-from athanor.trainer.effects import effect_problems
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.families import all_families, family
 from athanor.trainer.families.base import Prompted
 from athanor.trainer.formats.header import Header
 from athanor.trainer.loop import train
-from athanor.trainer.run import open_run
+from athanor.trainer.runs.run import open_run
 from athanor.trainer.settings import AdapterSettings, CaptionSettings, OptimizerSettings, TrainSettings
 from athanor.trainer.types import Dataset
-from athanor.trainer.validate_engine import engine_problems
 
 SD35 = family("sd35")
 MEDIUM = {

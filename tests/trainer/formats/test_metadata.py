@@ -14,8 +14,8 @@ from athanor.trainer.adapters.base import LayerPlan
 from athanor.trainer.bases import describe_base
 from athanor.trainer.families import family
 from athanor.trainer.formats.metadata import base_hashes, file_metadata
-from athanor.trainer.lora_trainee import network_metadata
 from athanor.trainer.settings import AdapterSettings, ObjectiveSettings
+from athanor.trainer.trainees.lora import network_metadata
 from athanor.trainer.types import Dataset
 
 

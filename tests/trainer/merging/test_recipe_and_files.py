@@ -7,15 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from athanor.trainer.cache_folder import set_size_limit
+from athanor.trainer.data.cache_folder import set_size_limit
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.header import read_header
 from athanor.trainer.merging.blocks import BlockWeights
 from athanor.trainer.merging.files import merge_epochs
 from athanor.trainer.merging.recipe import choose, weighted
 from athanor.trainer.merging.resize import Limit
-from athanor.trainer.promote import pick_epochs, promote
-from athanor.trainer.run import Run, open_loaded
+from athanor.trainer.runs.promote import pick_epochs, promote
+from athanor.trainer.runs.run import Run, open_loaded
 
 LAYER = "lora_unet_mid_block_attentions_0_to_q"
 

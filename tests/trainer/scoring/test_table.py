@@ -8,10 +8,10 @@ import random
 import pytest
 from PIL import ImageChops
 
+from athanor.trainer.drawing.palette import DARK, LIGHT
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.palette import DARK, LIGHT
-from athanor.trainer.promote import pick_epochs
-from athanor.trainer.run import EventLog, Run
+from athanor.trainer.runs.promote import pick_epochs
+from athanor.trainer.runs.run import EventLog, Run
 from athanor.trainer.scoring.files import best_by, write_scores
 from athanor.trainer.scoring.measured import EpochValues, Measured, Values, read_measured, write_measured
 from athanor.trainer.scoring.plot import scores_plot
@@ -101,7 +101,7 @@ def test_what_was_measured_is_read_as_it_was_written(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, job) -> Run:
-    from athanor.trainer.run import open_run
+    from athanor.trainer.runs.run import open_run
 
     run = open_run(tmp_path, job)
     log = EventLog(run.folder)

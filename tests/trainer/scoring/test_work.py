@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from athanor.trainer.captions import captioner_of
 from athanor.trainer.config import CompareJob, ScoreJob, TrainJob, from_json, to_json
 from athanor.trainer.control import Control
+from athanor.trainer.data.captions import captioner_of
 from athanor.trainer.errors import AthanorError, InvalidJobError
 from athanor.trainer.loop import train
-from athanor.trainer.run import Run, open_run, write_job_file
+from athanor.trainer.runs.run import Run, open_run, write_job_file
 from athanor.trainer.scoring.measured import read_measured
 from athanor.trainer.scoring.plan import Drawing, plan_scores
 from athanor.trainer.scoring.work import measure_epochs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from ...optimizers import OPTIMIZERS, own_options
-from ...schedules import SCHEDULES
+from ...optimizing.optimizers import OPTIMIZERS, own_options
+from ...optimizing.schedules import SCHEDULES
 from .sheet import Sheet
 
 _SAME = {

@@ -9,7 +9,7 @@ from typing import Any
 from ...config import from_json
 from ...errors import AthanorError
 from ...settings import Settings
-from ...words import read_words
+from ...trainees.words import read_words
 from .imported import Imported, Line, values_of
 
 _SECTIONS = tuple(section.name for section in dataclasses.fields(Settings) if dataclasses.is_dataclass(section.default))

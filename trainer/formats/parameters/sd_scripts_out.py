@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from ...config import TrainJob
-from ...optimizers import own_options
-from ...schedules import own_options as schedule_options
+from ...optimizing.optimizers import own_options
+from ...optimizing.schedules import own_options as schedule_options
+from ...optimizing.steps import steps_of
 from ...settings.optimizer import all_options
 from ...settings.schedule import chosen_options as chosen_schedule_options
-from ...steps import steps_of
 from .sd_scripts_objective import objective_arguments
 from .sd_scripts_whole import EMBEDDING_SCRIPTS, WHOLE_SCRIPTS, embedding_settings, whole_settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...optimizers import RATE_FINDING
+from ...optimizing.optimizers import RATE_FINDING
 from ...sample_prompts import left_out_flags, without_left_out
 from ...settings.data import RESIZE_WORDS
 from .network import translate_network

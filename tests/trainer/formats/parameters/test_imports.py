@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from athanor.trainer.checks.effects import effect_problems
 from athanor.trainer.config import TrainJob, write_job
-from athanor.trainer.effects import effect_problems
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.parameters import Imported, rates_are_for_another_kind, read_parameters, sd_scripts_toml
 from athanor.trainer.formats.parameters.read import parse_toml

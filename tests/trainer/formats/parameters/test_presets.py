@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from athanor.trainer.adapters.check import adapter_problems
-from athanor.trainer.effects import effect_problems
+from athanor.trainer.checks.effects import effect_problems
+from athanor.trainer.checks.engine import engine_problems
+from athanor.trainer.checks.validate import check_train_job
 from athanor.trainer.formats.parameters import read_parameters
 from athanor.trainer.settings import Settings
-from athanor.trainer.validate import check_train_job
-from athanor.trainer.validate_engine import engine_problems
 
 PRESETS = sorted((Path(__file__).resolve().parents[4] / "trainer" / "presets").glob("*.toml"))
 FAMILIES = ("sd15", "sdxl", "sd35", "flux")

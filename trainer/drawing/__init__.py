@@ -1,0 +1,1 @@
+"""Pictures of numbers, drawn with Pillow: charts, their colours and their letters."""

@@ -1,0 +1,1 @@
+"""Where weights and gradients lie, how small, and what fits."""

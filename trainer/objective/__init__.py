@@ -1,0 +1,1 @@
+"""The mathematics of a loss: noise, times, random draws, weights."""

@@ -1,0 +1,1 @@
+"""From gradients to moved weights: optimizers, learning rates, running means."""

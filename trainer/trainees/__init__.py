@@ -1,0 +1,1 @@
+"""What is trained: an adapter, embeddings, or the model's own weights."""
