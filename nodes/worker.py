@@ -24,6 +24,7 @@ from ..trainer.config import TrainJob
 from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
 from ..trainer.environment import worker_environment
 from ..trainer.errors import AthanorError
+from ..trainer.runs.exits import BUSY, REFUSED, busy_sentence
 from ..trainer.runs.run import EVENTS_FILE, LOG_FILE, Run, parse_events
 from . import host
 
@@ -64,6 +65,8 @@ def run_worker(run: Run, node_id: str | None, libraries: tuple[str, ...] = _LIBR
         raise
     finally:
         _close_stdin(process)
+    if process.returncode == BUSY:
+        raise AthanorError(busy_sentence(run.folder))
     if process.returncode != 0:
         raise AthanorError(_failure(run, display.error_code or process.returncode, display.error))
     if running.stop and display.was_stopped:
@@ -213,7 +216,7 @@ def _failure(run: Run, exit_code: int, message: str | None) -> str:
     """The worker's own sentence; for a crash, also the end of its log."""
     if message is None and shutil.disk_usage(run.folder).free < _LOW_DISK_BYTES:
         return f"The disk that holds {run.folder} is full, so the training could not go on. Free some space, then queue again: it continues from its last saved state."
-    if exit_code == 2 and message is not None:
+    if exit_code == REFUSED and message is not None:
         return message
     how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
     head = message or f"The training process {how} without a word. Queue again to continue from the last saved state."

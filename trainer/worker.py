@@ -14,15 +14,19 @@ from .config import CaptionJob, CompareJob, ScoreJob, TrainJob
 from .control import Control
 from .errors import AthanorError
 from .processes import ALONE, PartedError, Processes, join_processes
+from .runs.exits import BUSY, CRASHED, FINISHED, REFUSED, busy_sentence
 from .runs.run import EventLog, Run
 
 LOCK_FILE = ".lock"
 _LOCK_WAIT_SEC = 60.0
-EXIT_FINISHED, EXIT_CRASHED, EXIT_REFUSED = 0, 1, 2
+
+
+class _BusyError(Exception):
+    """Another worker has the run."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0: done or stopped as asked; 2: a problem that the `error` event tells; 1: a crash, see worker.log."""
+    """Returns one of the codes of runs/exits.py."""
     parser = argparse.ArgumentParser(prog="launch.py", description="Does the job of an Athanor run directory.")
     parser.add_argument("run", type=Path, help="the run directory, holding job.json")
     parser.add_argument("--attached", action="store_true", help="obey lines on stdin, and stop when it ends")
@@ -31,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         processes = join_processes()
     except AthanorError as error:
-        return _fail(run, str(error), EXIT_REFUSED)
+        return _fail(run, str(error), REFUSED)
     if options.attached and processes.leads:
         # All processes of a launcher inherit the same stdin: only one may read it.
         control.follow()
@@ -57,21 +61,24 @@ def work(run: Run, control: Control, processes: Processes = ALONE) -> int:
     except PartedError as error:
         # Whoever ended first has told why, or the launcher does.
         sys.stderr.write(f"{where}another process of this training has ended. {error}\n")
-        return EXIT_CRASHED
+        return CRASHED
+    except _BusyError:
+        sys.stderr.write(busy_sentence(run.folder) + "\n")
+        return BUSY
     except AthanorError as error:
-        return _fail(run, f"{where}{error}", EXIT_REFUSED)
+        return _fail(run, f"{where}{error}", REFUSED)
     except MemoryError as error:
-        return _fail(run, f"{where}The memory of this computer is not enough ({error}). Lower the batch size or the resolution.", EXIT_REFUSED)
+        return _fail(run, f"{where}The memory of this computer is not enough ({error}). Lower the batch size or the resolution.", REFUSED)
     except Exception as error:
         if "out of memory" in str(error).lower():
             return _fail(
                 run,
                 f"{where}The GPU's memory is not enough: {str(error).splitlines()[0]} Lower the batch size, the resolution or the rank, or choose bf16.",
-                EXIT_REFUSED,
+                REFUSED,
             )
         traceback.print_exc()
-        return _fail(run, f"{where}{type(error).__name__}: {error}", EXIT_CRASHED)
-    return EXIT_FINISHED
+        return _fail(run, f"{where}{type(error).__name__}: {error}", CRASHED)
+    return FINISHED
 
 
 def _locked(run: Run, control: Control, processes: Processes) -> None:
@@ -99,7 +106,7 @@ def _locked(run: Run, control: Control, processes: Processes) -> None:
                 processes.wait()
                 train(run, control, processes)
     except Timeout:
-        raise AthanorError(f"Another worker is busy with {run.folder}; wait until it has ended, then queue again.") from None
+        raise _BusyError from None
     except OSError as error:
         # Python names the file that cannot be opened, and none where a full disk takes no more.
         raise AthanorError(f"A file could not be read or written: {error.filename or run.folder}: {error.strerror or error}.") from error

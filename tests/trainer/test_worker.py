@@ -15,8 +15,9 @@ import pytest
 import athanor
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.runs.exits import BUSY
 from athanor.trainer.runs.run import EventLog, Run, open_run
-from athanor.trainer.worker import work
+from athanor.trainer.worker import LOCK_FILE, work
 
 pytestmark = pytest.mark.slow
 
@@ -155,3 +156,14 @@ def test_a_line_of_events_that_cannot_be_ended_is_told_with_its_file(tmp_path, j
     monkeypatch.setattr(type(events), "open", refused)
     with pytest.raises(AthanorError, match=r"Cannot write .*events\.jsonl: No space left on device"):
         EventLog(run.folder)
+
+
+def test_a_run_that_another_worker_has_is_left_as_it_is(tmp_path, job, monkeypatch, capsys):
+    from filelock import FileLock
+
+    run = open_run(tmp_path, job)
+    monkeypatch.setattr("athanor.trainer.worker._LOCK_WAIT_SEC", 0.05)
+    with FileLock(run.folder / LOCK_FILE):
+        assert finish(run) == BUSY
+    assert "Another worker is busy with" in capsys.readouterr().err
+    assert not list(run.events()), "a panel that watches the other one would show a failure"
