@@ -97,10 +97,11 @@ def file_metadata(job: TrainJob, family: Family, epoch: int, step: int) -> dict[
 
 def _implementation(job: TrainJob, family: Family) -> str:
     """Whose names the file has: a LoRA's may be diffusers', a model's are those of the family's authors."""
-    return _authors(family) if job.kind == "checkpoint" else family.modelspec_implementation
+    return model_implementation(family) if job.kind == "checkpoint" else family.modelspec_implementation
 
 
-def _authors(family: Family) -> str:
+def model_implementation(family: Family) -> str:
+    """modelspec's value for a whole model: the address of its authors' code."""
     return _STABILITY if family.modelspec_implementation == "diffusers" else family.modelspec_implementation
 
 
@@ -121,7 +122,7 @@ def _of_word(job: TrainJob, family: Family, word: Word) -> dict[str, object]:
         "ss_token_string": word.name,
         "ss_init_word": word.initial_words,
         "modelspec.architecture": f"{family.modelspec_architecture(job.base)}/textual-inversion",
-        "modelspec.implementation": _authors(family),
+        "modelspec.implementation": model_implementation(family),
     }
 
 

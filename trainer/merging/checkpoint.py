@@ -18,6 +18,7 @@ from ..families import family
 from ..files import file_sha256, require_space, safe_name, told_bytes
 from ..formats.files import Streamed, save_streamed
 from ..formats.header import read_header
+from ..formats.metadata import model_implementation
 from ..types import BaseModel
 from .additions import Addition, Change, apply, family_problems, gather
 from .pieces import Piece, pieces_of
@@ -100,7 +101,7 @@ def _metadata(base: BaseModel, additions: Sequence[Addition], name: str, precisi
     values = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": of_family.modelspec_architecture(base),
-        "modelspec.implementation": of_family.modelspec_implementation,
+        "modelspec.implementation": model_implementation(of_family),
         "modelspec.title": name,
         "modelspec.date": datetime.now(tz=timezone.utc).replace(microsecond=0).isoformat(),
         "modelspec.prediction_type": "" if base.prediction == "flow" else base.prediction,

@@ -134,6 +134,7 @@ def test_several_add_up_and_the_file_says_what_is_in_it(sd15, loras, tmp_path):
     assert json.loads(metadata["athanor_merged_from"]) == [["1.safetensors", file_sha256(one), 0.5, 0.25], ["2.safetensors", file_sha256(two), -1, 2]]
     assert json.loads(metadata["athanor_merged_base"]) == [[Path(sd15.path).name, file_sha256(Path(sd15.path))]]
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1" and metadata["modelspec.title"] == "x"
+    assert metadata["modelspec.implementation"] == "https://github.com/Stability-AI/generative-models"
 
 
 def test_the_same_is_written_once_and_another_of_its_name_is_left_alone(sd15, loras, tmp_path):
