@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from comfyui_server import ComfyUI, failure
 from graphs import node, run_of, training
+from PIL import Image
 from safetensors.torch import load_file
 from tiny import make_pictures
 
@@ -43,6 +44,16 @@ def test_a_checkpoint_is_trained_compared_and_saved(server: ComfyUI):
     names = listed[0] if isinstance(listed[0], list) else listed[1]["options"]
     assert {saved.name, run.epochs()[0].path.name} <= set(names)
     assert len(server.files(entry, "xy")) == 1
+    # The same file as one of another trainer's.
+    look |= {"y_values": "all", "width": 32, "height": 32}
+    foreign = {
+        "base": prompt["base"],
+        "run": node(server, "AthanorLoadRun", run="(files of another trainer)", files=saved.name),
+        "xy": node(server, "AthanorXYPlotCompare", run=["run", 0], base_model=["base", 0], **look),
+        "cells": node(server, "SaveImage", images=["xy", 1], filename_prefix="foreign"),
+    }
+    bare, changed = (Image.open(file).tobytes() for file in server.files(server.run(foreign, LIMIT_SEC), "cells"))
+    assert bare != changed
 
 
 def test_where_a_checkpoint_does_not_apply_is_told(server: ComfyUI):

@@ -96,7 +96,12 @@ class ViewerPage:
     def cell(self, row: int, column: int) -> Any:
         return self.viewer.locator(".cell").nth(row * 3 + column)
 
+    def settle(self) -> None:
+        """What has changed is drawn with the next frame, which a busy machine draws late."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     def mode(self) -> str:
+        self.settle()
         return self.viewer.locator(".mode[aria-pressed=true]").get_attribute("data-mode")
 
     def press(self, *keys: str) -> None:
@@ -105,6 +110,7 @@ class ViewerPage:
             self.page.wait_for_timeout(60)
 
     def facts(self, viewer: Any = None) -> dict[str, str]:
+        self.settle()
         facts = (viewer or self.viewer).locator(".facts dl")
         return dict(zip(facts.locator("dt").all_inner_texts(), facts.locator("dd").all_inner_texts(), strict=True))
 
