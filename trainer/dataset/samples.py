@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from .notes import capped, ending, listed, several
 
 _MAX_PNG_BYTES_CHECKED = 1 << 30
 _NUM_A_TASK = 32
+_NUM_TRIED, _SLOW_SEC = 64, 0.001
+"""Images that tell how long one takes, and what is long."""
 _NUM_CONVERTED_NAMED = 50
 
 
@@ -78,10 +81,7 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
     png_bytes = sum(_size_bytes(each.path) for each in found if ending(each.name) == ".png")
     is_thorough = png_bytes <= _MAX_PNG_BYTES_CHECKED
     masks = Masks(mask_source)
-    with ThreadPoolExecutor(max_workers=min(16, 4 + (os.cpu_count() or 1)), thread_name_prefix="athanor-scan") as pool:
-        blocks = [found[start : start + _NUM_A_TASK] for start in range(0, len(found), _NUM_A_TASK)]
-        done = pool.map(lambda block: [_read_image(each, captions, masks, is_thorough) for each in block], blocks)
-        results = [result for block in done for result in block]
+    results = _read_all(found, lambda each: _read_image(each, captions, masks, is_thorough))
     samples: dict[str, Sample] = {}
     left_out, kinds, on_captions, without_mask = _Told(), _Told(), _Told(), _Told()
     unnamed: list[str] = []
@@ -106,6 +106,22 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
             f"The PNG files are large together ({told_bytes(png_bytes)}), so their checksums were not read; a damaged one shows when it is used."
         )
     return samples, notes
+
+
+def _read_all(found: Sequence[Found], read: Callable[[Found], _Read]) -> list[_Read]:
+    """In order; by threads where a file takes long: on a slow disk, or where much of it must be read.
+
+    Elsewhere threads are slower, since they wait more for each other's turn in Python than for the disk.
+    """
+    started_sec = time.perf_counter()
+    results = [read(each) for each in found[:_NUM_TRIED]]
+    rest = found[len(results) :]
+    if not rest or time.perf_counter() - started_sec < _SLOW_SEC * len(results):
+        return [*results, *map(read, rest)]
+    with ThreadPoolExecutor(max_workers=min(16, 4 + (os.cpu_count() or 1)), thread_name_prefix="athanor-scan") as pool:
+        blocks = [rest[start : start + _NUM_A_TASK] for start in range(0, len(rest), _NUM_A_TASK)]
+        done = pool.map(lambda block: [read(each) for each in block], blocks)
+        return [*results, *(result for block in done for result in block)]
 
 
 def _read_image(found: Found, captions: CaptionSource, masks: Masks, is_thorough: bool) -> _Read:

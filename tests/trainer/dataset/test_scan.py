@@ -1,5 +1,6 @@
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -356,3 +357,17 @@ def test_folders_of_network_drives_and_archives_are_no_pictures(tmp_path):
         Image.new("RGB", (8, 8)).save(path)
     dataset = scan_folder(tmp_path, recursive=True)
     assert [Path(sample.path).name for sample in dataset.samples] == ["c.png", "a.png"] and dataset.notes == ()
+
+
+def test_a_slow_disk_is_read_by_threads_with_the_same_result(tmp_path, monkeypatch):
+    for i in range(150):
+        Image.new("RGB", (64 + i, 64)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"caption {i}", encoding="utf-8")
+    started = []
+    monkeypatch.setattr("threading.Thread.start", lambda thread, start=threading.Thread.start: (started.append(thread.name), start(thread))[1])
+    monkeypatch.setattr("athanor.trainer.dataset.samples._SLOW_SEC", 1e9)
+    plain = scan_folder(tmp_path)
+    assert not started
+    monkeypatch.setattr("athanor.trainer.dataset.samples._SLOW_SEC", 0.0)
+    assert scan_folder(tmp_path) == plain and len(plain.samples) == 150
+    assert started and all(name.startswith("athanor-scan") for name in started)
