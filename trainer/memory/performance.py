@@ -126,12 +126,30 @@ def compile_blocks(denoiser: nn.Module, whole_stages: bool = False) -> None:
 
 
 def _spare_upsamplers(stage: nn.Module) -> None:
-    """Leaves the enlarging layers of a stage as they are: torch 2.13 compiles them for the CPU so that no gradient comes through."""
-    import torch
-
+    """Lets the enlarging layers of a stage double by copying: torch 2.13 compiles `interpolate` for the CPU so that no gradient comes through."""
     for layer in stage.modules():
         if type(layer).__name__ == "Upsample2D":
-            layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+            layer.forward = _doubling(layer, layer.forward)  # type: ignore[method-assign]
+
+
+def _doubling(layer: Any, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The forward pass of diffusers' Upsample2D, x [B, C, H, W] to [B, C, 2H, 2W], the same to the bit; `plain` for other sizes and kinds."""
+    import torch
+
+    plain = torch.compiler.disable(plain)
+    is_ours = layer.interpolate and layer.norm is None and not layer.use_conv_transpose
+
+    def forward(hidden_states: torch.Tensor, output_size: tuple[int, int] | None = None, *args: Any, **kwargs: Any) -> torch.Tensor:
+        batch, channels, height, width = hidden_states.shape
+        doubled = (2 * height, 2 * width)
+        if not is_ours or args or kwargs or (output_size is not None and tuple(output_size) != doubled):
+            return plain(hidden_states, output_size, *args, **kwargs)
+        x = hidden_states[:, :, :, None, :, None].expand(batch, channels, height, 2, width, 2).reshape(batch, channels, *doubled)
+        if not layer.use_conv:
+            return x
+        return layer.conv(x) if layer.name == "conv" else layer.Conv2d_0(x)
+
+    return forward
 
 
 def _listed(found: object) -> list[Any]:
