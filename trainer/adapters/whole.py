@@ -36,8 +36,6 @@ class WholeChanges:
 
     def __init__(self, module: nn.Module, changes: LayerTensors, where: str):
         """`where` they come from. Raises AthanorError where they do not fit the module."""
-        import torch
-
         self._changes: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
         for name, held in changes.items():
             layer = module.get_submodule(name)
@@ -50,10 +48,11 @@ class WholeChanges:
                         "choose a file of this family, and bf16 as base precision."
                     )
                 self._changes.append((parameter, parameter.detach().clone(), change.detach().float().reshape(parameter.shape)))
-        self._torch = torch
 
     def set_strength(self, strength: float) -> None:
-        with self._torch.no_grad():
+        import torch
+
+        with torch.no_grad():
             for parameter, original, change in self._changes:
                 start = original.to(parameter.device)
                 changed = start.float() + strength * change.to(parameter.device) if strength else start

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from .fonts import Font, label_font, shortened
 from .palette import DARK, Colour, Theme, mixed
+from .thinned import thinned
 from .ticks import even_ticks, limits, log_ticks
 
 _FINE = 3
@@ -148,9 +149,9 @@ def _draw_lines(
         draw.line((x, 0, x, bottom), mixed(theme.panel, theme.warning, 0.6), width)
     faint = mixed(theme.panel, theme.series[0], 0.45)
     for run in _runs(raw):
-        _draw_line(draw, [at(*point) for point in _thinned(run, plate.width)], faint, width)
+        _draw_line(draw, [at(*point) for point in thinned(run, plate.width)], faint, width)
     for run in _runs(smooth):
-        _draw_line(draw, [at(*point) for point in _thinned(run, plate.width // _FINE)], theme.series[0], width * 3)
+        _draw_line(draw, [at(*point) for point in thinned(run, plate.width // _FINE)], theme.series[0], width * 3)
     dots = [at(*point) for point in held_out]
     if len(dots) > 1:
         draw.line(dots, theme.series[1], width * 2, joint="curve")
@@ -170,18 +171,6 @@ def _runs(points: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
         else:
             runs.append([point])
     return runs
-
-
-def _thinned(run: list[tuple[int, float]], num_columns: int) -> list[tuple[int, float]]:
-    """Of the points in one column of pixels the lowest and the highest: a long run is as quick to draw as a short one."""
-    stride = len(run) // num_columns
-    if stride <= 2:
-        return run
-    thin: list[tuple[int, float]] = []
-    for first in range(0, len(run), stride):
-        column = sorted(run[first : first + stride], key=lambda point: point[1])
-        thin += sorted((column[0], column[-1]))
-    return thin
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: Colour, width: int) -> None:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from .fonts import Font, label_font, shortened, wrapped
 from .palette import Colour, Theme, mixed
+from .thinned import thinned
 from .ticks import even_ticks, limits, log_ticks
 
 _FINE = 3
@@ -209,10 +210,10 @@ def _draw_series(draw: ImageDraw.ImageDraw, series: Series, points: list[tuple[f
         _dashes(draw, points, colour, width)
         return
     if series.style == "faint":
-        draw.line(_thinned(points, room), mixed(theme.panel, colour, 0.4), max(2, width // 2), joint="curve")
+        draw.line(thinned(points, room), mixed(theme.panel, colour, 0.4), max(2, width // 2), joint="curve")
         return
     if len(points) > 1:
-        draw.line(_thinned(points, room // 2), colour, width * 3 // 2 if series.style == "dots" else width * 2, joint="curve")
+        draw.line(thinned(points, room // 2), colour, width * 3 // 2 if series.style == "dots" else width * 2, joint="curve")
     if series.style == "dots" or len(points) == 1:
         radius = width * 2.6
         for x, y in points:
@@ -233,18 +234,6 @@ def _dashes(draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], co
                 draw.line((x0 + (x1 - x0) * start, y0 + (y1 - y0) * start, x0 + (x1 - x0) * end, y0 + (y1 - y0) * end), colour, width)
             number += 1
         passed += length
-
-
-def _thinned(points: list[tuple[float, float]], num_columns: int) -> list[tuple[float, float]]:
-    """Of the points in one column of pixels the lowest and the highest: a long run is as quick to draw as a short one."""
-    stride = len(points) // max(1, num_columns)
-    if stride <= 2:
-        return points
-    thin: list[tuple[float, float]] = []
-    for first in range(0, len(points), stride):
-        column = sorted(points[first : first + stride], key=lambda point: point[1])
-        thin += sorted((column[0], column[-1]))
-    return thin
 
 
 def _drawable(series: Series, is_log: bool) -> list[tuple[float, float]]:
