@@ -6,12 +6,14 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tiny_flow import make_flux_folder
+from tiny_flow import make_flux_folder, make_schnell_split
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.checks.validate import check_train_job
+from athanor.trainer.checks.validate import check_compare_job, check_train_job
+from athanor.trainer.config import CompareJob, SheetCell
 from athanor.trainer.errors import InvalidJobError
 from athanor.trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, PriorSettings, SampleSettings
+from athanor.trainer.types import BaseModel
 
 SECTIONS = {"adapter": AdapterSettings, "checkpoint": CheckpointSettings, "embedding": EmbeddingSettings, "prior": PriorSettings}
 OF_KIND = {
@@ -97,3 +99,45 @@ def test_what_flux_cannot_is_refused_before_it_is_loaded(job, flux, sections, se
     with pytest.raises(InvalidJobError) as told:
         check_train_job(dataclasses.replace(job, **sections))
     assert len(told.value.problems) == 1 and sentence in told.value.problems[0]
+
+
+@pytest.fixture(scope="module")
+def schnell(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("schnell")
+    made = make_schnell_split(folder)
+    return describe_base(made.path, (folder / "tokenizer", folder / "tokenizer_2"), made.text_encoders, made.vae)
+
+
+SCHNELL = [
+    ({"samples": SampleSettings(prompts="a cat", guidance=3.5)}, "Sample pictures: guidance is 3.5 but does nothing"),
+    ({"samples": SampleSettings(prompts="a cat\na dog --l 5")}, "Sample pictures: guidance is 5 but does nothing"),
+    ({"samples": SampleSettings(prompts="a cat --g 2")}, "take --l and --g out of the prompts"),
+    ({"prior": PriorSettings(class_images=2, class_prompts="a cat", class_guidance=4.0)}, "Prior preservation: class_guidance is 4 but does nothing"),
+]
+
+
+@pytest.mark.parametrize(("sections", "sentence"), SCHNELL, ids=[sentence[:50] for _, sentence in SCHNELL])
+def test_a_guidance_is_refused_for_schnell_which_reads_none(job, schnell, flux, sections, sentence):
+    job = dataclasses.replace(job, base=schnell, adapter=AdapterSettings())
+    check_train_job(job)
+    for unasked in (1.0, SampleSettings().guidance):
+        check_train_job(dataclasses.replace(job, samples=SampleSettings(prompts="a cat", guidance=unasked)))
+    with pytest.raises(InvalidJobError) as told:
+        check_train_job(dataclasses.replace(job, **sections))
+    assert len(told.value.problems) == 1 and sentence in told.value.problems[0] and "is FLUX.1 schnell" in told.value.problems[0]
+    check_train_job(dataclasses.replace(job, base=flux, **sections))
+
+
+def test_a_comparison_refuses_what_its_base_does_not_read(flux, schnell):
+    def told(base: BaseModel, guidance: float, negative_prompt: str = "") -> tuple[str, ...]:
+        cell = SheetCell("a.png", "", 0.0, 0.0, "a cat", negative_prompt, 1, 2, guidance)
+        try:
+            check_compare_job(CompareJob(base, (cell,), 32, 32))
+        except InvalidJobError as error:
+            return tuple(error.problems)
+        return ()
+
+    assert told(flux, 3.5) == told(schnell, 1.0) == told(schnell, 7.0) == ()
+    (problem,) = told(schnell, 3.5)
+    assert problem.startswith("Guidance is 3.5 but does nothing, since flux1-schnell is FLUX.1 schnell")
+    assert told(flux, 3.5, "blurry") == ("FLUX.1 is drawn without a negative prompt, so that it does nothing; leave it empty.",)

@@ -15,10 +15,11 @@ from ..files import safe_name
 from ..formats.contents import lora_family
 from ..formats.header import read_header
 from ..memory.storage import nf4_problem
-from ..sample_prompts import drawn_as_written, prompt_problems
+from ..sample_prompts import prompt_problems
 from ..settings import AdapterSettings, CheckpointSettings, TrainSettings, range_problems
 from ..types import BaseModel, Dataset
 from .checkpoint import checkpoint_problems
+from .drawing import cell_problems, drawing_problems
 from .effects import effect_problems
 from .engine import engine_problems
 from .prior import prior_problems
@@ -84,18 +85,7 @@ def _run_problems(job: TrainJob) -> list[str]:
     problems += [f"Sample pictures: {name} does nothing without prompts; write some, or set it back." for name in unused]
     side_step_px = family(job.base.family).side_step_px if not base_problems(job.base) else 8
     problems += prompt_problems(samples, side_step_px)
-    if base_problems(job.base) or family(job.base.family).reads_negative_prompt:
-        return problems
-    title = family(job.base.family).title
-    if samples.lines and any(each.negative_prompt for each in drawn_as_written(samples)):
-        problems.append(
-            f"Sample pictures: {title} is drawn without a negative prompt, so that it does nothing; leave it empty, and take --n out of the prompts."
-        )
-    if job.prior.class_negative_prompt:
-        problems.append(
-            f"Prior preservation: {title} is drawn without a negative prompt, so that class_negative_prompt does nothing; leave it empty."
-        )
-    return problems
+    return [*problems, *drawing_problems(job)]
 
 
 def check_compare_job(job: CompareJob) -> None:
@@ -114,7 +104,7 @@ def check_compare_job(job: CompareJob) -> None:
     stride = family(job.base.family).side_step_px if not base_problems(job.base) else 8
     if job.width_px % stride or job.height_px % stride or min(job.width_px, job.height_px) < stride:
         problems.append(f"Pictures of {job.width_px} x {job.height_px} px cannot be drawn; both sides must be multiples of {stride}.")
-    raise_problems(problems)
+    raise_problems([*problems, *cell_problems(job)])
 
 
 def check_score_job(job: ScoreJob) -> None:

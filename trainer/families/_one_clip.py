@@ -41,6 +41,9 @@ class OneClip:
     def facts_of_folder(self, folder: Path) -> BaseFacts:
         return facts_of_folder(folder, self.native_px, self.bucket_step_px)
 
+    def reads_guidance(self, base: BaseModel) -> bool:
+        return True
+
     def t5_part(self, base: BaseModel) -> Part | None:
         return None
 

@@ -71,6 +71,9 @@ class Template:
         own_px = int(read_json(folder / "unet" / "config.json")["sample_size"]) * self.vae_stride_px
         return BaseFacts(own_px, min(self.bucket_step_px, own_px), "flow")
 
+    def reads_guidance(self, base: BaseModel) -> bool:
+        return True
+
     def kohya_version(self, base: BaseModel) -> str:
         return "template"
 

@@ -147,6 +147,10 @@ class Family(Protocol):
         """Of a folder that `matches_folder`."""
         ...
 
+    def reads_guidance(self, base: BaseModel) -> bool:
+        """Whether `sample` makes another picture of another guidance."""
+        ...
+
     def kohya_version(self, base: BaseModel) -> str:
         """`ss_base_model_version` of sd-scripts."""
         ...

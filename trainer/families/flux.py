@@ -86,6 +86,10 @@ class Flux:
         config = read_json(folder / "transformer" / "config.json")
         return BaseFacts(self.native_px, self.bucket_step_px, "flow", variant="dev" if config.get("guidance_embeds") else "schnell")
 
+    def reads_guidance(self, base: BaseModel) -> bool:
+        """Schnell has no input for it."""
+        return base.variant != "schnell"
+
     def kohya_version(self, base: BaseModel) -> str:
         return "flux1"
 

@@ -96,6 +96,9 @@ class SD35:
         dual = read_json(folder / "transformer" / "config.json").get("dual_attention_layers")
         return BaseFacts(self.native_px, self.bucket_step_px, "flow", variant="medium" if dual else "large")
 
+    def reads_guidance(self, base: BaseModel) -> bool:
+        return True
+
     def kohya_version(self, base: BaseModel) -> str:
         return f"5-{base.variant}"
 

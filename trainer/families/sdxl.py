@@ -90,6 +90,9 @@ class SDXL:
     def facts_of_folder(self, folder: Path) -> BaseFacts:
         return facts_of_folder(folder, self.native_px, self.bucket_step_px)
 
+    def reads_guidance(self, base: BaseModel) -> bool:
+        return True
+
     def kohya_version(self, base: BaseModel) -> str:
         return "sdxl_base_v1-0"
 

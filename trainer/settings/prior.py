@@ -38,7 +38,9 @@ class PriorSettings:
     class_word: str = setting("", "What stands in the place of the trigger then, such as cat.")
     class_negative_prompt: str = setting("", "What class images should not show.", advanced=True)
     class_steps: int = setting(20, "Sampling steps of a class image. Usual: 20 to 30.", 1, 1000, advanced=True)
-    class_guidance: float = setting(7.0, "Classifier-free guidance of class images. Usual: 5 to 8; for FLUX.1 3.5.", 0.0, 100.0, advanced=True)
+    class_guidance: float = setting(
+        7.0, "Classifier-free guidance of class images. Usual: 5 to 8; for FLUX.1 dev 3.5, for schnell 1: it has none.", 0.0, 100.0, advanced=True
+    )
     class_seed: int = setting(
         0, "Seed of the first class image of each prompt, for example 0; the next one takes the next seed.", 0, 2**32 - 1, advanced=True
     )
