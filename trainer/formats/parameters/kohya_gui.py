@@ -79,6 +79,9 @@ def as_arguments(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
     # The fields of models that are not chosen stay filled.
     others = {*(() if flux else _OF_FLUX), *(() if sd3 else _OF_SD3), *(() if flux or sd3 else ("blocks_to_swap",))}
     others -= {"clip_l", "t5xxl"} if sd3 else set()
+    if (flux or sd3) and not _is_of_lora(data):
+        # Of SDXL; these two have fields of their own.
+        others.add("fused_backward_pass")
     if not _is_on(data.get("reg_data_dir", "")) and not _is_on(data.get("dataset_config", "")):
         others.add("prior_loss_weight")
     for key, value in data.items():
@@ -91,13 +94,14 @@ def as_arguments(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
             found[name] = value
             names[name] = key
     _network(data, found, names)
-    _rates(found)
+    _rates(found, several_encoders=_is_on(data.get("sdxl", "")) or sd3)
     _parts_of_a_whole_model(data, found, names)
     _length(data, found)
     if _is_of_lora(data):
         _offsets(data, found)
         # The program says that it is not supported yet, and goes on without.
         found.pop("stop_text_encoder_training", None)
+        found.pop("stop_text_encoder_training_pct", None)
     if found.get("lr_scheduler") == "cosine_with_restarts" and "lr_scheduler_num_cycles" not in found and _number(data.get("epoch")):
         found["lr_scheduler_num_cycles"], names["lr_scheduler_num_cycles"] = data["epoch"], "epoch"
     found.update(_more(found.pop("additional_parameters", "")))
@@ -127,6 +131,11 @@ def _parts_of_a_whole_model(data: Mapping[str, Any], found: dict[str, Any], name
     flow = _is_on(data.get("flux1_checkbox", "")) or _is_on(data.get("sd3_checkbox", ""))
     for key in ("learning_rate_te",) if xl or flow else ("learning_rate_te1", "learning_rate_te2"):
         found.pop(key, None)
+    if xl and "train_text_encoder" not in data:
+        # The tab DreamBooth trains the encoders whose rates are not 0.
+        rates = [_number(data.get(key)) for key in ("learning_rate_te1", "learning_rate_te2")]
+        if any(key in data for key in ("learning_rate_te1", "learning_rate_te2")):
+            found["train_text_encoder"], names["train_text_encoder"] = max(rates) > 0, "learning_rate_te1"
     asked = _is_on(data.get("train_text_encoder", ""))
     if (xl or flow or "image_folder" in data) and "train_text_encoder" in data and not asked:
         found["network_train_unet_only"], names["network_train_unet_only"] = True, "train_text_encoder"
@@ -163,8 +172,8 @@ def _network(data: Mapping[str, Any], found: dict[str, Any], names: dict[str, st
             found.pop(key, None)
 
 
-def _rates(found: dict[str, Any]) -> None:
-    """A rate of 0 leaves a part out; where both are 0, learning_rate counts for both."""
+def _rates(found: dict[str, Any], several_encoders: bool) -> None:
+    """A rate of 0 leaves a part out; where both are 0, learning_rate counts for both. T5's own rate counts for the second of `several_encoders`, too."""
     unet, text = _number(found.get("unet_lr")), _number(found.get("text_encoder_lr"))
     if not unet and not text:
         found.pop("unet_lr", None)
@@ -175,6 +184,8 @@ def _rates(found: dict[str, Any]) -> None:
     elif not unet:
         found["network_train_text_encoder_only"] = True
         found.pop("unet_lr", None)
+    if text and several_encoders and _number(found.get("t5xxl_lr")):
+        found["text_encoder_lr"] = [found["text_encoder_lr"], found.pop("t5xxl_lr")]
 
 
 def _number(value: Any) -> float:

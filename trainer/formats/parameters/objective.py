@@ -25,7 +25,7 @@ def is_flow(sheet: Sheet) -> bool:
     return module.endswith(("_flux", "_sd3")) or kind.startswith(("flux", "sd3")) or any(sheet.on(key) for key in _SIGNS)
 
 
-def _is_flux(sheet: Sheet) -> bool:
+def is_flux(sheet: Sheet) -> bool:
     module, kind = sheet.text("network_module"), sheet.text("model_train_type")
     if module.endswith("_sd3") or kind.startswith("sd3") or sheet.on("sd3_checkbox"):
         return False
@@ -90,7 +90,7 @@ def _loss(sheet: Sheet) -> None:
 
 def _times(sheet: Sheet) -> None:
     """FLUX says timestep_sampling, SD3.5 weighting_scheme: here both are the timestep sampling."""
-    if is_flow(sheet) and _is_flux(sheet):
+    if is_flow(sheet) and is_flux(sheet):
         told = sheet.text("timestep_sampling") or "sigma"
         if told == "sigma":
             _by_scheme(sheet, "timestep_sampling", sheet.number("discrete_flow_shift") if sheet.has("discrete_flow_shift") else 3.0, mirrored=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .objective import is_whole_flow
+from .objective import is_flux, is_whole_flow
 from .sheet import Sheet
 
 
@@ -20,10 +20,10 @@ def translate_rates(sheet: Sheet) -> None:
         sheet.take("network_train_unet_only", "train.text_encoder_rate", 0.0)
     elif sheet.has("text_encoder_lr"):
         _text_rates(sheet)
-    elif sheet.has("learning_rate_te") or sheet.has("learning_rate_te1") or sheet.has("train_text_encoder"):
-        _text_rates_of_a_whole_model(sheet, plain)
-    elif sheet.text("stop_text_encoder_training") == "-1" or (plain is not None and is_whole_flow(sheet)):
+    elif sheet.text("stop_text_encoder_training") == "-1" or (_has_rate(sheet) and is_whole_flow(sheet) and not sheet.flag("train_text_encoder")):
         sheet.imply("train.text_encoder_rate", 0.0, "the text encoders are not trained")
+    elif _of_whole_encoders(sheet):
+        _text_rates_of_a_whole_model(sheet, plain)
     elif plain is not None:
         sheet.take("learning_rate", "train.text_encoder_rate", plain)
     if sheet.flag("train_t5xxl") and not unet_only and "optimizer.t5_rate" not in sheet.values:
@@ -37,6 +37,14 @@ def translate_rates(sheet: Sheet) -> None:
         sheet.drop("stop_text_encoder_training")
     sheet.drop("learning_rate", "unet_lr", "text_encoder_lr", "network_train_unet_only", "network_train_text_encoder_only")
     sheet.drop("learning_rate_te", "learning_rate_te1", "learning_rate_te2", "train_text_encoder")
+
+
+def _of_whole_encoders(sheet: Sheet) -> bool:
+    return any(sheet.has(key) for key in ("learning_rate_te", "learning_rate_te1", "train_text_encoder"))
+
+
+def _has_rate(sheet: Sheet) -> bool:
+    return sheet.has("learning_rate") or _of_whole_encoders(sheet)
 
 
 def _text_rates_of_a_whole_model(sheet: Sheet, plain: float | None) -> None:
@@ -70,7 +78,7 @@ def _text_rates(sheet: Sheet) -> None:
     sheet.take(key, "train.text_encoder_rate", rates[0])
     if sheet.flag("train_t5xxl") and not sheet.on("t5xxl_lr"):
         sheet.take("train_t5xxl", "optimizer.t5_rate", rates[-1])
-    if sheet.text("network_module").endswith("lora_flux"):
+    if is_flux(sheet):
         # CLIP-L and T5; FLUX has no second CLIP.
         return
     if len(rates) > 1 and rates[1] != rates[0]:

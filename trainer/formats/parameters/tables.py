@@ -83,7 +83,7 @@ NOT_NEEDED: dict[str, str] = {
 LEFT_OUT: dict[str, str] = {
     **_all("weights of words in captions are not known here.", "weighted_captions"),
     **_all("faces are not cropped to.", "face_crop_aug_range"),
-    **_all("the text encoders are trained to the end, or with rate 0 not at all.", "stop_text_encoder_training"),
+    **_all("the text encoders are trained to the end, or with rate 0 not at all.", "stop_text_encoder_training stop_text_encoder_training_pct"),
     **_all("use weighting min_snr with v prediction.", "scale_v_pred_loss_like_noise_pred v_pred_like_loss"),
     **_all("T5 is trained only where train_t5xxl says so and the text encoders are trained.", "train_t5xxl t5xxl_lr"),
     **_all("FLUX is always trained on what it predicts itself (raw).", "model_prediction_type"),
