@@ -29,3 +29,6 @@ def translate_embedding(sheet: Sheet) -> None:
             sheet.take("template", "embedding.templates", name)
     if told == "caption":
         sheet.take("template", "embedding.templates", "captions")
+    if sheet.has("token_string"):
+        for key in (key for key in ("caption_dropout_rate", "caption_tag_dropout_rate", "caption_dropout_every_n_epochs") if sheet.on(key)):
+            sheet.tell("not needed", key, "sd-scripts leaves no caption out while an embedding is trained.")

@@ -78,6 +78,12 @@ NOT_NEEDED: dict[str, str] = {
     **_all("as much is computed twice as the free memory asks for; Performance Settings can force it.", "gradient_checkpointing"),
     **_all("it changes speed, not what is learned.", "dynamo_backend dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic"),
     **_all("a help for searching mistakes.", "debug_dataset"),
+    **_all(
+        "it is for a model that is not known here.",
+        "gemma2 gemma2_max_token_length system_prompt use_flash_attn use_sage_attn sample_batch_size cfg_trunc renorm_cfg byt5 fp8_scaled fp8_vl "
+        "text_encoder text_encoder_cpu vae_chunk_size vae_disable_cache unsloth_offload_checkpointing qwen3 qwen3_max_token_length llm_adapter_path "
+        "llm_adapter_lr t5_tokenizer_path t5_max_token_length cross_attn_lr self_attn_lr mlp_lr mod_lr",
+    ),
 }
 
 LEFT_OUT: dict[str, str] = {

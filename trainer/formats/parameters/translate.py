@@ -175,7 +175,9 @@ def _max_tokens(sheet: Sheet) -> None:
     if not sheet.on("max_token_length") or is_flow(sheet):
         sheet.drop("max_token_length")
     else:
-        sheet.take("max_token_length", "captions.max_tokens", str(int(sheet.number("max_token_length") or 0)))
+        told = int(sheet.number("max_token_length") or 0)
+        # sd-scripts cuts captions into whole pieces of 75; lora-scripts writes 255 by default, which are three of them.
+        sheet.take("max_token_length", "captions.max_tokens", str(told // 75 * 75 or told))
 
 
 def _samples(sheet: Sheet) -> None:

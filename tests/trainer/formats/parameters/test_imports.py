@@ -116,6 +116,26 @@ def test_what_a_file_of_sd_scripts_does_not_say_is_as_there(tmp_path):
     assert [values[path] for path in told] == ["adamw", "constant", 0.0, "75", 4, 1.0]
 
 
+def test_captions_are_as_long_as_sd_scripts_makes_them(tmp_path):
+    told = {
+        length: dict(read(tmp_path, f'max_token_length = {length}\nunet_lr = "1e-4"').values).get("captions.max_tokens")
+        for length in (75, 149, 150, 255, 300)
+    }
+    assert told == {75: "75", 149: "75", 150: "150", 255: "225", 300: None}
+
+
+def test_captions_are_not_left_out_where_sd_scripts_trains_an_embedding(tmp_path):
+    text = 'token_string = "zxc"\nlearning_rate = 1e-3\ncaption_dropout_rate = 0.1\ncaption_dropout_every_n_epochs = 2\nshuffle_caption = true'
+    values = dict(read(tmp_path, text).values)
+    assert values["captions.shuffle"] is True
+    assert not {"captions.dropout", "captions.dropout_every_epochs"} & set(values)
+
+
+def test_fields_of_models_that_are_not_known_are_no_spelling_mistakes(tmp_path):
+    text = 'model_train_type = "lumina-lora"\nunet_lr = "1e-4"\ngemma2 = "g"\ncfg_trunc = 0.25\nrenorm_cfg = 1\nsystem_prompt = "You are"'
+    assert not [line for line in read(tmp_path, text).lines if line.outcome == "unknown"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "program"),
     [
