@@ -10,6 +10,7 @@ def translate_rates(sheet: Sheet) -> None:
     """unet_lr and text_encoder_lr fall back to learning_rate; text_encoder_lr may be one for each encoder."""
     plain = sheet.number("learning_rate")
     unet_only, text_only = sheet.flag("network_train_unet_only"), sheet.flag("network_train_text_encoder_only")
+    without_text = is_whole_flow(sheet) and not sheet.flag("train_text_encoder")
     if text_only:
         sheet.take("network_train_text_encoder_only", "train.rate", 0.0)
     elif sheet.has("unet_lr"):
@@ -20,17 +21,19 @@ def translate_rates(sheet: Sheet) -> None:
         sheet.take("network_train_unet_only", "train.text_encoder_rate", 0.0)
     elif sheet.has("text_encoder_lr"):
         _text_rates(sheet)
-    elif sheet.text("stop_text_encoder_training") == "-1" or (_has_rate(sheet) and is_whole_flow(sheet) and not sheet.flag("train_text_encoder")):
+    elif sheet.text("stop_text_encoder_training") == "-1" or (_has_rate(sheet) and without_text):
         sheet.imply("train.text_encoder_rate", 0.0, "the text encoders are not trained")
     elif _of_whole_encoders(sheet):
         _text_rates_of_a_whole_model(sheet, plain)
     elif plain is not None:
         sheet.take("learning_rate", "train.text_encoder_rate", plain)
-    if sheet.flag("train_t5xxl") and not unet_only and "optimizer.t5_rate" not in sheet.values:
-        rate = sheet.number("t5xxl_lr") if sheet.on("t5xxl_lr") else plain
+    if sheet.flag("train_t5xxl") and not (unet_only or without_text) and "optimizer.t5_rate" not in sheet.values:
+        key = "learning_rate_te3" if sheet.has("learning_rate_te3") else "t5xxl_lr"
+        rate = sheet.number(key) if sheet.on(key) or key == "learning_rate_te3" else plain
         if rate is not None:
             sheet.take("train_t5xxl", "optimizer.t5_rate", rate)
             sheet.drop("t5xxl_lr")
+    sheet.drop("learning_rate_te3")
     if unet_only and "optimizer.text_encoder_2_rate" in sheet.values:
         del sheet.values["optimizer.text_encoder_2_rate"]
     if sheet.text("stop_text_encoder_training") == "-1":

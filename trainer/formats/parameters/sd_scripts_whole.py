@@ -43,6 +43,10 @@ def whole_settings(job: TrainJob, notes: list[str]) -> dict[str, Any]:
         found |= {"train_text_encoder": job.trains_text, **rates}
     elif job.base.family in ("sd15", "sd2"):
         found |= {"learning_rate_te": first} if job.trains_text else {"stop_text_encoder_training": -1}
+    elif job.base.family == "sd35":
+        rates = {"learning_rate_te1": first, "learning_rate_te2": second} if job.trains_text else {}
+        t5 = {"train_t5xxl": True, "learning_rate_te3": job.optimizer.t5_rate} if job.optimizer.t5_rate > 0 else {}
+        found |= {"train_text_encoder": job.trains_text, **rates, **t5}
     elif job.trains_text:
         notes.append("The text encoders are trained here at rates of their own, which sd-scripts has not for this model.")
     if settings.fused_backward and job.base.family in ("sdxl", "flux", "sd35"):

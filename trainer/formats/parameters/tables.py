@@ -121,7 +121,7 @@ LEFT_OUT: dict[str, str] = {
     **_all("what a LoRA learns is kept in fp32; for a whole model bf16 can be chosen in Train Checkpoint.", "full_fp16 full_bf16"),
     **_all(
         "set rates per part in Adapter Settings, as rules, or choose blocks in Train Checkpoint.",
-        "block_lr num_last_block_to_freeze learning_rate_te3",
+        "block_lr num_last_block_to_freeze",
     ),
     **_all("captions are padded as ComfyUI does.", "no_token_padding"),
     **_all("models for inpainting are not known here.", "train_inpainting"),

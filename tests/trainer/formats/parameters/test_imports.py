@@ -254,6 +254,25 @@ def test_whole_models_are_exported_and_imported_again(tmp_path, job, family, tra
     assert (settings.train.rate, settings.train.text_encoder_rate, settings.checkpoint) == (job.train.rate, job.train.text_encoder_rate, checkpoint)
 
 
+@pytest.mark.parametrize("rates", [(3e-6, -1.0, 0.0), (3e-6, 2e-6, 1e-7), (0.0, 2e-6, 0.0), (0.0, -1.0, 1e-7), (0.0, -1.0, 0.0)])
+def test_text_encoders_of_a_whole_sd35_go_out_and_come_back(tmp_path, job, rates):
+    first, second, t5 = rates
+    job = dataclasses.replace(
+        job,
+        kind="checkpoint",
+        base=BASES["sd35"],
+        adapter=AdapterSettings(),
+        train=dataclasses.replace(job.train, text_encoder_rate=first),
+        optimizer=dataclasses.replace(job.optimizer, text_encoder_2_rate=second, t5_rate=t5),
+    )
+    text, notes = sd_scripts_toml(job)
+    assert not [note for note in notes if "text encoders" in note]
+    settings = read(tmp_path, text).applied_to(Settings())
+    assert settings.train.text_encoder_rate == first
+    assert settings.optimizer.t5_rate == t5
+    assert settings.optimizer.text_encoder_2_rate in ((second,) if second >= 0 else (-1.0, first))
+
+
 def test_an_embedding_is_exported_for_its_own_script_and_75_tokens_by_saying_nothing(tmp_path, job):
     settings = EmbeddingSettings(token="zxc", num_vectors=3, initial_words="cat", templates="style")
     job = dataclasses.replace(job, kind="embedding", base=BASES["sdxl"], embedding=settings, captions=CaptionSettings(max_tokens="75", separator=";"))
