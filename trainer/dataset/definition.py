@@ -12,6 +12,7 @@ from ..errors import AthanorError, raise_problems
 from ..settings import CaptionOverrides, CaptionSettings, DataOverrides, DataSettings, range_problems
 from ..settings.data import RESIZE_WORDS
 from .captions import caption_extension
+from .found import MAX_REPEATS
 from .metadata import read_text
 
 _TEXT, _NUMBER, _FLAG, _SHARE, _PAIR, _TABLE = "text", "a whole number", "true or false", "a number", "a number or a pair of numbers", "a table"
@@ -211,8 +212,12 @@ def _subset(settings: dict[str, Any], where: str, group: int, file: Path, proble
     repeats, split, extension = settings.get("num_repeats", 1), settings.get("validation_split"), settings.get("caption_extension")
     if path("image_dir") is None and path("metadata_file") is None:
         problems.append(f"{file.name}, {where}: image_dir is missing; give the folder of the images.")
-    if repeats < 1:
-        problems.append(f"{file.name}, {where}: num_repeats is {repeats}; it must be 1 or more.")
+    for key in ("image_dir", "metadata_file", "conditioning_data_dir"):
+        if any("\0" < char < " " for char in settings.get(key, "").strip()):
+            advice = r"a \ in double quotes begins a special character. Write Windows paths in 'single quotes', or with /."
+            problems.append(f"{file.name}, {where}: {key} is {settings[key]!r}: {advice}")
+    if not 1 <= repeats <= MAX_REPEATS:
+        problems.append(f"{file.name}, {where}: num_repeats is {repeats}; it must be from 1 to {MAX_REPEATS:,}.")
     if split is not None and not 0 <= split <= 1:
         problems.append(f"{file.name}, {where}: validation_split is {split}; it must be from 0 to 1.")
     if extension is not None:

@@ -20,6 +20,8 @@ Key = tuple[tuple[str | int, ...], ...]
 _DIGITS = re.compile(r"(\d+)")
 _NUMBERED = re.compile(r"\s*([+-]?\d+)\s*(?:_(.*))?", re.DOTALL)
 """What sd-scripts takes for a number is what int() does."""
+MAX_REPEATS = 10_000
+"""A larger number is the date of `20240101_trip`."""
 _OF_SYSTEMS = {"@eadir", "__macosx", "$recycle.bin", "system volume information"}
 """Folders that network drives and archives make, with small copies of pictures in them."""
 _OTHER_PICTURES = {
@@ -89,7 +91,7 @@ def walk_folder(root: Path, subfolders: Subfolders, without: Collection[Path] = 
     """
     walk = Walk(root, subfolders)
     walk.seen |= {folder.resolve() for folder in without}
-    numbered = _NUMBERED.fullmatch(root.name)
+    numbered = _repeated(root.name)
     _read_folder(walk, root, 1, (numbered and numbered[2]) or root.name, inside_numbered=False)
     sentence = "{} is a link that leads out of the folder or nowhere, and was left out; copy the file here to use it."
     walk.notes += capped([sentence.format(name) for name in walk.links], "such links", walk.links)
@@ -130,8 +132,14 @@ def _part_key(part: str) -> tuple[str | int, ...]:
 
 def class_tokens_of(folder: Path) -> str:
     """What the name of a `6_cat` folder says of its images: "cat"."""
-    named = _NUMBERED.fullmatch(folder.name)
+    named = _repeated(folder.name)
     return (named and named[2]) or ""
+
+
+def _repeated(name: str) -> re.Match[str] | None:
+    """The number and the name of a `6_cat` folder."""
+    numbered = _NUMBERED.fullmatch(name)
+    return numbered if numbered and int(numbered[1]) <= MAX_REPEATS else None
 
 
 def _read_folder(walk: Walk, folder: Path, repeats: int, concept: str, inside_numbered: bool) -> None:
@@ -179,13 +187,16 @@ def _read_subfolder(walk: Walk, path: Path, repeats: int, concept: str, inside_n
             f"The subfolder {name} is a link that leads out of the folder and was left out; choose its target as the dataset folder instead."
         )
         return
-    numbered = _NUMBERED.fullmatch(path.name)
+    numbered = _repeated(path.name)
     is_read = walk.subfolders == "all" or (walk.subfolders == "numbered" and numbered and path.parent == walk.root)
     if walk.subfolders == "none":
         walk.unread[name] = f"The subfolder {name} was not read; give it a subset of its own if its images belong to the dataset."
     elif not is_read:
         advice = "turn on recursive" if path.parent != walk.root else f"turn on recursive, or name it like 1_{path.name}"
-        walk.unread[name] = f"The subfolder {name} was not read; {advice} if its images belong to the dataset."
+        why = (
+            f" (its number is more than {MAX_REPEATS:,}, so it is a name and not repeats)" if not numbered and _NUMBERED.fullmatch(path.name) else ""
+        )
+        walk.unread[name] = f"The subfolder {name} was not read{why}; {advice} if its images belong to the dataset."
     elif numbered and int(numbered[1]) < 1:
         walk.notes.append(f"The subfolder {name} asks for {int(numbered[1])} repeats and was left out; repeats are 1 or more.")
     elif numbered:

@@ -14,6 +14,7 @@ from .found import Found, nothing_found, walk_folder
 from .masks import MaskSource
 from .metadata import find_images, read_metadata
 from .name_pattern import NamePattern
+from .notes import listed, several
 from .roles import counted_regularization, regularization_notes, without_copies_of_held_out
 from .samples import CaptionSource, read_samples
 from .scan import existing_folder, mask_notes
@@ -55,6 +56,10 @@ def load_list(
     samples, more = read_samples(found, replace(captions, extensions=()), masks)
     if not samples:
         raise AthanorError(f"{file.name} names no image that can be used in {root}. " + " ".join([*notes, *more][:5]))
+    if unnamed := [name for name, sample in samples.items() if sample.caption is None]:
+        notes.append(
+            f'{file.name} has no caption for {several(len(unnamed), "image")}: {listed(unnamed)}. It is read from "caption" or "text", and from "tags".'
+        )
     chosen = held_out(samples.keys(), validation_percent)
     return without_copies_of_held_out(
         Dataset(
@@ -90,7 +95,8 @@ def _load_definition(file: Path, captions: CaptionSource, masks: MaskSource, val
         regularization += counted
         unused += by_role[True][len(counted) :]
     if not train:
-        raise AthanorError(f"{file.name} leads to no image that can be used. " + " ".join(notes[:5]))
+        what = "regularization images only (is_reg), and to none that is trained on" if regularization or unused else "no image that can be used"
+        raise AthanorError(" ".join([f"{file.name} leads to {what}.", *notes[:5]]))
     samples = (*train, *regularization)
     return without_copies_of_held_out(Dataset(samples, notes=(*notes, *regularization_notes(regularization, unused), *mask_notes(samples))))
 

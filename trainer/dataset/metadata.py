@@ -13,8 +13,8 @@ from .found import Found, class_tokens_of, natural_key
 from .header import IMAGE_EXTENSIONS
 from .notes import capped, listed
 
-_NAME_KEYS = ("file_name", "image", "file", "path", "image_path")
-_CAPTION_KEYS = ("caption", "text", "prompt")
+_NAME_KEYS = ("file_name", "image", "file", "path", "image_path", "filename", "img_path")
+_CAPTION_KEYS = ("caption", "text", "prompt", "captions")
 _MAX_BYTES = 512 << 20
 
 
@@ -25,6 +25,7 @@ def read_metadata(file: Path, *, keep_lines: bool = False, separator: str = ",")
     or names, with or without ending); a list of objects; and an object a line. In the latter two the image stands under
     "file_name" or "image", the caption under "text" or "caption". Tags follow the caption behind `separator`, as in
     kohya's trainers. `keep_lines` leaves the lines of a caption apart, for wildcards that choose among them, with the tags behind each.
+    Of a list of captions the first is taken, or with `keep_lines` each as a line.
     Raises AthanorError, with the line, for a file that is none of these.
     """
     text = read_text(file)
@@ -45,7 +46,7 @@ def find_images(
     """The image files that `captions` names, in natural order, and notes on those that are not there.
 
     A name is a path below `folder`, with or without ending, or a full path. What lies outside `folder`, links resolved,
-    counts where `is_allowed` says so; a full path of another computer is looked for by its last part.
+    counts where `is_allowed` says so; a full path of another computer is looked for by as many of its last parts as lead to an image.
     """
     finder = _Finder(folder, is_allowed)
     found: dict[Path, Found] = {}
@@ -90,7 +91,8 @@ class _Finder:
 
     def find(self, name: str) -> Path | None:
         given = Path(name.replace("\\", "/"))
-        for path in dict.fromkeys(map(_shortened, (self._folder / given, self._folder / given.name))):
+        tails = (Path(*given.parts[start:]) for start in range(1, len(given.parts)))
+        for path in dict.fromkeys(_shortened(self._folder / each) for each in (given, *tails)):
             names = self._names(path.parent)
             known = names.get(path.name) or names.get(path.name.casefold())
             file = path.with_name(known) if known else None
@@ -159,6 +161,8 @@ def _caption(entry: Any, where: str, keep_lines: bool, separator: str) -> str | 
     if not isinstance(entry, dict):
         raise AthanorError(f'{where} is {entry!r}; an object with "caption" or "tags" is needed.')
     caption = next((entry[key] for key in _CAPTION_KEYS if entry.get(key) is not None), None)
+    if isinstance(caption, list) and all(isinstance(each, str) for each in caption):
+        caption = "\n".join(caption if keep_lines else caption[:1])
     tags = entry.get("tags")
     if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
         tags = ", ".join(tags)
@@ -175,4 +179,5 @@ def _in_lines(caption: str, tags: str, keep_lines: bool, separator: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).strip(", ")
+    """In one line, and without halves of characters, which JSON can hold and no file."""
+    return " ".join(text.encode("utf-8", "replace").decode().split()).strip(", ")

@@ -203,6 +203,17 @@ def test_broken_files_say_where(tmp_path):
         read_definition(tmp_path / "absent.toml")
 
 
+def test_a_windows_path_in_double_quotes_is_told_from_a_missing_folder(tmp_path):
+    (problem,) = problems_of(tmp_path, '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "D:\\new\\table"\n')
+    assert r"image_dir is 'D:\new\table'" in problem and "'single quotes'" in problem
+
+
+def test_repeats_have_a_limit(tmp_path):
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\nnum_repeats = {}\n"
+    assert "num_repeats is 20240101; it must be from 1 to 10,000" in problems_of(tmp_path, text.format(20240101))[0]
+    assert read_definition(written(tmp_path, text.format(10_000))).subsets[0].num_repeats == 10_000
+
+
 def test_json_says_the_same_as_toml(tmp_path):
     data = {"general": {"num_repeats": 2}, "datasets": [{"subsets": [{"image_dir": "a"}]}]}
     file = written(tmp_path, json.dumps(data), "dataset.json")

@@ -188,6 +188,16 @@ def test_captions_in_json_lines(root):
         load(root, '{"file_name": "absent.png"}', "metadata.jsonl")
 
 
+def test_images_without_a_caption_in_their_list_are_told_with_where_it_is_read_from(root):
+    dataset = load(root, '{"image": "cats/0.png", "text": "a"}\n{"image": "cats/1.png", "conversations": []}\n', "set.jsonl")
+    assert any('set.jsonl has no caption for 1 image: cats/1.png. It is read from "caption"' in note for note in dataset.notes)
+
+
+def test_a_dataset_file_of_regularization_images_alone_is_told_what_it_lacks(root):
+    with pytest.raises(AthanorError, match="regularization images only"):
+        load(root, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'reg'\nis_reg = true\n")
+
+
 def test_other_files_are_no_lists(root):
     with pytest.raises(AthanorError, match=r"list\.csv is no list of images; a \.toml, \.json or \.jsonl"):
         load(root, "a,b", "list.csv")

@@ -99,6 +99,24 @@ def test_a_full_path_of_another_computer_is_found_by_its_last_part(tmp_path):
     assert [each.path for each in found] == [tmp_path / "a.png"]
 
 
+def test_a_full_path_of_another_computer_keeps_its_subfolders_apart(tmp_path):
+    touched(tmp_path / "1_a" / "x.png", tmp_path / "2_b" / "x.png", tmp_path / "x.png")
+    names = {"D:\\set\\1_a\\x.PNG": "a", "\\\\nas\\lora\\set\\2_b\\x": "b", "/home/me/set/x.png": "whole"}
+    found, notes = find_images(names, tmp_path, "meta.json")
+    assert {each.name: each.caption for each in found} == {"1_a/x.png": "a", "2_b/x.png": "b", "x.png": "whole"} and notes == []
+
+
+def test_of_a_list_of_captions_the_first_is_taken_or_for_wildcards_all(tmp_path):
+    file = written(tmp_path, {"a.png": {"captions": ["one cat", "a cat,"], "tags": "cat"}, "b.png": {"text": []}})
+    assert read_metadata(file) == {"a.png": "one cat, cat", "b.png": ""}
+    assert read_metadata(file, keep_lines=True)["a.png"] == "one cat, cat\na cat, cat"
+
+
+def test_half_a_character_does_not_come_into_captions(tmp_path):
+    file = written(tmp_path, '{"a.png": {"caption": "cat \\ud83d here", "tags": "\\ud83d\\ude00"}}')
+    assert read_metadata(file) == {"a.png": "cat ? here, \U0001f600"}
+
+
 def test_images_outside_count_only_where_allowed(tmp_path):
     folder, other = tmp_path / "set", tmp_path / "other"
     touched(folder / "a.png", other / "b.png", other / "c.png")

@@ -296,6 +296,13 @@ def test_numbers_of_folders_are_read_as_sd_scripts_reads_them(tmp_path, name, re
     assert (sample.repeats, sample.class_tokens) == (repeats, tokens)
 
 
+def test_a_date_before_a_folders_name_is_not_taken_for_repeats(tmp_path):
+    save(tmp_path / "a.png")
+    save(tmp_path / "20240101_trip" / "b.png")
+    assert "more than 10,000, so it is a name and not repeats); turn on recursive" in note_on(scan_folder(tmp_path), "20240101_trip")
+    assert [(s.repeats, s.class_tokens) for s in scan_folder(tmp_path, recursive=True).samples] == [(1, ""), (1, "")]
+
+
 def test_links_and_subfolders_by_the_hundred_are_told_shortly(tmp_path):
     save(tmp_path / "set" / "a.png")
     for i in range(100):
