@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _SINGLE = {
     "conv_in": "input_blocks.0.0",
@@ -28,6 +29,7 @@ _RESNET = {
 }
 _NATIVE_RESNET = {native: module for module, native in _RESNET.items()}
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)")
+_MOST_LEVELS = 4
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.?(.*)")
 
 
@@ -64,7 +66,7 @@ class UNetLayout:
 
     def modules(self, natives: Iterable[str], num_levels: int) -> dict[str, str]:
         """The inverse of `native`: by diffusers' name of each module, the one of `natives` that it is."""
-        blocks, known = self._blocks(num_levels), {native: module for module, native in _SINGLE.items()}
+        blocks, known = self.blocks(num_levels), {native: module for module, native in _SINGLE.items()}
         found = {}
         for native in natives:
             if native in known:
@@ -80,7 +82,7 @@ class UNetLayout:
                 found[f"{blocks[head]}.{_NATIVE_RESNET.get(rest, rest) if '.resnets.' in blocks[head] else rest}"] = native
         return found
 
-    def _blocks(self, num_levels: int) -> dict[str, str]:
+    def blocks(self, num_levels: int) -> dict[str, str]:
         """By Stability's name of each ResNet, transformer and sampler: diffusers'."""
         names = [f"mid_block.{kind}.{i}" for kind, i in (("resnets", 0), ("attentions", 0), ("resnets", 1))]
         for level in range(num_levels):
@@ -93,3 +95,25 @@ class UNetLayout:
 
 SD1_LAYOUT = UNetLayout(2, frozenset({1, 2, 3}))
 SDXL_LAYOUT = UNetLayout(2, frozenset({0, 1}))
+
+
+def diffusers_spelling(plain: str) -> str:
+    """diffusers' name, with underscores, of a module of SD1's, SD2's or SDXL's U-Net that may go by Stability's; another name stays as it is."""
+    known = _underscored()
+    if plain in known:
+        return known[plain]
+    parts = plain.split("_")
+    head, rest = ("_".join(part) for part in (parts[:4], parts[4:]))
+    if plain.startswith("middle_block_"):
+        head, rest = ("_".join(part) for part in (parts[:3], parts[3:]))
+    if head not in known:
+        return plain
+    return f"{known[head]}_{_NATIVE_RESNET.get(rest.replace('layers_', 'layers.'), rest) if '_resnets_' in known[head] else rest}"
+
+
+@lru_cache(maxsize=1)
+def _underscored() -> dict[str, str]:
+    names = {native: module for module, native in _SINGLE.items()}
+    for layout in (SD1_LAYOUT, SDXL_LAYOUT):
+        names |= layout.blocks(_MOST_LEVELS)
+    return {native.replace(".", "_"): module.replace(".", "_") for native, module in names.items()}

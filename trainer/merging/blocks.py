@@ -15,8 +15,9 @@ class BlockWeights:
 
     rules: tuple[tuple[str, float], ...] = ()
 
-    def factor(self, name: str) -> float:
-        return next((factor for pattern, factor in reversed(self.rules) if fnmatch.fnmatchcase(name, pattern)), 1.0)
+    def factor(self, *names: str) -> float:
+        """Of a layer by all that it is called."""
+        return next((factor for pattern, factor in reversed(self.rules) if any(fnmatch.fnmatchcase(name, pattern) for name in names)), 1.0)
 
     def unused(self, names: frozenset[str]) -> tuple[str, ...]:
         """The patterns that fit none of `names`."""

@@ -10,7 +10,7 @@ from ..families import family
 from ..formats.contents import lora_family
 from ..formats.header import Header, read_header
 from ..formats.layers import split_key
-from .layers import plain_name
+from .names import layer_name
 
 Size = tuple[int, int]
 
@@ -42,15 +42,16 @@ def merge_problems(paths: Sequence[Path]) -> list[str]:
 
 
 def _sizes(header: Header) -> dict[str, Size]:
-    """Rows and columns of what each LoRA of a file changes, by the layer's name without what spellings differ by."""
+    """Rows and columns of what each LoRA of a file changes, by the layer's name, the same for every spelling."""
     rows, columns, windows = dict[str, int](), dict[str, int](), dict[str, int]()
     for key, shape in header.shapes.items():
         base, suffix = split_key(key) or ("", "")
+        layer = layer_name(base).key
         if suffix == "lora_up.weight":
-            rows[plain_name(base)] = shape[0]
+            rows[layer] = shape[0]
         elif suffix == "lora_down.weight" and len(shape) > 1:
-            columns[plain_name(base)] = math.prod(shape[1:])
+            columns[layer] = math.prod(shape[1:])
         elif suffix == "lora_mid.weight":
             # Tucker's form has the window in a core of its own.
-            windows[plain_name(base)] = math.prod(shape[2:])
+            windows[layer] = math.prod(shape[2:])
     return {layer: (rows[layer], columns[layer] * windows.get(layer, 1)) for layer in rows if layer in columns}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING
 from ..adapters.attached import kind_of
 from ..adapters.base import scale_of
 from ..errors import AthanorError
+from ..formats.fused import cut
 from ..formats.layers import grouped
 from .blocks import BlockWeights
+from .names import LayerName, layer_name, num_joint_blocks, transformer_module
 from .resize import Factors, Limit, factors_of, resized
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ Held = Mapping[str, "torch.Tensor"]
 _LORA = frozenset({"lora_up.weight", "lora_down.weight", "alpha"})
 _WHOLE = frozenset({"diff", "diff_b"})
 _DEPENDS_ON_BASE = frozenset({"dora_scale", "lora_magnitude_vector"})
-_PREFIXES = re.compile(r"^(base_model\.model\.|unet\.|transformer\.|diffusion_model\.|lora_unet_|lora_transformer_|lycoris_)+")
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,7 @@ def merge_layers(parts: Sequence[Part], blocks: BlockWeights, limit: Limit) -> M
     LoRA and LoCon are summed exactly, also in Tucker's form; LoHa and LoKr are brought into LoRA's form by a singular value
     decomposition; IA³ stays IA³. Raises AthanorError where they cannot be summed, naming the file and the layer.
     """
-    layers: dict[str, list[_Entry]] = {}
-    for part in parts:
-        found = grouped(part.tensors)
-        if not found:
-            raise AthanorError(f"{part.name} holds no layer of an adapter that is known here; merge files of LoRAs.")
-        for base, held in found.items():
-            plain = plain_name(base)
-            layers.setdefault(plain, []).append(_Entry(part, base, _unfolded(held), part.weight * blocks.factor(plain)))
-    if unused := blocks.unused(frozenset(layers)):
-        raise AthanorError(f"Block weights: {unused[0].strip('*')!r} is part of no layer's name; the names are like {next(iter(layers))}.")
+    layers = _layers(parts, blocks)
     tensors: dict[str, torch.Tensor] = {}
     ranks, kept = [], 1.0
     for plain, entries in layers.items():
@@ -84,9 +75,31 @@ def merge_layers(parts: Sequence[Part], blocks: BlockWeights, limit: Limit) -> M
     return Merged(tensors, tuple(ranks), kept)
 
 
-def plain_name(base: str) -> str:
-    """A layer's name without what spellings differ by."""
-    return _PREFIXES.sub("", base.replace("text_encoder_2.", "lora_te2_").replace("text_encoder.", "lora_te_")).replace(".", "_")
+def _layers(parts: Sequence[Part], blocks: BlockWeights) -> dict[str, list[_Entry]]:
+    """What the files have of each layer, under one name whichever way they spell it.
+
+    Where some have query, key and value in one matrix and others in three, all have them in three, by diffusers' names.
+    """
+    found: list[tuple[Part, str, LayerName, Held]] = []
+    for part in parts:
+        layers = grouped(part.tensors)
+        if not layers:
+            raise AthanorError(f"{part.name} holds no layer of an adapter that is known here; merge files of LoRAs.")
+        num_joint = num_joint_blocks(layers)
+        found += [(part, base, layer_name(base, num_joint), held) for base, held in layers.items()]
+    names = [name for _, _, name, _ in found]
+    called = dict.fromkeys(word for name in names for word in name.called)
+    if unused := blocks.unused(frozenset(called)):
+        raise AthanorError(f"Block weights: {unused[0].strip('*')!r} is part of no layer's name; the names are like {next(iter(called))}.")
+    single = {name.key for name in names if not name.pieces}
+    is_cut = any(key in single for name in names for key, _ in name.pieces)
+    merged: dict[str, list[_Entry]] = {}
+    for part, base, name, held in found:
+        weight = part.weight * blocks.factor(*name.called)
+        for key, piece in [(key, cut(held, place)) for key, place in name.pieces] if is_cut and name.pieces else [(name.key, held)]:
+            module = transformer_module(key) if is_cut else ""
+            merged.setdefault(key, []).append(_Entry(part, f"transformer.{module}" if module else base, _unfolded(piece), weight))
+    return merged
 
 
 def _merge_layer(name: str, entries: Sequence[_Entry], limit: Limit) -> tuple[dict[str, torch.Tensor], float]:
