@@ -22,7 +22,8 @@ from pathlib import Path
 from step_overhead import MINIATURE, benchmark_job
 
 from athanor.trainer.bases import describe_base
-from athanor.trainer.runs.run import EVENTS_FILE, open_run
+from athanor.trainer.runs.events import EVENTS_FILE
+from athanor.trainer.runs.run import open_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 

@@ -12,8 +12,9 @@ from typing import Any
 from ..trainer.config import TrainJob
 from ..trainer.errors import AthanorError
 from ..trainer.files import safe_name
+from ..trainer.runs.events import EVENTS_FILE
 from ..trainer.runs.history import History
-from ..trainer.runs.run import EVENTS_FILE, JOB_FILE, Run
+from ..trainer.runs.run import JOB_FILE, Run
 from . import host
 from .worker import EventTail, asked_stop, is_running
 

@@ -24,8 +24,9 @@ from ..trainer.config import TrainJob
 from ..trainer.control import COMMANDS, GO_ON, STOP, STOP_EPOCH
 from ..trainer.environment import worker_environment
 from ..trainer.errors import AthanorError
+from ..trainer.runs.events import EVENTS_FILE, parse_events
 from ..trainer.runs.exits import BUSY, REFUSED, busy_sentence
-from ..trainer.runs.run import EVENTS_FILE, LOG_FILE, Run, parse_events
+from ..trainer.runs.run import LOG_FILE, Run
 from . import host
 
 _LIBRARIES = ("diffusers", "peft", "accelerate", "transformers", "safetensors")

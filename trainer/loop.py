@@ -34,7 +34,8 @@ from .prior.class_images import class_image_notes, draw_class_images
 from .prior.holding import held_losses, trained_rows
 from .processes import ALONE, PartedError, Processes
 from .runs.curves import LoggedEvents
-from .runs.run import EventLog, NoEvents, Run
+from .runs.events import EventLog, NoEvents
+from .runs.run import Run
 from .state import Position, is_damaged, load_state
 from .step import backward_together, batch_losses
 from .trainees.trainee import Trainee

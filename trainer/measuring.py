@@ -9,7 +9,8 @@ from .control import Control
 from .errors import AthanorError
 from .preparation import prepare_training
 from .prior.class_images import draw_class_images
-from .runs.run import Epoch, NoEvents, Run
+from .runs.events import NoEvents
+from .runs.run import Epoch, Run
 from .settings import SampleSettings
 from .validation import held_out_loss
 

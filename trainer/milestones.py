@@ -13,8 +13,9 @@ from .memory.performance import uncompiled
 from .optimizing.steps import steps_of
 from .optimizing.updates import Updates
 from .preparation import Prepared
+from .runs.events import EventLog
 from .runs.keeping import keep_last
-from .runs.run import WORDS_FOLDER, EventLog, Run
+from .runs.run import WORDS_FOLDER, Run
 from .sample_prompts import sample_prompts
 from .sampling import draw_samples, named_sampling, save_picture
 from .state import Position, drop_states_after, load_state, save_state

@@ -28,7 +28,8 @@ from .memory.performance import checkpoint_text, offload_blocks
 from .memory.storage import Room, chosen_storage, hold, room_on
 from .objective.noise import trained_base
 from .processes import ALONE, Processes
-from .runs.run import EventLog, Run
+from .runs.events import EventLog
+from .runs.run import Run
 from .sample_prompts import sample_prompts
 from .trainees.checkpoint import checkpoint_trainee
 from .trainees.embedding import embedding_trainee, new_words, with_words

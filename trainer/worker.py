@@ -14,8 +14,9 @@ from .config import CaptionJob, CompareJob, ScoreJob, TrainJob
 from .control import Control
 from .errors import AthanorError
 from .processes import ALONE, PartedError, Processes, join_processes
+from .runs.events import EventLog
 from .runs.exits import BUSY, CRASHED, FINISHED, REFUSED, busy_sentence
-from .runs.run import EventLog, Run
+from .runs.run import Run
 
 LOCK_FILE = ".lock"
 _LOCK_WAIT_SEC = 60.0

@@ -14,8 +14,9 @@ from graphs import BASE, run_of, training
 from tiny import make_base, make_pictures
 
 from athanor.trainer.memory.devices import slowdown_message
+from athanor.trainer.runs.events import parse_events
 from athanor.trainer.runs.history import MAX_POINTS
-from athanor.trainer.runs.run import Run, parse_events
+from athanor.trainer.runs.run import Run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
 FOLDER = "watched 图片"

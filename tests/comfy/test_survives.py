@@ -15,7 +15,8 @@ from graphs import Prompt, node, run_of, training
 from PIL import Image
 from tiny import make_pictures
 
-from athanor.trainer.runs.run import Run, open_run, parse_events
+from athanor.trainer.runs.events import parse_events
+from athanor.trainer.runs.run import Run, open_run
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
 FOLDER = "many 图片"

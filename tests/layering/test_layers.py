@@ -16,7 +16,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for room in ROOMS for path in
 
 # The floors inside trainer: a room stands on what is left of it, never on what is right of it.
 TORCH_FREE = (
-    "trainer.errors", "trainer.files", "trainer.types", "trainer.registry", "trainer.config", "trainer.runs.run",
+    "trainer.errors", "trainer.files", "trainer.types", "trainer.registry", "trainer.config", "trainer.runs.events", "trainer.runs.run",
     "trainer.dataset", "trainer.compare.axes", "trainer.compare.grid", "trainer.compare.pace", "trainer.drawing.runs_plot",
     "trainer.scoring.table", "trainer.scoring.files", "trainer.scoring.plot", "tagger",
 )  # fmt: skip

@@ -19,7 +19,8 @@ from athanor.tagger.select import select_tags
 from athanor.tagger.session import Tagger
 from athanor.trainer.config import CompareJob, TrainJob
 from athanor.trainer.dataset import scan_folder
-from athanor.trainer.runs.run import EventLog, Run, write_job_file
+from athanor.trainer.runs.events import EventLog
+from athanor.trainer.runs.run import Run, write_job_file
 from athanor.trainer.settings import AdapterSettings
 from athanor.trainer.types import BaseModel, Dataset
 

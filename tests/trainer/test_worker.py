@@ -15,8 +15,9 @@ import pytest
 import athanor
 from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.runs.events import EventLog
 from athanor.trainer.runs.exits import BUSY
-from athanor.trainer.runs.run import EventLog, Run, open_run
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.worker import LOCK_FILE, work
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ from ..control import Control
 from ..dataset.crop import open_image
 from ..errors import AthanorError
 from ..memory.devices import best_device, peak_mib
-from ..runs.run import EventLog, Run
+from ..runs.events import EventLog
+from ..runs.run import Run
 from . import blip, florence2  # noqa: F401 - they register themselves
 from .base import CAPTIONERS, Captioner
 from .store import read_text, write_text

@@ -15,7 +15,8 @@ from ..data.cache_folder import CACHE
 from ..errors import AthanorError
 from ..formats.header import read_header
 from ..memory.devices import best_device, peak_mib, release
-from ..runs.run import EventLog, Run
+from ..runs.events import EventLog
+from ..runs.run import Run
 from ..sampling import named_sampling, save_picture
 from ..types import BaseModel
 from .painter import Painter

@@ -25,7 +25,8 @@ from ..files import file_sha256, replace_atomically
 from ..memory.devices import best_device, release
 from ..objective.noise import trained_base
 from ..processes import ALONE, Processes
-from ..runs.run import EventLog, Run
+from ..runs.events import EventLog
+from ..runs.run import Run
 from ..sampling import named_sampling, save_picture
 from ..types import Dataset, Placement, Sample
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..files import replace_atomically
-from .run import EventLog
+from .events import EventLog
 
 CSV_FILE = "log.csv"
 _FOLDER = "logs"

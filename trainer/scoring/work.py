@@ -21,7 +21,8 @@ from ..data.views import plain_view
 from ..files import replace_atomically
 from ..held_out import HeldOut
 from ..memory.devices import best_device, peak_mib
-from ..runs.run import EventLog, Run
+from ..runs.events import EventLog
+from ..runs.run import Run
 from .embedders import load_embedder
 from .features import looks_of
 from .likeness import caption_likeness, copying, diversity, likeness, mirrored_too

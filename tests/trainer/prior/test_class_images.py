@@ -23,7 +23,8 @@ from athanor.trainer.prior.class_images import (
     missing_class_images,
     planned_class_images,
 )
-from athanor.trainer.runs.run import EventLog, open_run
+from athanor.trainer.runs.events import EventLog
+from athanor.trainer.runs.run import open_run
 from athanor.trainer.settings import AdapterSettings, PriorSettings
 from athanor.trainer.types import Placement, Sample
 

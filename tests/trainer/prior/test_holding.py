@@ -21,7 +21,8 @@ from athanor.trainer.memory.performance import keeping
 from athanor.trainer.objective.noise import noise_of
 from athanor.trainer.preparation import Prepared, prepare_training
 from athanor.trainer.prior.holding import held_losses, trained_rows
-from athanor.trainer.runs.run import NoEvents, Run, open_run
+from athanor.trainer.runs.events import NoEvents
+from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, ObjectiveSettings, PriorSettings, RunSettings
 from athanor.trainer.types import Dataset
 

@@ -10,8 +10,9 @@ from PIL import ImageChops
 
 from athanor.trainer.drawing.palette import DARK, LIGHT
 from athanor.trainer.errors import AthanorError
+from athanor.trainer.runs.events import EventLog
 from athanor.trainer.runs.promote import pick_epochs
-from athanor.trainer.runs.run import EventLog, Run
+from athanor.trainer.runs.run import Run
 from athanor.trainer.scoring.files import best_by, write_scores
 from athanor.trainer.scoring.measured import EpochValues, Measured, Values, read_measured, write_measured
 from athanor.trainer.scoring.plot import scores_plot
