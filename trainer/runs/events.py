@@ -12,6 +12,8 @@ from typing import Any
 from ..errors import AthanorError
 
 EVENTS_FILE = "events.jsonl"
+_LASTING = ("saved", "state", "done")
+"""Events that a power cut must not take back: what they tell of is on the disk already."""
 
 
 class EventLog:
@@ -45,6 +47,9 @@ class EventLog:
         try:
             with self._path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line + "\n")
+                if kind in _LASTING:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             raise self._unwritable(error) from error
 

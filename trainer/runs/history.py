@@ -141,6 +141,9 @@ class History:
             self._columns = _Columns(_stride(event["total_steps"]))
             for loss, rate in steps:
                 self._add_step(loss, rate)
+        # A power cut takes the last events and leaves the state that was saved after them.
+        while len(self._losses) < step:
+            self._add_step(None, None)
 
     def _take_step(self, event: dict[str, Any]) -> None:
         step, loss, seconds = int(event["step"]), float(event["loss"]), float(event["seconds"])
@@ -213,7 +216,8 @@ class History:
             return None
         first_step, first_time = self._first
         done = len(self._losses) - first_step
-        return num_steps * ((self._recent[-1][0] - first_time) / done if done >= _NUM_RECENT_STEPS else seconds)
+        # A clock that was set back must not make it shorter than the steps alone.
+        return num_steps * (max(seconds, (self._recent[-1][0] - first_time) / done) if done >= _NUM_RECENT_STEPS else seconds)
 
 
 def _stride(total_steps: int) -> int:

@@ -14,6 +14,15 @@ def test_a_line_that_was_cut_off_does_not_swallow_the_next(tmp_path):
     assert [event["event"] for event in Run(tmp_path).events()] == ["step", "start"]
 
 
+def test_events_of_what_is_on_the_disk_are_on_the_disk(tmp_path, monkeypatch):
+    settled = []
+    monkeypatch.setattr("os.fsync", lambda number: settled.append((tmp_path / "events.jsonl").read_text(encoding="utf-8").count("\n")))
+    log = EventLog(tmp_path)
+    for kind in ("step", "step", "saved", "step", "state", "done"):
+        log.write(kind, {"step": 1})
+    assert settled == [3, 5, 6]
+
+
 def test_what_a_power_cut_left_in_the_middle_of_a_letter_is_passed_over(tmp_path):
     run, whole = Run(tmp_path), json.dumps({"event": "step", "step": 1, "loss": 0.5}).encode()
     cut = json.dumps({"event": "sample", "prompt": "小狐狸"}, ensure_ascii=False).encode()[:-4]

@@ -138,6 +138,22 @@ def test_a_resume_at_the_last_step_changes_nothing_before_it():
     assert reader.ask()["curve"]["from"] > 0 and reader.low == [*losses, 0.4]
 
 
+def test_steps_whose_events_a_power_cut_took_are_a_gap_and_the_curve_goes_on():
+    history, reader = History(7), Reader(History(7))
+    reader.history = history
+    history.follow([start(0, 40), *steps([0.5] * 10)])
+    reader.ask()
+    history.follow([start(20, 40), *steps([0.4] * 5, first=21)])
+    assert reader.ask()["now"]["step"] == 25
+    assert reader.low == [0.5] * 10 + [None] * 10 + [0.4] * 5
+
+
+def test_a_clock_that_is_set_back_leaves_the_remaining_time_whole():
+    history, told = History(7), steps([0.5] * 60, seconds=1.0)
+    history.follow([start(0, 100), *told[:30], *({**each, "time": each["time"] - 3600} for each in told[30:])])
+    assert history.told()["now"]["remaining_sec"] == 40.0
+
+
 def test_what_is_measured_saved_and_drawn_again_at_the_same_step_is_there_once():
     """A worker that was killed before its first state begins anew, and one whose last epoch's file is gone ends anew."""
 
