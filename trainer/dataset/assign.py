@@ -11,7 +11,7 @@ from ..errors import AthanorError, raise_problems
 from ..types import Dataset, Placement, Sample
 from .bucket_report import placement_notes
 from .buckets import MAX_SIDE_PX, make_bucket_sizes, nearest_bucket, select_bucket_without_upscale, size_problems, size_text
-from .fit import Fit, Point, around, checked_border, cropped_share, fitted, parts
+from .fit import MAX_PARTS, Fit, Point, around, checked_border, cropped_share, fitted, parts
 from .notes import capped, listed, several
 
 Size = tuple[int, int]
@@ -19,6 +19,8 @@ Focus = Callable[[Sequence[Sample]], Sequence[Point]]
 """Where the middle of the cut should be, for each of those images that are cut at all."""
 
 _SUGGESTED_MERGE = 4
+_MAX_SPLIT_SHARE = 0.9
+"""What is cut of an image at the least if it would become `MAX_PARTS`, whatever the overlap."""
 _LEFT_OR_RIGHT = ("left", "right", "text", "左", "右", "文字")
 
 
@@ -155,15 +157,17 @@ def _split(placed: list[Sample], over: float, overlap: float) -> tuple[list[Samp
     if not over:
         return placed, []
     result: list[Sample] = []
-    names = []
+    names, whole = [], []
     for sample in placed:
         assert sample.placement is not None
         cuts = parts(sample.placement, overlap) if cropped_share(sample) > over else (sample.placement,)
         result += [replace(sample, placement=cut) for cut in cuts]
         names += [f"{Path(sample.path).name} ({len(cuts)} parts)"] if len(cuts) > 1 else []
-    if not names:
-        return placed, []
-    return result, [f"{several(len(names), 'image')} split, of which more than {100 * over:.0f} % would have been cut: {listed(names)}."]
+        whole += [Path(sample.path).name] if len(cuts) == 1 and cropped_share(sample) > max(over, _MAX_SPLIT_SHARE) else []
+    notes = [f"{several(len(names), 'image')} split, of which more than {100 * over:.0f} % would have been cut: {listed(names)}."] if names else []
+    if whole:
+        notes.append(f"Too long to be split, into more than {MAX_PARTS} parts: {listed(whole)}. Take it out, or cut a part out yourself.")
+    return result, notes
 
 
 def _focused(placed: list[Sample], focus: Focus) -> list[Sample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,10 @@ from ..types import Placement, Sample
 from .header import MAX_PIXELS, open_picture
 
 _WHITE = (255, 255, 255)
+_MAX_RESIZED_PIXELS = 1 << 25
+"""Of a picture that would be larger only what is cut out is resized: a line of 1 x 5,000 px would become gigabytes."""
+_MARGIN_PX = 4
+"""Lanczos looks at three pixels on either side."""
 RESAMPLING: dict[str, Image.Resampling | None] = {
     "auto": None,
     "lanczos": Image.Resampling.LANCZOS,
@@ -92,6 +97,8 @@ def place(
     growing: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
     """Resizes, cuts or pads, and mirrors: Lanczos where the image shrinks, bicubic where it grows, which rings less."""
+    if not placement.border and placement.resized_px[0] * placement.resized_px[1] > max(_MAX_RESIZED_PIXELS, image.width * image.height):
+        image, placement = _enlarged_around_cut(image, placement, growing)
     if image.size != placement.resized_px:
         shrinks = placement.resized_px[0] * placement.resized_px[1] < image.width * image.height
         image = image.resize(placement.resized_px, shrinking if shrinks else growing)
@@ -102,6 +109,20 @@ def place(
             placed, (max(0, -left), max(0, -top), min(width, image.width - left), min(height, image.height - top)), placement.border
         )
     return ImageOps.mirror(placed) if placement.mirrored else placed
+
+
+def _enlarged_around_cut(image: Image.Image, placement: Placement, growing: Image.Resampling) -> tuple[Image.Image, Placement]:
+    """What the cut shows and a margin, so wide that no filter looks beyond it."""
+    window, box = [], []
+    for start, side, resized, own in zip(placement.crop_px, placement.bucket_px, placement.resized_px, image.size, strict=True):
+        margin = math.ceil(_MARGIN_PX * max(1.0, resized / own))
+        window.append((max(0, start - margin), min(resized, start + side + margin)))
+        box.append(tuple(end * own / resized for end in window[-1]))
+    (left, right), (top, bottom) = window
+    # One side after the other, as Pillow does itself: given both at once it mistakes some pixels.
+    part = image.resize((right - left, image.height), growing, (box[0][0], 0, box[0][1], image.height))
+    part = part.resize((right - left, bottom - top), growing, (0, box[1][0], right - left, box[1][1]))
+    return part, replace(placement, resized_px=part.size, crop_px=(placement.crop_px[0] - left, placement.crop_px[1] - top))
 
 
 def _with_border(image: Image.Image, inner: tuple[int, int, int, int], border: str) -> Image.Image:

@@ -14,6 +14,7 @@ Point = tuple[float, float]
 """Horizontal and vertical share of an image, 0 to 1."""
 
 CENTRE: Point = (0.5, 0.5)
+MAX_PARTS = 100
 
 
 def fitted(
@@ -57,12 +58,13 @@ def around(focus: Point, bucket_px: tuple[int, int], resized_px: tuple[int, int]
 def parts(placement: Placement, overlap: float) -> tuple[Placement, ...]:
     """As many evenly spaced cuts side by side as show all of the image, each overlapping the next by at least that share.
 
-    As A1111's "split oversized images": ceil((length - side * overlap) / (side * (1 - overlap))).
+    As A1111's "split oversized images": ceil((length - side * overlap) / (side * (1 - overlap))). One alone for an image of
+    which hundreds would be made.
     """
     axis = 0 if placement.resized_px[0] > placement.bucket_px[0] else 1
     length, side = placement.resized_px[axis], placement.bucket_px[axis]
     number = math.ceil((length - side * overlap) / (side * (1 - overlap))) if length > side else 1
-    if number < 2:
+    if not 2 <= number <= MAX_PARTS:
         return (placement,)
     starts = [round(i * (length - side) / (number - 1)) for i in range(number)]
     crops = [(start, placement.crop_px[1]) if axis == 0 else (placement.crop_px[0], start) for start in starts]

@@ -164,6 +164,13 @@ def test_oversized_pictures_are_split_and_the_training_sees_each_part(colours):
     assert len({image_tensor(View(each)).numpy().tobytes() for each in dataset.samples}) == 3
 
 
+def test_a_line_is_not_split_into_hundreds():
+    dataset = assign_buckets(Dataset((sample(1, 5000, "line.png"), sample(800, 20_000, "strip.png"))), **SD15, split_over=0.5)
+    assert len(dataset.samples) == 1 + 8
+    assert "more than 100 parts: line.png" in note_on(dataset, "Too long")
+    assert "strip.png (8 parts)" in note_on(dataset, "1 image split")
+
+
 def test_mirrored_copies_are_real_ones(colours):
     held = sample(64, 64, "held.png", role="validation")
     before = Dataset((*(replace(each, caption="looking to the left") for each in colours.samples), held))

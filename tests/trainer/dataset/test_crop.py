@@ -3,7 +3,7 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from athanor.trainer.dataset import assign_buckets, open_image, placed_image, scan_folder
 from athanor.trainer.errors import AthanorError
@@ -135,6 +135,22 @@ def test_a_placement_is_kept_to_the_pixel(tmp_path):
     image.save(path)
     sample = Sample(str(path), 30, 20, "", placement=Placement((16, 16), (30, 20), (7, 2)))
     assert placed_image(sample).tobytes() == image.crop((7, 2, 23, 18)).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "crop"), [((1, 40), (64, 2560), (0, 900)), ((130, 70), (520, 280), (71, 33)), ((50, 3), (1067, 64), (1003, 0))]
+)
+def test_of_a_very_long_image_only_what_is_cut_out_is_enlarged(tmp_path, monkeypatch, size, resized, crop):
+    Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "a.png")
+    placement = Placement((64, 64), resized, crop, mirrored=True)
+    sample = Sample(str(tmp_path / "a.png"), *size, "", placement=placement)
+    whole = placed_image(sample)
+    monkeypatch.setattr("athanor.trainer.dataset.crop._MAX_RESIZED_PIXELS", 1000)
+    made, resize = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda image, size, *rest: made.append(size) or resize(image, size, *rest))
+    part = placed_image(sample)
+    assert max(high for _, high in ImageChops.difference(whole, part).getextrema()) <= 2
+    assert max(width * height for width, height in made) < resized[0] * resized[1]
 
 
 def test_missing_placements_and_changed_files_are_told(tmp_path):
