@@ -29,7 +29,7 @@ def category(text: str, *, is_e621: bool = False) -> int:
     named = _NUMBERS.get(text.casefold(), _SYNONYMS.get(text.casefold()))
     if named is not None:
         return named
-    number = int(text)
+    number = int(text.removesuffix(".0"))  # pandas writes such numbers
     return _FROM_E621.get(number, number) if is_e621 else number
 
 

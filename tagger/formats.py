@@ -32,13 +32,15 @@ class TaggerFormat:
     """Of the first output that fits the labels, if none of `outputs` is there."""
     outputs: tuple[Output, ...] = ()
     """Where models have several: the first that is there counts."""
+    layout: Literal["NHWC", "NCHW"] = "NCHW"
+    """Of models that leave the number of channels open; else the model's own counts."""
 
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-WD = TaggerFormat("WD", Preprocessing(), "probabilities")
+WD = TaggerFormat("WD", Preprocessing(), "probabilities", layout="NHWC")
 
 CL = TaggerFormat("cl_tagger", Preprocessing(scale=1 / 255, mean=_HALF, std=_HALF), "logits")
 

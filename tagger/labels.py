@@ -65,13 +65,15 @@ def _from_csv(file: Path) -> list[tuple[str, int]]:
     is_e621 = file.name.lower().endswith(Z3D_LABELS)
     with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.DictReader(lines)
-        if not {"name", "category"} <= set(rows.fieldnames or ()):
+        first = rows.fieldnames or ()
+        rows.fieldnames = [column.strip().casefold() for column in first]
+        if not {"name", "category"} <= set(rows.fieldnames):
             raise TaggerError(
                 f"{file} is not the label file of a WD tagger: its first line should be tag_id,name,category,count"
-                f" but is {','.join(rows.fieldnames or ())[:80]!r}. {_AGAIN}"
+                f" but is {','.join(first)[:80]!r}. {_AGAIN}"
             )
         try:
-            return [(row["name"].strip(), category(row["category"], is_e621=is_e621)) for row in rows]
+            return [((row["name"] or "").strip(), category(row["category"] or "nothing", is_e621=is_e621)) for row in rows]
         except UnicodeDecodeError:
             raise
         except (ValueError, AttributeError, csv.Error) as error:

@@ -169,6 +169,11 @@ class Tagger:
         if scores.shape[1] != len(self.labels):
             raise _wrong_count(self, scores.shape[1])
         if engine.output.kind == "logits":
+            if np.isnan(scores).any():
+                raise TaggerError(
+                    f"The tagger {self.name} gave values that are no numbers on {_short(engine.providers[0])}: the file is damaged, or a model in"
+                    " half precision runs on what cannot compute it. Download it again, or take one in full precision."
+                )
             return _sigmoid(scores)
         if not (scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
             raise TaggerError(
@@ -240,9 +245,12 @@ def _input_form(tagger: Tagger, shape: Sequence[int | str | None]) -> tuple[int 
     """Batch size if fixed, side and layout of an input; WD models have [batch, 448, 448, 3], others [batch, 3, 448, 448]."""
     expected = "[batch, side, side, 3] or [batch, 3, side, side]"
     problem = TaggerError(f"{tagger.files.model} is not a tagger: its input is {list(shape)}, expected is {expected}.")
-    if len(shape) != 4 or 3 not in (shape[3], shape[1]):
+    if len(shape) != 4:
         raise problem
-    layout: Literal["NHWC", "NCHW"] = "NHWC" if shape[3] == 3 else "NCHW"
+    is_open = not any(isinstance(length, int) for length in (shape[3], shape[1]))
+    if 3 not in (shape[3], shape[1]) and not is_open:
+        raise problem
+    layout: Literal["NHWC", "NCHW"] = tagger.format.layout if is_open else "NHWC" if shape[3] == 3 else "NCHW"
     sides = {side for side in (shape[1:3] if layout == "NHWC" else shape[2:4]) if isinstance(side, int) and side > 0}
     if len(sides) > 1:
         raise problem

@@ -33,6 +33,15 @@ def test_a_text_is_a_tag_in_each_line(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "top_tags.txt") == Labels(("1girl", "long hair", ";d"), (GENERAL,) * 3)
 
 
+def test_a_csv_that_went_through_another_program_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "selected_tags.csv"
+    file.write_text("Tag_ID, Name, Category, Count\n1, a, 0.0, 5\n2, b, 4.0,\n", encoding="utf-8")
+    assert read_labels(file) == Labels(("a", "b"), (0, 4))
+    file.write_text("tag_id,name,category,count\n1,a\n", encoding="utf-8")
+    with pytest.raises(TaggerError, match=r"line 2: .*'nothing'.*Every row needs a name and a category"):
+        read_labels(file)
+
+
 def test_species_of_e621_are_general_tags_and_its_meta_is_meta(tmp_path: Path) -> None:
     text = "name,category\nfox,5\nhi_res,7\nsome_lore,8\nartist,1\nsolo,0\n"
     for name, expected in (("tags-selected.csv", (GENERAL, META, META, ARTIST, GENERAL)), ("selected_tags.csv", (5, 7, 8, 1, 0))):

@@ -123,6 +123,29 @@ def test_values_that_are_no_probabilities_are_refused(make_tagger, scale: float)
         tagger.scores(_pixels(1))
 
 
+def test_logits_that_are_no_numbers_are_refused_not_taken_for_pictures_without_tags(make_tagger) -> None:
+    folder = make_tagger(PROBES, scale=float("nan"), layout="NCHW")
+    (folder / "selected_tags.csv").unlink()
+    (folder / "tag_mapping.json").write_text(
+        '{"0": {"tag": "a", "category": "General"}, "1": {"tag": "b", "category": "General"}, "2": {"tag": "c", "category": "Meta"}}'
+    )
+    with pytest.raises(TaggerError, match="no numbers on CPU"):
+        Tagger(folder).scores(_pixels(1))
+
+
+def test_a_model_that_leaves_its_channels_open_is_read_as_its_kind_has_them(make_tagger) -> None:
+    import onnx
+
+    folder = make_tagger(PROBES, batch=2)
+    model = onnx.load(str(folder / "model.onnx"))
+    for name, dim in zip("NHWC", model.graph.input[0].type.tensor_type.shape.dim, strict=True):
+        dim.dim_param = name
+    onnx.save(model, str(folder / "model.onnx"))
+    tagger = Tagger(folder)
+    assert tagger.fixed_batch is None and tagger.preprocessing.side_px == 448
+    np.testing.assert_allclose(tagger.scores(_pixels(2)), _expected(_pixels(2)), atol=1e-6)
+
+
 def test_files_that_are_no_models_are_refused(make_tagger) -> None:
     folder = make_tagger(PROBES)
     model = folder / "model.onnx"

@@ -113,12 +113,13 @@ def _picture_saves(targets: Sequence[Target], folder: Path, pictures: Pictures) 
 def _save_pictures(saves: Sequence[_Save], on_progress: OnProgress | None) -> None:
     done, total = 0, sum(len(save.targets) for save in saves)
     for save in saves:
+        # Before they are written: whoever cancels in between, or loses power, can save again to the same folder.
+        remember_own(save.folder, own_files(save.folder) | {target.image.relative_to(save.folder).as_posix() for target in save.targets})
         for target in save.targets:
             if on_progress is not None:
                 on_progress(done, total)
             save.write(target)
             done += 1
-        remember_own(save.folder, own_files(save.folder) | {target.image.relative_to(save.folder).as_posix() for target in save.targets})
 
 
 def _save_placed(target: Target) -> None:

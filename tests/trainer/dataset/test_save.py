@@ -267,3 +267,15 @@ def test_a_full_disk_leaves_the_old_caption_whole(tmp_path, two, monkeypatch):
     with pytest.raises(AthanorError, match="No space left"):
         save_captions(two)
     assert file.read_text(encoding="utf-8") == "old" and files(tmp_path / "set") == ["1_a/x.png", "1_a/x.txt", "1_b/x.png"]
+
+
+def test_whoever_cancels_while_pictures_are_saved_can_save_again_to_the_same_folder(tmp_path, two):
+    def cancel(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_captions(two, folder=tmp_path / "new", pictures="whole", on_progress=cancel)
+    assert files(tmp_path / "new") == ["1_a/x.png"]
+    assert save_captions(two, folder=tmp_path / "new", pictures="whole").num_pictures == 2
+    assert files(tmp_path / "new") == ["1_a/x.png", "1_a/x.txt", "1_b/x.png", "1_b/x.txt"]
