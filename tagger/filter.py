@@ -3,7 +3,7 @@ r"""The filter line of Edit Tags: which pictures are meant. Its language is TagG
     1girl                        pictures whose caption or path has this text
     tag:hat  tag:*_hair          with this whole tag; * stands for any text, ? for one character
     caption:"long hair"          whose caption has this text
-    name:IMG_*  path:"my set/*"  by file name or by path below the dataset's folder
+    name:IMG_*  path:"my set/*"  by file name or by path below the dataset's folder, with / or \
     tags:>5  chars:<=200  tokens:>75    by the number of tags, characters or tokens: = != < > <= >=
     score:<0.4  score:hat>=0.8  score:"long hair">0.5    with a tag, or this tag, of which the tagger was so sure
     NOT tag:solo AND (tag:hat OR tag:cap)    NOT binds closest, then AND; two terms side by side mean AND
@@ -146,7 +146,7 @@ class _Reader:
             matches = tag_matcher((value,))
             return lambda item: any(map(matches, item.tags))
         if key in _TEXTS:
-            fits = _text_test(value)
+            fits = _text_test(re.sub(r"\\(?![*?])", "/", value) if key == "path" else value)
             if key == "caption":
                 return lambda item: fits(item.caption)
             return (lambda item: fits(PurePath(item.path).name)) if key == "name" else (lambda item: fits(PurePath(item.path).as_posix()))

@@ -1,7 +1,7 @@
 """A list of the tags that a site knows, with their kinds, counts and other names: the one of the tagcomplete extension, or a WD tagger's.
 
 Tagcomplete's csv has no header: `name,type,count,"alias,alias"`, the last two optional. The one of a tagger begins with
-`tag_id,name,category,count`.
+`tag_id,name,category,count`; other lists with a header are read by the names of their columns, too.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
+from .categories import category
 from .errors import TaggerError
 from .tags import match_key
 
@@ -126,7 +128,7 @@ def read_lexicon(file: Path) -> Lexicon:
             try:
                 first = next(rows, [])
                 columns = [name.strip().casefold() for name in first]
-                entries = _of_tagger(columns, rows) if {"name", "category"} <= set(columns) else _of_tagcomplete([first, *rows])
+                entries = _by_columns(columns, rows) if _is_header(columns) else _of_tagcomplete(chain([first], rows))
                 return _lexicon(file.stem, entries)
             except (ValueError, IndexError, csv.Error) as error:
                 if isinstance(error, UnicodeDecodeError):
@@ -143,10 +145,28 @@ def read_lexicon(file: Path) -> Lexicon:
 _Row = tuple[Entry, tuple[str, ...]]
 
 
-def _of_tagger(columns: Sequence[str], rows: Iterable[list[str]]) -> list[_Row]:
-    name, category = columns.index("name"), columns.index("category")
-    count = columns.index("count") if "count" in columns else None
-    return [(Entry(row[name], int(row[category]), _number(row[count]) if count is not None else 0), ()) for row in rows if row]
+_NAMES, _KINDS, _COUNTS, _ALIASES = ("name", "tag"), ("category", "type"), ("count", "post_count"), ("aliases", "alias")
+
+
+def _column(columns: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((columns.index(name) for name in names if name in columns), None)
+
+
+def _is_header(columns: Sequence[str]) -> bool:
+    return _column(columns, _NAMES) is not None and _column(columns, _KINDS) is not None
+
+
+def _by_columns(columns: Sequence[str], rows: Iterable[list[str]]) -> list[_Row]:
+    name, kind, count, aliases = (_column(columns, names) for names in (_NAMES, _KINDS, _COUNTS, _ALIASES))
+    assert name is not None and kind is not None, "told by `_is_header`"
+
+    def number(row: list[str]) -> str:
+        return row[count] if count is not None and count < len(row) else ""
+
+    def others(row: list[str]) -> str:
+        return row[aliases] if aliases is not None and aliases < len(row) else ""
+
+    return [(Entry(row[name].strip(), _kind(row[kind]), _number(number(row))), _split(others(row))) for row in rows if row]
 
 
 def _of_tagcomplete(rows: Iterable[list[str]]) -> list[_Row]:
@@ -156,14 +176,24 @@ def _of_tagcomplete(rows: Iterable[list[str]]) -> list[_Row]:
             continue
         if len(row) < 2:
             raise ValueError(f"{row[0][:40]!r} has no type")
-        aliases = tuple(alias.strip() for alias in row[3].split(",") if alias.strip()) if len(row) > 3 else ()
-        found.append((Entry(row[0].strip(), int(row[1] or 0), _number(row[2]) if len(row) > 2 else 0), aliases))
+        aliases = _split(row[3]) if len(row) > 3 else ()
+        found.append((Entry(row[0].strip(), _kind(row[1]), _number(row[2]) if len(row) > 2 else 0), aliases))
     return found
+
+
+def _split(aliases: str) -> tuple[str, ...]:
+    return tuple(alias.strip() for alias in aliases.split(",") if alias.strip())
+
+
+def _kind(text: str) -> int:
+    """A number, or a name such as character."""
+    return category(text) if text.strip() else 0
 
 
 def _number(text: str) -> int:
     """Extra files have a remark where the count belongs."""
-    return int(text) if text.strip().isdecimal() else 0
+    text = text.strip().removesuffix(".0")
+    return int(text) if text.isdecimal() else 0
 
 
 def _lexicon(name: str, rows: Sequence[_Row]) -> Lexicon:

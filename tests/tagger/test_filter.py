@@ -48,6 +48,7 @@ def _found(text: str, **options) -> str:
         ("name:img_0?1", "s"),
         ("name:set", ""),
         ("path:set", "s"),
+        (r"path:other\deep\图*", "p"),
         ('path:"my set/*png"', "s"),
         ("path:other/", "pe"),
         ("图", "p"),

@@ -49,6 +49,18 @@ def test_a_tagger_s_csv_is_told_by_its_first_line(tmp_path: Path) -> None:
     assert _read(tmp_path, "name,0,5,\ncategory,0,4,\n").tag("category") == Entry("category", 0, 4)
 
 
+@pytest.mark.parametrize("first", ["name,type,count,aliases", "tag,category,count,alias", "Name, Category, post_count, Aliases"])
+def test_a_header_of_another_list_is_read_by_its_names(tmp_path: Path, first: str) -> None:
+    lexicon = _read(tmp_path, f'{first}\n1girl,0,600.0,"sole_female,a girl"\nmiku,character,,\n')
+    assert lexicon.tag("1girl") == Entry("1girl", 0, 600) and lexicon.tag("miku") == Entry("miku", 4, 0) and len(lexicon) == 2
+    assert [entry.name for entry in lexicon.meant_by("sole female")] == ["1girl"]
+
+
+def test_the_line_that_is_wrong_is_told_not_the_last_one(tmp_path: Path) -> None:
+    with pytest.raises(TaggerError, match="line 2: 'hat' has no type"):
+        _read(tmp_path, "1girl,0,5\nhat\n" + "solo,0,5\n" * 50)
+
+
 def test_a_remark_in_place_of_the_count_is_no_count(tmp_path: Path) -> None:
     assert _read(tmp_path, "masterpiece,5,Quality tag,\nbest_quality,5,,\n").tag("masterpiece") == Entry("masterpiece", 5, 0)
 
