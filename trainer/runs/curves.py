@@ -38,6 +38,8 @@ class LoggedEvents(EventLog):
         self._folder = folder / _FOLDER
         self._parts: tuple[str, ...] = ()
         self._losses: deque[float] = deque(maxlen=1)
+        self._measured: set[int] = set()
+        """Steps whose held-out loss an earlier worker has written."""
         self._epoch_loss: float | None = None
         self._writer: _Writer | None = None
 
@@ -54,7 +56,9 @@ class LoggedEvents(EventLog):
         elif kind == "step":
             self._step(fields)
         elif kind == "validation":
-            self._row({"step": fields["step"], "epoch": fields["epoch"], "validation_loss": fields["loss"]})
+            if fields["step"] not in self._measured:
+                # A worker that was killed behind its last step has measured that already.
+                self._row({"step": fields["step"], "epoch": fields["epoch"], "validation_loss": fields["loss"]})
             divergence = {} if self._epoch_loss is None else {"loss/validation/epoch_divergence": fields["loss"] - self._epoch_loss}
             self._scalars({"loss/validation/epoch_average": fields["loss"], **divergence}, fields["epoch"])
         elif kind == "epoch":
@@ -70,6 +74,7 @@ class LoggedEvents(EventLog):
         # A run that begins anew measures the bare base again.
         rows = _rows(self._folder / CSV_FILE, fields["step"]) if fields["step"] else []
         self._losses = deque((float(row["loss"]) for row in rows if row.get("loss")), maxlen=fields["steps_per_epoch"])
+        self._measured = {int(row["step"]) for row in rows if row.get("validation_loss")}
         header = self._columns()
 
         def written(path: Path) -> None:

@@ -113,6 +113,18 @@ def test_a_run_that_begins_anew_has_the_bare_base_once(tmp_path, tensorboard):
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1"]
 
 
+def test_what_is_measured_again_at_the_last_step_is_there_once(tmp_path, tensorboard):
+    log = LoggedEvents(tmp_path)
+    start(log, 0)
+    one_step(log, 1, 1.0)
+    log.write("validation", {"epoch": 1, "step": 1, "loss": 0.9})
+    again = LoggedEvents(tmp_path)
+    start(again, 1)
+    again.write("validation", {"epoch": 1, "step": 1, "loss": 0.9})
+    again.write("validation", {"epoch": 2, "step": 2, "loss": 0.8})
+    assert [(row["step"], row["validation_loss"]) for row in rows(tmp_path)] == [("1", ""), ("1", "0.9"), ("2", "0.8")]
+
+
 def test_a_training_writes_its_numbers_and_says_once_that_tensorboard_is_missing(tmp_path, job, monkeypatch, capsys):
     monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
     run = open_run(tmp_path, job)
