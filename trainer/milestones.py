@@ -58,7 +58,7 @@ class Milestones:
             if samples.lines and (draws or draws_between):
                 self._draw_samples(epoch if draws else None, step)
         if (saves or saves_between) and run.keep_last:
-            keep_last(self.run, run.keep_last)
+            keep_last(self.run, run.keep_last, run.save_every_steps)
         return saves or saves_between
 
     def _save_epoch(self, epoch: int, step: int) -> None:
