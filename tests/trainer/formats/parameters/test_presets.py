@@ -15,7 +15,7 @@ from athanor.trainer.formats.parameters import read_parameters
 from athanor.trainer.settings import Settings
 
 PRESETS = sorted((Path(__file__).resolve().parents[4] / "trainer" / "presets").glob("*.toml"))
-FAMILIES = ("sd15", "sdxl", "sd35", "flux")
+FAMILIES = ("sd15", "sd2", "sdxl", "sd35", "flux")
 
 
 def test_there_is_one_for_each_subject_and_memory_of_each_family():
@@ -38,7 +38,7 @@ def test_a_preset_tells_why_and_its_settings_belong_together(path, job):
             optimizer=settings.optimizer,
             captions=settings.captions,
             performance=settings.performance,
-            objective=settings.objective if path.stem.startswith("sd15") else job.objective,
+            objective=settings.objective if path.stem.startswith(("sd15", "sd2")) else job.objective,
         )
     )
 
