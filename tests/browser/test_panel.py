@@ -67,6 +67,28 @@ INK = """
 }
 """
 
+CUT_OFF = """
+() => {
+  const host = document.querySelector('.athanor-panel'), found = []
+  for (const width of [290, 330, 360, 400, 460, 700]) {
+    host.style.width = `${width}px`
+    const header = host.shadowRoot.querySelector('header').getBoundingClientRect()
+    for (const part of host.shadowRoot.querySelectorAll('header .state, header .num')) {
+      const { right, bottom } = part.getBoundingClientRect()
+      if (right > header.right + 1 || bottom > header.bottom + 1) found.push(`${part.textContent} at ${width} px`)
+    }
+    if (host.shadowRoot.querySelector('.name').clientWidth < 60) found.push(`the name at ${width} px`)
+  }
+  host.style.width = '100%'
+  return found
+}
+"""
+LABELS = """
+async (ranges) => {
+  const { ticks } = await import('/extensions/athanor/panel/curve.mjs')
+  return ranges.map(([low, high]) => ticks(low, high, 5).map(([, text]) => text))
+}
+"""
 SCALES = """
 () => {
   const canvas = document.querySelector('.athanor-panel').shadowRoot.querySelector('canvas')
@@ -289,6 +311,9 @@ def test_fifty_thousand_events_are_thinned_before_they_are_drawn_and_a_warning_s
     page.fit()
     assert "⚠" in page.text() and "7.5 times as long" in page.text()
     page.picture("panel-50000-canvas")
+    assert page.page.evaluate(CUT_OFF) == []
+    for labels in page.page.evaluate(LABELS, [[0.144, 0.176], [0.12999, 0.13002], [111111.0, 135801.0], [1.08e-9, 1.32e-9], [0, 1.06], [0, 900]]):
+        assert len(set(labels)) == len(labels) > 2 and max(map(len, labels)) <= 9, labels
     events_bytes = (run_of(server, "a long one").folder / "events.jsonl").stat().st_size
     largest = max((answer.body() for answer in answers if answer.ok), key=len)
     told = json.loads(largest)

@@ -58,11 +58,17 @@ export class CurveView {
       y: (/** @type {number} */ loss) => height - BOTTOM - (height - TOP - BOTTOM) * Math.min(1, Math.max(0, (loss - low) / (high - low))),
     }
     this._grid(pen, axes, { width, height, last, low, high }, colour)
+    const steps = marks.saved.map(([step]) => step)
+    const gap = (axes.x(Math.max(...steps)) - axes.x(Math.min(...steps))) / Math.max(1, steps.length - 1)
+    let before = -Infinity
     for (const [step, epoch] of marks.saved) {
       const x = Math.round(axes.x(step)) + 0.5
+      if (Math.abs(x - before) < 3) continue
+      before = x
       pen.strokeStyle = colour('--saved')
       pen.globalAlpha = 0.28
-      line(pen, [[x, TOP], [x, height - BOTTOM]], 1)
+      // Where they are many, they would be a wall before the curve.
+      if (gap >= 8 || steps.length === 1) line(pen, [[x, TOP], [x, height - BOTTOM]], 1)
       pen.globalAlpha = epoch === null ? 0.6 : 1
       line(pen, [[x, height - BOTTOM - 6], [x, height - BOTTOM]], 2)
     }
@@ -100,14 +106,14 @@ export class CurveView {
       line(pen, [[LEFT, y], [box.width - RIGHT, y]], 1)
       pen.fillStyle = colour('--dim')
       pen.textAlign = 'right'
-      pen.fillText(text, LEFT - 5, y)
+      pen.fillText(text, LEFT - 5, y, LEFT - 7)
     }
     pen.textBaseline = 'top'
     pen.textAlign = 'center'
     for (const [value, text] of ticks(0, box.last, Math.max(2, Math.floor(box.width / 80)))) {
       if (value !== Math.round(value)) continue
       const x = axes.x(value)
-      pen.fillText(text, Math.min(x, box.width - RIGHT - pen.measureText(text).width / 2), box.height - BOTTOM + 5)
+      pen.fillText(value < 10000 ? String(value) : text, Math.min(x, box.width - RIGHT - pen.measureText(text).width / 2), box.height - BOTTOM + 5)
     }
   }
 
@@ -152,6 +158,7 @@ export class CurveView {
 
 /** As a curve wants to be read: 3 digits. @param {number} loss */
 export function short(loss) {
+  if (loss === 0) return '0'
   return Math.abs(loss) >= 1e-3 && Math.abs(loss) < 1e4 ? String(Number(loss.toPrecision(3))) : loss.toExponential(1)
 }
 
@@ -169,13 +176,14 @@ function limits(curve, validation) {
   const values = [...certain, ...lows.slice(Math.floor(lows.length * 0.02), 1 + Math.floor(lows.length * 0.02)), ...highs.slice(Math.ceil(highs.length * 0.98) - 1, Math.ceil(highs.length * 0.98))]
   if (!values.length) return [0, 1]
   const low = values.reduce((one, other) => Math.min(one, other)), high = values.reduce((one, other) => Math.max(one, other))
-  const spread = Math.max(high - low, Math.abs(high) * 1e-3, 1e-9)
-  const floor = low - 0.06 * spread
-  return [low < 0 ? floor : Math.max(0, floor), high + 0.06 * spread]
+  // One number alone, and a line that hardly moves, lie in the middle of a scale that can be written.
+  const spread = Math.max(high - low, Math.abs(high) * (high === low ? 0.2 : 0.02)) || 1
+  const room = (spread - (high - low)) / 2 + 0.06 * spread
+  return [low < 0 ? low - room : Math.max(0, low - room), high + room]
 }
 
 /** Round numbers between the two, about `count` of them. @param {number} low @param {number} high @param {number} count @returns {[number, string][]} */
-function ticks(low, high, count) {
+export function ticks(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough))
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999) ?? power
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9))
@@ -183,9 +191,18 @@ function ticks(low, high, count) {
   const found = []
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
     const value = Number((i * step).toPrecision(12))
-    found.push([value, digits > 5 ? value.toExponential(0) : value >= 10000 ? `${value / 1000}k` : value.toFixed(digits)])
+    found.push([value, tickText(value, step, digits)])
   }
   return found
+}
+
+/** Short, and other than the next one's. @param {number} value @param {number} step from one to the next @param {number} digits behind the point that tell them apart */
+function tickText(value, step, digits) {
+  if (value === 0) return '0'
+  const plain = value >= 10000 ? `${value / 1000}k` : value.toFixed(digits)
+  if (plain.length <= 6) return plain
+  const power = (/** @type {number} */ number) => Math.floor(Math.log10(Math.abs(number)) + 1e-9)
+  return value.toExponential(Math.max(0, power(value) - power(step))).replace('e+', 'e')
 }
 
 /** The lowest and the highest loss of a column, in an order that keeps the line from crossing itself. @param {import('./story.mjs').Curve} curve @param {number} i */

@@ -32,7 +32,7 @@ export class Panel {
     }
     const { state, name, step, epoch, left, ...facts } = this.parts
     this.body = h('div', { class: 'body', hidden: true },
-      h('header', {}, state, name, h('span', { class: 'grow' }), step, epoch, left),
+      h('header', {}, state, name, h('span', { class: 'nums' }, step, epoch, left)),
       this.bar,
       h('div', { class: 'facts' }, ...Object.values(facts)),
       h('div', { class: 'plot' }, this.canvas), this.strip.element, this.note,
