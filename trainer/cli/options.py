@@ -15,8 +15,10 @@ Settings = TypeVar("Settings")
 
 
 def existing_run(path: Path) -> Run:
-    """Raises AthanorError where there is none: nothing is ever written into another folder by mistake."""
+    """The run of a directory, or of the job.json in it. Raises AthanorError where there is none: nothing is ever written into another folder by mistake."""
     folder = path.resolve()
+    if folder.name == JOB_FILE and folder.is_file():
+        folder = folder.parent
     if not (folder / JOB_FILE).is_file():
         raise AthanorError(f"{path} is no run directory: there is no {JOB_FILE} in it. Name one of those that athanor train and the nodes make.")
     return Run(folder)

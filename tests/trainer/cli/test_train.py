@@ -11,6 +11,8 @@ from tiny import make_pictures
 from tiny_families import make_sdxl_split
 
 from athanor.trainer.cli import main
+from athanor.trainer.cli.options import existing_run
+from athanor.trainer.errors import AthanorError
 from athanor.trainer.files import file_sha256
 from athanor.trainer.runs.relocation import relocated
 from athanor.trainer.runs.run import Run, open_run
@@ -167,6 +169,13 @@ def test_epochs_are_measured_anew_as_they_were_while_training(tmp_path, job, cap
     assert len({line.split("loss ")[1] for line in lines}) == 3
     assert (run.folder / "events.jsonl").read_bytes() == before
     assert main(["validate", str(run.folder), "--check-only"]) == 0 and "held-out loss" not in capsys.readouterr().out
+
+
+def test_a_run_may_be_named_by_its_job_file(tmp_path, job):
+    run = open_run(tmp_path, job)
+    assert existing_run(run.folder / "job.json") == existing_run(run.folder) == Run(run.folder.resolve())
+    with pytest.raises(AthanorError, match="is no run directory"):
+        existing_run(tmp_path / "job.json")
 
 
 def test_a_new_run_names_what_it_lacks(capsys):
