@@ -173,7 +173,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
     stopped = step < steps.total and not ended_early
     if stopped:
         milestones.save_state(Position(step, tuple(epoch_losses)))
-        if not (control.stop_after_epoch and step % steps.per_epoch == 0):
+        if step > 0 and not (control.stop_after_epoch and step % steps.per_epoch == 0):
             milestones.save_unfinished(step)
     waited_share = feed.waited_sec / max(1e-9, time.monotonic() - loop_started_sec)
     events.write("done", {"step": step, "stopped": stopped, "peak_mib": round(peak_mib(), 1), "waited_share": round(waited_share, 4)})

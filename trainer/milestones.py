@@ -7,6 +7,7 @@ from functools import cached_property
 
 from .config import TrainJob
 from .data.batches import commonest_bucket
+from .errors import AthanorError
 from .formats.files import save_tensors
 from .formats.metadata import base_hashes, file_metadata, word_metadata
 from .memory.performance import uncompiled
@@ -50,6 +51,11 @@ class Milestones:
         saves_between = not saves and run.save_every_steps > 0 and step % run.save_every_steps == 0
         if not (saves or draws or draws_between or saves_between):
             return False
+        if not self._is_finite:
+            raise AthanorError(
+                f"The weights became no numbers with step {step}, so the run was stopped. {self.roll_back(step - 1)} "
+                "Lower the learning rate, or choose precision fp32, and train anew."
+            )
         with self.updates.averaged():
             if saves:
                 self._save_epoch(epoch, step)
@@ -126,9 +132,7 @@ class Milestones:
         return files
 
     def save_state(self, position: Position) -> None:
-        import torch
-
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in self.trainee.parameters().values()):
+        if not self._is_finite:
             # The next step's loss will say so; until then the last good state must stay.
             return
         save_state(self.run.folder / "state", position, self.trainee.parameters(), self.updates)
@@ -158,6 +162,13 @@ class Milestones:
             sampler, guidance = named_sampling(self.job.base, each.guidance)
             save_picture(self.run.folder / file, image, each.prompt, each.negative_prompt, each.steps, each.seed, guidance, model, sampler)
             self.events.write("sample", {"epoch": epoch, "step": step, "file": file, "prompt": each.prompt, "seed": each.seed})
+
+    @property
+    def _is_finite(self) -> bool:
+        """Whether everything that is trained still has numbers."""
+        import torch
+
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.trainee.parameters().values())
 
     @cached_property
     def _base_hashes(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from athanor.trainer.control import Control
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.files import load_tensors
 from athanor.trainer.loop import train
+from athanor.trainer.optimizing.steps import steps_of
+from athanor.trainer.optimizing.updates import Updates
 from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, RunSettings, SampleSettings
 
@@ -80,6 +83,29 @@ def test_a_loss_that_is_no_number_goes_back_to_the_last_good_state(tmp_path, job
     monkeypatch.setattr(loop, "backward_together", original)
     train(run, Control())
     assert run.losses() == trained(tmp_path / "whole", job).losses()
+
+
+@pytest.mark.parametrize("broken_step", [2, 6])
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path, job, monkeypatch, broken_step):
+    """The loss is that of before the step: a file that is due then would be saved, the last one without anybody noticing."""
+    real, calls = Updates.step, []
+
+    def breaking(updates):
+        real(updates)
+        calls.append(1)
+        if len(calls) == broken_step:
+            next(iter(updates._trained.values())).data.fill_(math.nan)
+
+    monkeypatch.setattr(Updates, "step", breaking)
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, epochs=3, save_every_epochs=1), run=RunSettings(save_every_steps=2))
+    run = open_run(tmp_path, job)
+    with pytest.raises(AthanorError, match=f"no numbers with step {broken_step}") as raised:
+        train(run, Control())
+    assert ("rolled back to step 4" if broken_step == 6 else "no state from before") in str(raised.value)
+    assert all(torch.isfinite(tensor).all() for path in (run.folder / "epochs").glob("*") for tensor in load_tensors(path).values())
+    monkeypatch.undo()
+    train(run, Control())
+    assert run.finished() and len(run.losses()) == steps_of(job).total
 
 
 def test_an_exploding_loss_goes_back_to_before_it_began(tmp_path, job, monkeypatch):
