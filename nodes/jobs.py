@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from ..trainer.config import TrainJob
 from ..trainer.errors import AthanorError
-from ..trainer.formats.parameters import RATES, rates_are_for_another_kind
-from ..trainer.settings import AdapterSettings, CheckpointSettings, EmbeddingSettings, Settings
+from ..trainer.formats.parameters import RATES, counts_for, rates_are_for_another_kind, settings_for
+from ..trainer.formats.parameters.another_kind import TITLES
+from ..trainer.settings import AdapterSettings, EmbeddingSettings, Settings
 from ..trainer.trainees.templates import lines_of_template
 from ..trainer.trainees.words import read_words, with_files
 from ..trainer.types import BaseModel, Dataset
@@ -30,7 +31,10 @@ def job_of(
     values: Mapping[str, Any],
 ) -> TrainJob:
     """The settings that came over the wire, with the node's own widgets on top but where a file or Vary Settings said something."""
-    given = settings or Settings()
+    given, _ = settings_for(kind, settings or Settings())
+    useless = [path for path in given.varied if not counts_for(kind, path)]
+    if useless:
+        raise AthanorError(f"Vary Settings: {useless[0]} does nothing for {TITLES[kind]}, so that all runs would be the same; vary another setting.")
     name = f"{name.strip()}-{given.label}" if given.label else name
 
     def front(section: str, prefix: str = "", without: tuple[str, ...] = ()) -> Any:
@@ -43,7 +47,7 @@ def job_of(
         dataset=dataset,
         kind=kind,
         adapter=_adapter(given, values["adapter"]) if kind == "lora" else given.adapter,
-        checkpoint=front("checkpoint") if kind == "checkpoint" else CheckpointSettings(),
+        checkpoint=front("checkpoint") if kind == "checkpoint" else given.checkpoint,
         embedding=_embedding(kind, name, front("embedding"), values),
         train=front("train", without=RATES if rates_are_for_another_kind(kind, given.from_file) else ()),
         optimizer=given.optimizer,

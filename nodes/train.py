@@ -13,8 +13,9 @@ from ..trainer.config import TrainJob
 from ..trainer.dataset.looks import LOOKS
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
+from ..trainer.formats.parameters import settings_for
 from ..trainer.runs.promote import kind_folder
-from ..trainer.runs.run import Run, open_run
+from ..trainer.runs.run import EventLog, Run, open_run
 from ..trainer.settings import CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
 from . import host
@@ -76,7 +77,7 @@ class TrainLora(io.ComfyNode):
 
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
-        run = await _trained(job_of("lora", base_model, dataset, name, settings, values), name, cls.hidden.unique_id)
+        run = await _trained(job_of("lora", base_model, dataset, name, settings, values), settings, name, cls.hidden.unique_id)
         return io.NodeOutput(run, last_tensors(run), {"loss": run.losses()}, _last_samples(run), ui=_shown_run(run))
 
 
@@ -148,7 +149,7 @@ class TrainEmbedding(io.ComfyNode):
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
         job = job_of("embedding", base_model, dataset, name, settings, {**values, "rate": 0.0})
-        run = await _trained(job, name, cls.hidden.unique_id)
+        run = await _trained(job, settings, name, cls.hidden.unique_id)
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
 
 
@@ -190,7 +191,7 @@ class TrainCheckpoint(io.ComfyNode):
     @classmethod
     async def execute(cls, base_model: BaseModel, dataset: Dataset, name: str, settings: Settings | None = None, **values: Any) -> io.NodeOutput:
         job = job_of("checkpoint", base_model, dataset, name, settings, values)
-        run = await _trained(job, name, cls.hidden.unique_id)
+        run = await _trained(job, settings, name, cls.hidden.unique_id)
         return io.NodeOutput(run, _last_samples(run), {"loss": run.losses()}, ui=_shown_run(run))
 
 
@@ -206,8 +207,8 @@ def _may_lack(inputs: list[io.Input]) -> list[io.Input]:
     return inputs
 
 
-async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
-    """The finished run of `job`: taken as it is, continued, or begun. `name`: what the node's widget says.
+async def _trained(job: TrainJob, settings: Settings | None, name: str, node_id: str | None) -> Run:
+    """The finished run of `job`: taken as it is, continued, or begun. `name`: what the node's widget says; `settings` came over the wire.
 
     A failure waits until the other trainings of the graph are done.
     """
@@ -218,6 +219,8 @@ async def _trained(job: TrainJob, name: str, node_id: str | None) -> Run:
         host.register_epochs(run.folder, kind_folder(run), bool(run.words()))
         announce(node_id, name, run)
         if not run.finished():
+            for note in settings_for(job.kind, settings or Settings())[1]:
+                EventLog(run.folder).write("warning", {"message": note})
             run_worker(run, node_id)
         return run
     except AthanorError as error:

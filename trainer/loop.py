@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .checks.engine import device_problems, process_problems
+from .checks.notes import unused_notes
 from .checks.prior import prior_notes
 from .checks.validate import check_train_job
 from .config import TrainJob
@@ -84,7 +85,7 @@ def _train(run: Run, control: Control, processes: Processes, events: EventLog, e
         )
     events.write("start", {**_start_report(job, trainee, step, steps), "checkpointing": checkpointing, "processes": processes.count})
     damaged = [f"The saved states in {run.folder / 'state'} are damaged, so that the run begins anew."] if is_damaged(run.folder / "state") else []
-    for note in (*damaged, *class_image_notes(run.train_job()), *prior_notes(job), *trainee.notes):
+    for note in (*damaged, *class_image_notes(run.train_job()), *prior_notes(job), *unused_notes(job), *trainee.notes):
         events.write("warning", {"message": note})
     milestones = (Milestones if processes.leads else Onlooker)(run, ready, events, updates)
 

@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import make_pictures
 
+from athanor.trainer.settings import AdapterSettings
+
 pytestmark = pytest.mark.comfy
 FOLDER, LORA, WORD, LIMIT_SEC = "6_words", "pivotal", "my-dog", 600
 
@@ -30,6 +32,9 @@ def server(start_comfyui: Callable[..., ComfyUI]) -> ComfyUI:
     torch.save({"string_to_param": {"*": torch.randn(2, 16)}, "name": "old", "step": 9}, started.models_folder / "embeddings" / "old.pt")
     prompt = training(started, FOLDER, LORA, epochs=2, other_embeddings="my-cat: vectors=2", embedding_rate=0.5)
     prompt["word"] = words(started, template_file="我的.txt", templates="own sentences", start_embedding="old.pt", initial_words="")
+    (started.input_folder / "of a lora.toml").write_text('why = "A test."\n[adapter]\nrank = 3\ndropout = 0.1\n', encoding="utf-8")
+    prompt["import"] = node(started, "AthanorImportSettings", file="of a lora.toml", over_widgets=True)
+    prompt["word"]["inputs"]["settings"] = ["import", 0]
     prompt["save"] = node(started, "AthanorSaveEpoch", run=["train", 0], epochs="last", filename="both")
     started.run(prompt, LIMIT_SEC)
     return started
@@ -47,6 +52,19 @@ def test_a_template_file_and_an_old_file_train_two_embeddings(server: ComfyUI):
     (epoch,) = run.epochs()
     assert load_file(epoch.path)["emb_params"].shape == (2, 16) and load_file(dict(epoch.words)["my-cat"])["emb_params"].shape == (3, 16)
     assert {f"{WORD}-000001", f"{WORD}-my-cat-000001", f"{LORA}-my-cat-000002", "my-cat"} <= set(server.get("/embeddings"))
+
+
+def test_what_a_file_says_of_an_adapter_is_told_and_a_varied_one_is_refused(server: ComfyUI):
+    run = run_of(server, WORD)
+    assert run.train_job().adapter == AdapterSettings()
+    told = [event["message"] for event in run.events() if event["event"] == "warning"]
+    assert "The file's adapter.rank = 3 and adapter.dropout = 0.1 do nothing for an embedding." in told
+    prompt = training(server, FOLDER, "unused", epochs=1)
+    del prompt["train"]
+    prompt["vary"] = node(server, "AthanorVarySettings", setting="adapter.rank", values="16, 32")
+    prompt["word"] = words(server, name="varied", settings=["vary", 0])
+    with pytest.raises(ServerError, match=r"Vary Settings: adapter\.rank does nothing for an embedding, so that all runs would be the same"):
+        server.run(prompt, LIMIT_SEC)
 
 
 def test_both_files_of_a_pivotal_run_are_saved(server: ComfyUI):

@@ -31,6 +31,12 @@ def adapter_problems(settings: AdapterSettings) -> list[str]:
             problems.append(
                 f"Adapter: {item.name} is {value}, which has no effect for {kind.title}; set it back to {item.default}, or choose {' or '.join(others)}."
             )
+    if settings.kind == "lokr" and settings.full_matrix:
+        problems += [
+            f"Adapter: {name} has no effect while full_matrix keeps LoKr's factors whole; set it back, or full_matrix off."
+            for name, off in (("decompose_both", False), ("conv_alpha", 0.0), ("rank_stabilised", False))
+            if getattr(settings, name) != off
+        ]
     if settings.names != "auto" and not names_can_be_chosen(settings.kind):
         problems.append(f"Adapter: names is {settings.names}, in which only LoRA and LoCon can be written; set it back to auto for {kind.title}.")
     if settings.kind == "lora" and settings.targets == "full":

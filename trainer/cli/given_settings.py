@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checks.words import OF_A_LORA
 from ..errors import AthanorError
-from ..formats.parameters import RATES, Imported, rates_are_for_another_kind, read_parameters
+from ..formats.parameters import RATES, Imported, counts_for, rates_are_for_another_kind, read_parameters, settings_for
+from ..settings import Settings
 
 PRESETS = Path(__file__).parent.parent / "presets"
 PREFIXES = {"captions": "caption_", "data": "image_", "samples": "sample_", "run": "run_"}
@@ -42,18 +42,21 @@ def as_defaults(given: Sequence[Imported], kind: str) -> dict[str, Any]:
         without = RATES if rates_are_for_another_kind(kind, [path for path, _ in imported.values]) else ()
         for path, value in imported.values:
             section, name = path.split(".")
-            if path not in _NO_OPTIONS and _counts(section, name, kind) and not (section == "train" and name in without):
+            if path not in _NO_OPTIONS and _counts(path, kind) and not (section == "train" and name in without):
                 found["adapter" if path == "adapter.kind" else PREFIXES.get(section, "") + name] = value
     return found
 
 
-def _counts(section: str, name: str, kind: str) -> bool:
-    """Whether the setting means something for that kind of training."""
-    if section == "embedding":
-        return kind == "embedding" or (kind == "lora" and name in OF_A_LORA)
-    if section in ("adapter", "checkpoint"):
-        return {"adapter": "lora"}.get(section, section) == kind
-    return not (kind == "embedding" and section == "train" and name == "rate")
+def notes_of(given: Sequence[Imported], kind: str) -> list[str]:
+    """Of each file, what it says in vain for that kind of training."""
+    return [note for imported in given for note in settings_for(kind, imported.applied_to(Settings()))[1]]
+
+
+def _counts(path: str, kind: str) -> bool:
+    """Whether the setting means something for that kind of training; files of LoRAs to merge are given as options alone."""
+    if path.startswith("adapter.") and kind != "lora":
+        return False
+    return counts_for(kind, path) and not (kind == "embedding" and path == "train.rate")
 
 
 def with_defaults(parser: argparse.ArgumentParser, known: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ from ..trainees.templates import lines_of_template
 from ..trainees.words import with_files
 from ..worker import work
 from .dataset import read_dataset
+from .given_settings import notes_of
 from .options import add_settings, existing_run, settings_of
 
 _SHARED = ("blocks", "pattern")
@@ -177,6 +179,8 @@ def _new_run(options: argparse.Namespace) -> Run:
     raise_problems(_without_effect(options))
     for imported in options.given:
         sys.stdout.write(f"{imported.report()}\n\n")
+    for note in notes_of(options.given, kind_of(options)):
+        sys.stdout.write(f"note: {note}\n")
     base = describe_base(
         options.base, options.tokenizers, options.text_encoders, options.vae, options.clip_skip, options.prediction, options.download
     )
@@ -268,7 +272,7 @@ def _work_in_the_foreground(run: Run, processes: Processes) -> int:
     signal.signal(signal.SIGINT, interrupted)
     # What a cluster's queue and `kill` send before they lose patience.
     signal.signal(signal.SIGTERM, interrupted)
-    watcher = threading.Thread(target=_show_progress, args=(run, ended), daemon=True)
+    watcher = threading.Thread(target=_show_progress, args=(run, ended, round(time.time(), 3)), daemon=True)
     watcher.start()
     try:
         return work(run, control, processes)
@@ -277,11 +281,20 @@ def _work_in_the_foreground(run: Run, processes: Processes) -> int:
         watcher.join()
 
 
-def _show_progress(run: Run, ended: threading.Event) -> None:
-    shown = 0
-    while not ended.wait(_SHOW_EVERY_SEC):
-        steps = [event for event in run.events() if event["event"] == "step"]
+def _show_progress(run: Run, ended: threading.Event, since: float) -> None:
+    """Steps and warnings of this process: what an earlier one told before `since` is old."""
+    shown, told = 0, set()
+    over = False
+    while not over:
+        # Once more behind the end: the last warnings come with it.
+        over = ended.wait(_SHOW_EVERY_SEC)
+        events = [event for event in run.events() if event["time"] >= since]
+        for message in (event["message"] for event in events if event["event"] == "warning"):
+            if message not in told:
+                told.add(message)
+                sys.stdout.write(f"note: {message}\n")
+        steps = [event for event in events if event["event"] == "step"]
         if steps and steps[-1]["step"] != shown:
             last, shown = steps[-1], steps[-1]["step"]
             sys.stdout.write(f"step {last['step']}, epoch {last['epoch']}, loss {last['loss']:.5f}, {last['seconds']:.2f} s a step\n")
-            sys.stdout.flush()
+        sys.stdout.flush()

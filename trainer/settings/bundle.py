@@ -38,6 +38,8 @@ class Settings:
     checkpoint: CheckpointSettings = CheckpointSettings()
     from_file: tuple[str, ...] = ()
     """What a parameter file said, as "section.field": there the training nodes' widgets do not replace it."""
+    imported: tuple[str, ...] = ()
+    """All that parameter files said, whether the widgets replace it or not."""
     varied: tuple[str, ...] = ()
     """What Vary Settings has set, as "section.field": more than any widget."""
     label: str = ""

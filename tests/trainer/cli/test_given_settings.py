@@ -39,6 +39,8 @@ def test_a_file_of_another_trainer_and_options_that_count_more(job_from, tmp_pat
     assert (job.captions.shuffle, job.captions.keep_tokens, job.train.precision) == (False, 1, "fp32")
     assert "A file of kohya_ss" in capsys.readouterr().out
     whole = job_from("--settings", str(path), "--checkpoint", "--rate", "1e-6", name="whole")
+    assert "note: The file's adapter.kind = locon, adapter.rank = 3, adapter.alpha = 2.0" in (told := capsys.readouterr().out)
+    assert "do nothing for a whole model." in told and "for a whole model the training node's own count" in told
     assert (whole.train.epochs, whole.train.rate, whole.train.text_encoder_rate) == (4, 1e-6, 5e-5), "a LoRA's rates do not suit a whole model"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,9 +49,9 @@ class Imported:
             section, name = path.split(".")
             by_section.setdefault(section, {})[name] = value
         changed = {section: dataclasses.replace(getattr(settings, section), **values) for section, values in by_section.items()}
-        told = tuple(path for path, _ in self.values) if over_widgets else ()
-        from_file = tuple(dict.fromkeys((*settings.from_file, *told)))
-        return dataclasses.replace(settings, **changed, from_file=from_file)
+        told = tuple(path for path, _ in self.values)
+        from_file = tuple(dict.fromkeys((*settings.from_file, *(told if over_widgets else ()))))
+        return dataclasses.replace(settings, **changed, from_file=from_file, imported=tuple(dict.fromkeys((*settings.imported, *told))))
 
     def report(self) -> str:
         """Everything that became of the file, for people."""
@@ -87,7 +87,7 @@ def _told(line: Line) -> str:
     return f"{said}: {line.sentence}" if line.sentence else said
 
 
-def values_of(settings: Settings) -> Mapping[str, Any]:
+def values_of(settings: Settings) -> dict[str, Any]:
     """Every field of `settings` by "section.field"."""
     found: dict[str, Any] = {}
     for section in dataclasses.fields(settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...adapters import adapter
+from ...settings import AdapterSettings
 from .objective import is_flow
 from .sheet import Sheet
 
@@ -10,6 +11,7 @@ _PLAIN = ("networks.lora", "networks.lora_flux", "networks.lora_sd3")
 _ALGOS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3"}
 _FOR_EVERY_KIND = {"kind", "targets"}
 _WHOLE = 10_000
+_OF_SPLIT_FACTORS = ("rank", "alpha", "conv_alpha", "decompose_both", "rank_stabilised")
 _PRESETS = {"attn-mlp": "default", "unet-transformer-only": "default", "attn-only": "attention", "full-lin": "linear", "full": "full"}
 """LyCORIS's attn-mlp takes all linear layers of a transformer with its proj_in and proj_out, as the default does here."""
 _WITHOUT_WINDOWS = ("attn-mlp", "attn-only", "full-lin", "unet-transformer-only")
@@ -58,6 +60,10 @@ def translate_network(sheet: Sheet) -> None:
         elif not sheet.on("network_alpha"):
             sheet.imply("adapter.alpha", float(sheet.values.get("adapter.rank", 4)), "an alpha of 0 is the rank")
     _only_what_counts(sheet, kind or "lora")
+    if sheet.values.get("adapter.full_matrix"):
+        for path in [f"adapter.{name}" for name in _OF_SPLIT_FACTORS if f"adapter.{name}" in sheet.values]:
+            del sheet.values[path]
+            sheet.untake(path, "LoKr's whole factors have none.")
 
 
 def _windows(sheet: Sheet, kind: str, module: str) -> None:
@@ -70,7 +76,9 @@ def _windows(sheet: Sheet, kind: str, module: str) -> None:
     for key, path in (("conv_dim", "adapter.conv_rank"), ("conv_alpha", "adapter.conv_alpha")):
         if sheet.on(key) and told < _WHOLE and (told or module == "lycoris.kohya"):
             sheet.take(key, path)
-    if module == "lycoris.kohya" and kind in ("locon", "loha", "lokr") and told < _WHOLE:
+    if module == "lycoris.kohya" and kind == "lokr" and told >= _WHOLE:
+        sheet.values["adapter.conv_rank"] = AdapterSettings().rank  # That convolutions are trained; their factors are whole.
+    elif module == "lycoris.kohya" and kind in ("locon", "loha", "lokr"):
         sheet.imply("adapter.conv_rank", sheet.values.get("adapter.rank", 4), "LyCORIS trains convolutions at the rank of the others")
         sheet.imply("adapter.conv_alpha", _alpha(sheet), "and at their alpha")
     sheet.drop("conv_alpha")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from athanor.trainer.adapters.check import adapter_problems
 from athanor.trainer.config import write_job
 from athanor.trainer.errors import AthanorError
 from athanor.trainer.formats.parameters import Imported, read_parameters, sd_scripts_toml
@@ -356,7 +357,10 @@ def test_a_gui_file_as_its_users_publish_it(tmp_path):
     )
     imported = read_parameters(path)
     settings = imported.applied_to(Settings())
-    assert settings.adapter.kind == "lokr" and settings.adapter.full_matrix and settings.adapter.factor == 6 and settings.adapter.decompose_both
+    assert settings.adapter.kind == "lokr" and settings.adapter.full_matrix and settings.adapter.factor == 6
+    assert settings.adapter.conv_rank > 0, "the convolutions are trained, too"
+    assert not settings.adapter.decompose_both and settings.adapter.conv_alpha == 0, "which whole factors have no use for"
+    assert adapter_problems(settings.adapter) == []
     assert settings.train.weight_decay == 0.1 and settings.optimizer.beta2 == 0.99 and settings.run.steps == 113
     assert "adapter.rank" not in dict(imported.values) and settings.objective.weighting == ObjectiveSettings().weighting
     told = outcomes(imported)
