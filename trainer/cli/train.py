@@ -288,7 +288,7 @@ def _show_progress(run: Run, ended: threading.Event, since: float) -> None:
     while not over:
         # Once more behind the end: the last warnings come with it.
         over = ended.wait(_SHOW_EVERY_SEC)
-        events = [event for event in run.events() if event["time"] >= since]
+        events = [event for event in run.events() if event.get("time", 0) >= since]
         for message in (event["message"] for event in events if event["event"] == "warning"):
             if message not in told:
                 told.add(message)

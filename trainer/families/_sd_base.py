@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+LATENT_CHANNELS = 4
+
 
 def shape_of_header(header: Header) -> UNetShape | None:
     """Of the U-Net in a file; None where there is none. Raises AthanorError for one that cannot be trained, saying what it is."""
@@ -33,17 +35,27 @@ def shape_of_header(header: Header) -> UNetShape | None:
         raise AthanorError(
             "This file is a small relation of Stable Diffusion whose U-Net has no middle (SDXS, KOALA-700M), which cannot be trained; choose another."
         )
+    if shape.in_channels == LATENT_CHANNELS and (shape.out_channels != LATENT_CHANNELS or f"{prefix}label_emb.weight" in header.shapes):
+        raise AthanorError(
+            "This file is a relation of Stable Diffusion whose U-Net answers with more than the noise, or is told of classes; it cannot be trained. Choose another."
+        )
     return shape
 
 
 def facts_of_folder(folder: Path, native_px: int, bucket_step_px: int) -> BaseFacts:
-    """Of a diffusers folder with a U-Net."""
+    """Of a diffusers folder with a U-Net. Raises AthanorError for a noise schedule that cannot be trained."""
     unet, scheduler = read_json(folder / "unet" / "config.json"), folder / "scheduler" / "scheduler_config.json"
     told = read_json(scheduler) if scheduler.is_file() else {}
     own_px = int(unet.get("sample_size") or native_px // 8) * 8
     # The U-Net halves its picture once a level but the last; a small model need not be held to the 64 px of the full one.
     smallest = 8 * 2 ** (len(unet["block_out_channels"]) - 1)
     step_px = bucket_step_px if own_px >= native_px else smallest
+    name, target = str(told.get("_class_name", "")), told.get("prediction_type", "epsilon")
+    if name.startswith(("EDM", "FlowMatch")) or target not in ("epsilon", "v_prediction"):
+        raise AthanorError(
+            f"{folder.name} has the scheduler {name or 'unknown'} with the prediction {target}, another noise schedule than Stable Diffusion's "
+            "(Playground v2.5, CosXL, Lotus), which cannot be trained; choose another model."
+        )
     prediction = "v" if told.get("prediction_type") == "v_prediction" else "epsilon"
     return BaseFacts(own_px, step_px, prediction, zero_terminal_snr=bool(told.get("rescale_betas_zero_snr", False)))
 
@@ -54,8 +66,12 @@ def unet_folder_matches(folder: Path, num_text_encoders: int) -> dict | None:
         return None
     index, unet = read_json(folder / "model_index.json"), read_json(folder / "unet" / "config.json")
     encoders = [key for key in index if key.startswith("text_encoder") and index[key] and index[key][0] is not None]
-    fits = unet.get("_class_name") == "UNet2DConditionModel" and unet.get("in_channels") == 4 and len(encoders) == num_text_encoders
-    return unet if fits else None
+    fits = (
+        unet.get("_class_name") == "UNet2DConditionModel"
+        and {unet.get("in_channels"), unet.get("out_channels", 4)} == {4}
+        and len(encoders) == num_text_encoders
+    )
+    return unet if fits and not unet.get("num_class_embeds") else None
 
 
 def missing_sd_files(base: BaseModel, folder_parts: Sequence[tuple[str, str]], text_kinds: Sequence[Sequence[PartKind]]) -> tuple[str, ...]:

@@ -65,6 +65,10 @@ class Flux:
             raise AthanorError("This file is Chroma, a relative of FLUX.1 without its CLIP and modulation; Athanor cannot train it yet.")
         if header.any_key(f"{prefix}double_stream_modulation_img."):
             raise AthanorError("This file is FLUX.2, which Athanor cannot train yet; choose FLUX.1 dev or schnell.")
+        if f"{prefix}vector_in.in_layer.weight" not in header.shapes or header.any_key(
+            f"{prefix}double_blocks.0.img_mlp.gate_proj.", f"{prefix}txt_norm."
+        ):
+            raise AthanorError("This file is a relative of FLUX.1 with another text encoder (LongCat-Image, Ovis-Image), which cannot be trained.")
         channels = header.shapes[f"{prefix}img_in.weight"][1]
         if channels != _PACKED_CHANNELS:
             raise AthanorError(

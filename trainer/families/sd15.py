@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _NUM_HEADS = 8
 _H_WIDTH = 1024
 """Of CLIP-H, which SD2 reads."""
+_XL_WIDTH = 2048
+"""Of SDXL's two encoders."""
 
 
 class SD15(OneClip):
@@ -41,7 +43,7 @@ class SD15(OneClip):
             and shape.in_channels == self.latent_channels
             and not shape.label_width
             and not shape.linear
-            and shape.context_width != _H_WIDTH
+            and shape.context_width not in (_H_WIDTH, _XL_WIDTH)
         )
 
     def matches_folder(self, folder: Path) -> bool:

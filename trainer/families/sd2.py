@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _HEAD_WIDTH = 64
 _PAD_ID = 0
 _LAYER = 2
+_OTHER_WIDTHS = (768, 2048)
+"""Of what SD1.5 and SDXL read."""
 _V_PX = 768
 _TELLING = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _V_SPREAD = 0.09
@@ -41,7 +43,8 @@ class SD2(OneClip):
 
     def matches(self, header: Header) -> bool:
         shape = shape_of_header(header)
-        return shape is not None and shape.in_channels == self.latent_channels and not shape.label_width and shape.linear
+        fits = shape is not None and shape.in_channels == self.latent_channels and not shape.label_width and shape.linear
+        return fits and shape.context_width not in _OTHER_WIDTHS
 
     def matches_folder(self, folder: Path) -> bool:
         unet = unet_folder_matches(folder, 1)

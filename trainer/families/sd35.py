@@ -80,12 +80,22 @@ class SD35:
             return False
         if f"{prefix}joint_blocks.0.x_block.attn.ln_q.weight" not in header.shapes:
             raise AthanorError("This file is SD3.0, the forerunner of SD3.5 without its normed attention; choose SD3.5 medium or large.")
+        channels = header.shapes[f"{prefix}x_embedder.proj.weight"][1]
+        if channels != self.latent_channels:
+            raise AthanorError(
+                f"This file is an SD3.5 for filling, editing or control ({channels} channels come in instead of {self.latent_channels}); "
+                "choose SD3.5 medium or large."
+            )
+        if f"{prefix}y_embedder.mlp.0.weight" not in header.shapes or header.any_key(f"{prefix}context_processor."):
+            raise AthanorError(
+                "This file is a relation of SD3.5 that reads words in another way, which cannot be trained; choose SD3.5 medium or large."
+            )
         return True
 
     def matches_folder(self, folder: Path) -> bool:
         if pipeline_class(folder, "transformer") != "SD3Transformer2DModel":
             return False
-        return read_json(folder / "transformer" / "config.json").get("qk_norm") == "rms_norm"
+        return _is_plain(read_json(folder / "transformer" / "config.json"))
 
     def facts_of_file(self, header: Header) -> BaseFacts:
         prefix = _prefix(header)
@@ -296,6 +306,11 @@ def _prefix(header: Header) -> str | None:
         if f"{prefix}joint_blocks.0.context_block.attn.qkv.weight" in header.shapes and f"{prefix}x_embedder.proj.weight" in header.shapes:
             return prefix
     return None
+
+
+def _is_plain(config: dict) -> bool:
+    """Of a diffusers folder: SD3.0 has no normed attention, and models for control or filling more channels."""
+    return config.get("qk_norm") == "rms_norm" and config.get("in_channels", SD35.latent_channels) == SD35.latent_channels
 
 
 def _has_t5(base: BaseModel) -> bool:

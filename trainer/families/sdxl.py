@@ -33,6 +33,8 @@ _G_PAD_ID = 0
 _LAYER = 2
 """The last layer but one of both encoders, without the final norm."""
 _REFINER_LABEL_WIDTH = 2560
+_SIZES_WIDTH = 6 * 256
+"""Of what the U-Net is told of sizes and crops, beside CLIP-G's pooled output."""
 _UNCLIP_CONTEXT = 1024
 """Of SD2's unCLIP models, whose U-Net is told of a picture beside the time."""
 _FOLDER = (
@@ -70,6 +72,8 @@ class SDXL:
             raise AthanorError("This file is the SDXL refiner, which only finishes pictures of SDXL; choose an SDXL base checkpoint.")
         if shape.in_channels != self.latent_channels:
             return False
+        if not 0 < shape.label_width - _SIZES_WIDTH < shape.context_width:
+            raise AthanorError("This file is a relation of SDXL with another text encoder (Kolors), which cannot be trained; choose SDXL itself.")
         if any(name in header.shapes for name in ("edm_mean", "edm_vpred.sigma_max")):
             raise AthanorError(
                 "This file is of the SDXL kind that was trained on the EDM noise schedule (Playground v2.5, CosXL), which cannot be trained; choose another SDXL checkpoint."
