@@ -14,8 +14,9 @@ from ..trainer.dataset.looks import LOOKS
 from ..trainer.errors import AthanorError
 from ..trainer.formats.files import load_tensors
 from ..trainer.formats.parameters import settings_for
+from ..trainer.runs.events import EventLog
 from ..trainer.runs.promote import kind_folder
-from ..trainer.runs.run import EventLog, Run, open_run
+from ..trainer.runs.run import Run, open_run
 from ..trainer.settings import CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
 from ..trainer.types import BaseModel, Dataset
 from . import host
