@@ -65,6 +65,37 @@ def test_only_relative_imports_inside_the_pack():
     assert not wrong_imports(lambda module, target: within(target, "athanor"))
 
 
+def names_of(module: str) -> set[str]:
+    """Everything that a module gives a name at its top, or imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"), module)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+    return found
+
+
+def test_what_is_imported_is_there():
+    """Also in the nodes, which are imported in a ComfyUI alone."""
+    names = {module: names_of(module) for module in MODULES}
+    missing = []
+    for module in MODULES:
+        package = PurePosixPath(module).parent.parts
+        for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"), module)):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                target = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
+                file = "/".join(target) + ("/__init__.py" if (ROOT.joinpath(*target) / "__init__.py").is_file() else ".py")
+                missing += [
+                    f"{module}:{node.lineno} imports {alias.name}, which is not in {file}"
+                    for alias in node.names
+                    if alias.name not in names.get(file, ()) and not is_module(".".join([*target, alias.name]))
+                ]
+    assert not missing
+
+
 def test_arrows_between_rooms():
     allowed = {"trainer": ("trainer",), "tagger": ("tagger",), "nodes": ROOMS}
 
