@@ -19,6 +19,8 @@ PREPROCESSING_VERSION = 3
 """Counts up when the pixels change that a model gets for the same file: scores that were kept are then old."""
 
 _WHITE = (255, 255, 255)
+_MAX_PADDED_PX = 8192
+"""A strip of 800 x 20,000 px would become a square of more than a gigabyte; it is made smaller before."""
 _DEEP_MODES = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -81,6 +83,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 def _square(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     side_px, resample = preprocessing.side_px, Image.Resampling[preprocessing.resample.upper()]
     if preprocessing.fit == "pad":
+        if max(image.size) > _MAX_PADDED_PX:
+            image = image.resize([max(1, round(own_px * _MAX_PADDED_PX / max(image.size))) for own_px in image.size], Image.Resampling.BICUBIC)
         image = _padded(image, max(image.size), preprocessing.pad_colour)
     elif preprocessing.fit == "resize-then-pad":
         longer_px = max(image.size)

@@ -87,6 +87,17 @@ def test_resized_bicubically_after_padding(make_tagger, tmp_path: Path) -> None:
         assert np.abs(scores - green(square.resize((8, 8), other))).max() > 0.01
 
 
+def test_a_long_strip_makes_no_square_of_gigabytes(monkeypatch) -> None:
+    strip = Image.linear_gradient("L").convert("RGB").resize((60, 2000))
+    exact = prepare(strip, Preprocessing(side_px=64))
+    monkeypatch.setattr("athanor.tagger.preprocess._MAX_PADDED_PX", 500)
+    made, new = [], Image.new
+    monkeypatch.setattr(Image, "new", lambda mode, size, *rest: made.append(size) or new(mode, size, *rest))
+    difference = np.abs(prepare(strip, Preprocessing(side_px=64)) - exact)
+    assert difference.mean() < 0.5 and difference.max() < 16, "but for a hair at the edges of the strip it is the same"
+    assert made == [(500, 500)]
+
+
 def test_an_image_of_the_right_size_is_not_resampled() -> None:
     image = _noise(8, 8)
     np.testing.assert_array_equal(prepare(image, Preprocessing(8))[:, :, ::-1], np.asarray(image))
