@@ -1,4 +1,4 @@
-"""What tests of several folders share: a real ComfyUI server, started once."""
+"""What tests of several folders share: a real ComfyUI server, started once, and turns of those that need much memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tools"), str(REPOSITORY / "tests" / "shared")]  # comfyui_server, workflow_api; tiny, probe_tagger
@@ -23,6 +24,13 @@ def thorough(request: pytest.FixtureRequest) -> None:
     """For tests of which a shorter twin always runs."""
     if not request.config.getoption("--thorough"):
         pytest.skip("many minutes of what a shorter test shows too; `python dev.py test --thorough` runs it")
+
+
+@pytest.fixture
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For tests that hold over 3 GB: one at a time, also among the processes that share the tests, so that a machine of 16 GB can run them."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "roomy.lock"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,7 @@ def merged_probes(part: Part, module: torch.nn.Module, layout: UNetLayout = SDXL
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("roomy")
 def test_the_u_net_is_comfyuis_with_and_without_a_lora(deep, tmp_path):
     lora = tmp_path / "unet lora.safetensors"
     base = describe_base(deep, (find_comfyui() / "comfy",))
@@ -192,6 +193,7 @@ def encoded(name: str, text: TextStack) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("roomy")
 def test_the_text_encoders_are_comfyuis_with_and_without_a_lora(files, tmp_path):
     checkpoint, _ = files
     lora, ours = tmp_path / "text lora.safetensors", {}
@@ -247,6 +249,7 @@ def test_the_text_node_reads_an_embedding_in_both_encoders_as_it_was_trained(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("roomy")
 def test_sd2_is_comfyuis_with_and_without_a_lora(tmp_path):
     """At the true widths, with the whole CLIP-H."""
     checkpoint, lora, two, layout = tmp_path / "two.safetensors", tmp_path / "lora.safetensors", family("sd2"), UNetLayout(1, frozenset({0}))

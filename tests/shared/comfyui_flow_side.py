@@ -135,28 +135,43 @@ def compute(layout_file: Path, checkpoint: Path, lora: Path, inputs: Path, out: 
     from safetensors.torch import load_file, save_file
 
     layout, given, results = json.loads(layout_file.read_text(encoding="utf-8")), load_file(inputs), {}
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), te_model_options=sizes_of(layout))
-    tensors = comfy.utils.load_torch_file(str(lora))
-    patched = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 1.0)
+    tensors, changed = comfy.utils.load_torch_file(str(lora)), {}
+    of_text = {key: value for key, value in tensors.items() if key.startswith(("lora_te", "text_encoder"))}
+    of_denoiser = {key: value for key, value in tensors.items() if key not in of_text}
+
+    def loaded(**others: bool) -> tuple[Any, Any, Any]:
+        return comfy.sd.load_checkpoint_guess_config(str(checkpoint), te_model_options=sizes_of(layout), **others)[:3]
+
+    def merge(patcher: Any) -> int:
+        for key, patches in patcher.patches.items():
+            weight = comfy.utils.get_attr(patcher.model, key)
+            merged = comfy.lora.calculate_weight(patches, weight.detach().float().clone(), key).flatten(1)
+            results[f"merged.{key}"] = merged @ torch.randn(merged.shape[1], generator=torch.Generator().manual_seed(merged.shape[1]))
+        return len(patcher.patches)
+
+    # One part after the other, since each is there twice while a LoRA is in it.
     with torch.inference_mode():
-        pixels = vae.encode(given["pixels"].permute(0, 2, 3, 1) / 2 + 0.5)
-        results["latents"] = model.model.process_latent_in(pixels)
-        for wearer in (patched[0], patched[1].patcher):
-            for key, patches in wearer.patches.items():
-                weight = comfy.utils.get_attr(wearer.model, key)
-                merged = comfy.lora.calculate_weight(patches, weight.detach().float().clone(), key).flatten(1)
-                results[f"merged.{key}"] = merged @ torch.randn(merged.shape[1], generator=torch.Generator().manual_seed(merged.shape[1]))
-    tokens = {"t5xxl_min_length": layout["t5_tokens"]}
-    for name, (unet, text) in {"bare": (model, clip), "lora": patched}.items():
-        comfy.model_management.load_models_gpu([unet])
+        model, _, vae = loaded(output_clip=False)
+        results["latents"] = model.model.process_latent_in(vae.encode(given["pixels"].permute(0, 2, 3, 1) / 2 + 0.5))
+        patched = comfy.sd.load_lora_for_models(model, None, of_denoiser, 1.0, 1.0)[0]
+        changed["denoiser"] = merge(patched)
         guidance = {"guidance": torch.tensor([1.0])} if layout["family"] == "flux" else {}
-        with torch.inference_mode():
-            sigma = given["times"]
+        sigma = given["times"]
+        for name, unet in {"bare": model, "lora": patched}.items():
+            comfy.model_management.load_models_gpu([unet])
             clean = unet.model.apply_model(given["latents"], sigma, c_crossattn=given["states"], y=given["pooled"], **guidance)
+            results[f"{name}.velocity"] = (given["latents"] - clean) / sigma.view(-1, 1, 1, 1)
+        del model, patched, unet, vae
+        comfy.model_management.unload_all_models()
+        _, clip, _ = loaded(output_model=False, output_vae=False)
+        patched = comfy.sd.load_lora_for_models(None, clip, of_text, 1.0, 1.0)[1]
+        changed["text"] = merge(patched.patcher)
+        tokens = {"t5xxl_min_length": layout["t5_tokens"]}
+        for name, text in {"bare": clip, "lora": patched}.items():
             states, pooled = text.encode_from_tokens(text.tokenize(PROMPT, tokenizer_options=tokens), return_pooled=True)
-        results |= {f"{name}.velocity": (given["latents"] - clean) / sigma.view(-1, 1, 1, 1), f"{name}.states": states, f"{name}.pooled": pooled}
+            results |= {f"{name}.states": states, f"{name}.pooled": pooled}
     save_file({key: value.detach().float().contiguous().clone() for key, value in results.items()}, out)
-    sys.stdout.write(json.dumps({"denoiser": len(patched[0].patches), "text": len(patched[1].patcher.patches)}) + "\n")
+    sys.stdout.write(json.dumps(changed) + "\n")
 
 
 def word(layout_file: Path, checkpoint: Path, folder: Path, prompts: Path, out: Path) -> None:

@@ -17,7 +17,8 @@ def run_side(script: str, *arguments: object, complaints: bool = True) -> str:
     assert comfyui is not None
     command = [sys.executable, str(Path(__file__).parent / script), *map(str, arguments)]
     done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, encoding="utf-8", timeout=LIMIT_SEC, check=False)
-    assert done.returncode == 0, done.stderr
+    # A process that was ended for want of memory says nothing itself.
+    assert done.returncode == 0, f"{script} ended with {done.returncode}: {done.stderr}"
     for complaint in (
         ()
         if not complaints
