@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from unicodedata import normalize
 
 from .errors import TaggerError
 from .tags import match_key, without_duplicates
@@ -126,9 +127,10 @@ def find_pictures(edits: HandEdits, paths: Sequence[str]) -> dict[str, tuple[int
 
 
 class _Finder:
-    """Which pictures an edit is for: all places of one path, or none."""
+    """Which pictures an edit is for: all places of one path, or none. macOS takes letters with accents apart, which makes no other name."""
 
     def __init__(self, paths: Sequence[str]):
+        paths = [normalize("NFC", path) for path in paths]
         root = PurePath(_common_folder(paths))
         self._keys = picture_keys(paths)
         self._parts = [PurePath(path).parts for path in paths]
@@ -138,6 +140,7 @@ class _Finder:
             self._by_name[parts[-1]].append(i)
 
     def __call__(self, key: str) -> list[int]:
+        key = normalize("NFC", key)
         parts = tuple(key.split("/"))
         same_name = self._by_name.get(parts[-1], [])
         exact = [i for i in same_name if self._keys[i] == key]

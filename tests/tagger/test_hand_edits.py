@@ -115,3 +115,10 @@ def test_lost_edits_are_told(tmp_path: Path):
 
 def test_no_edits_say_nothing(tmp_path: Path):
     assert apply_hand_edits({}, paths(tmp_path, "a.png"), [("a",)]) == ((("a",),), ())
+
+
+def test_a_name_that_a_mac_spells_with_its_accents_apart_is_the_same() -> None:
+    apart, whole = "/in/se\u0301t/ame\u0301lie ガ.png", "/in/s\u00e9t/am\u00e9lie \u30ab\u3099.png"
+    edits = {picture_keys([apart])[0]: HandEdit(add=("hat",))}
+    assert apply_hand_edits(edits, [whole], [()])[0] == (("hat",),)
+    assert find_pictures(edits, [whole, "/in/s\u00e9t/other.png"]) == {next(iter(edits)): (0,)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ class _Finder:
         tails = (Path(*given.parts[start:]) for start in range(1, len(given.parts)))
         for path in dict.fromkeys(_shortened(self._folder / each) for each in (given, *tails)):
             names = self._names(path.parent)
-            known = names.get(path.name) or names.get(path.name.casefold())
+            known = names.get(path.name) or names.get(_plain_name(path.name))
             file = path.with_name(known) if known else None
             if file is not None and (not file.is_symlink() or self._may_read(file)):
                 return file
@@ -104,7 +105,7 @@ class _Finder:
         return sorted(set(self._names(folder).values()), key=natural_key)
 
     def _names(self, folder: Path) -> dict[str, str]:
-        """The images of a folder by name, by name without ending, and by both in small letters, which Windows takes too."""
+        """The images of a folder by name, by name without ending, and by both as `_plain_name` has them."""
         if folder not in self._listings:
             try:
                 files = sorted(path.name for path in folder.iterdir()) if self._may_read(folder) else []
@@ -114,8 +115,8 @@ class _Finder:
             known = {name: name for name in names}
             for key in (
                 lambda name: name.removesuffix(Path(name).suffix),
-                str.casefold,
-                lambda name: name.removesuffix(Path(name).suffix).casefold(),
+                _plain_name,
+                lambda name: _plain_name(name.removesuffix(Path(name).suffix)),
             ):
                 for name in names:
                     known.setdefault(key(name), name)
@@ -125,6 +126,11 @@ class _Finder:
     def _may_read(self, path: Path) -> bool:
         real = path.resolve()
         return real.is_relative_to(self._real) or self._is_allowed(real)
+
+
+def _plain_name(name: str) -> str:
+    """In small letters, which Windows takes too, and with accents as Windows and not macOS writes them."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _shortened(path: Path) -> Path:

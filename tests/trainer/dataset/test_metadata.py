@@ -106,6 +106,12 @@ def test_a_full_path_of_another_computer_keeps_its_subfolders_apart(tmp_path):
     assert {each.name: each.caption for each in found} == {"1_a/x.png": "a", "2_b/x.png": "b", "x.png": "whole"} and notes == []
 
 
+def test_accents_that_a_mac_takes_apart_are_the_same_name(tmp_path):
+    touched(tmp_path / "ame\u0301lie.png")
+    found, notes = find_images({"am\u00e9lie.PNG": "x"}, tmp_path, "meta.json")
+    assert [each.caption for each in found] == ["x"] and notes == []
+
+
 def test_of_a_list_of_captions_the_first_is_taken_or_for_wildcards_all(tmp_path):
     file = written(tmp_path, {"a.png": {"captions": ["one cat", "a cat,"], "tags": "cat"}, "b.png": {"text": []}})
     assert read_metadata(file) == {"a.png": "one cat, cat", "b.png": ""}
