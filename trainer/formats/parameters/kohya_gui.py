@@ -160,6 +160,9 @@ def _network(data: Mapping[str, Any], found: dict[str, Any], names: dict[str, st
     if algo:
         found["algo"] = algo
         names["algo"] = "LoRA_type"
+    if algo and "preset" not in found:
+        # Files from before there was a choice: LyCORIS trains every layer where it is told none.
+        found["preset"], names["preset"] = "full", "LoRA_type"
     if told not in _WITH_CONVOLUTIONS:
         # Their fields stay filled when another type is chosen.
         for key in ("conv_dim", "conv_alpha"):

@@ -53,6 +53,9 @@ def as_arguments(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
             arguments.append(f"{name}={value}")
     if arguments:
         found["optimizer_args"] = arguments
+    if found.get("network_module") == "lycoris.kohya" and "preset=" not in f"{found.get('network_args')}{found.get('network_args_custom')}":
+        # There is no field for it, and LyCORIS trains every layer where it is told none.
+        found["preset"], names["preset"] = "full", "network_module"
     if "network_args_custom" in found:
         found["network_args"] = _list(found.get("network_args", ())) + _list(found.pop("network_args_custom"))
     _preview(found, names)

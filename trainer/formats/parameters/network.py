@@ -12,8 +12,16 @@ _ALGOS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3"
 _FOR_EVERY_KIND = {"kind", "targets"}
 _WHOLE = 10_000
 _OF_SPLIT_FACTORS = ("rank", "alpha", "conv_alpha", "decompose_both", "rank_stabilised")
-_PRESETS = {"attn-mlp": "default", "unet-transformer-only": "default", "attn-only": "attention", "full-lin": "linear", "full": "full"}
+_PRESETS = {
+    "attn-mlp": "default",
+    "unet-transformer-only": "default",
+    "attn-only": "attention",
+    "full-lin": "linear",
+    "full": "full",
+    "unet-only": "full",
+}
 """LyCORIS's attn-mlp takes all linear layers of a transformer with its proj_in and proj_out, as the default does here."""
+_WITH_WINDOWS = ("locon", "loha", "lokr", "dora")
 _WITHOUT_WINDOWS = ("attn-mlp", "attn-only", "full-lin", "unet-transformer-only")
 
 
@@ -78,7 +86,7 @@ def _windows(sheet: Sheet, kind: str, module: str) -> None:
             sheet.take(key, path)
     if module == "lycoris.kohya" and kind == "lokr" and told >= _WHOLE:
         sheet.values["adapter.conv_rank"] = AdapterSettings().rank  # That convolutions are trained; their factors are whole.
-    elif module == "lycoris.kohya" and kind in ("locon", "loha", "lokr"):
+    elif module == "lycoris.kohya" and kind in _WITH_WINDOWS:
         sheet.imply("adapter.conv_rank", sheet.values.get("adapter.rank", 4), "LyCORIS trains convolutions at the rank of the others")
         sheet.imply("adapter.conv_alpha", _alpha(sheet), "and at their alpha")
     sheet.drop("conv_alpha")
@@ -157,9 +165,17 @@ def _preset(sheet: Sheet, kind: str) -> None:
         return
     if preset not in _PRESETS:
         sheet.leave("preset", "choose the layers in Adapter Settings.")
-    elif preset == "full" and (kind != "locon" or is_flow(sheet)):
+        return
+    targets = _PRESETS[preset]
+    if preset.startswith("unet-"):
+        sheet.values["train.text_encoder_rate"] = 0.0
+    if targets == "full" and (kind not in _WITH_WINDOWS or is_flow(sheet) or _is_sdxl(sheet)):
+        # With its convolutions that is the default: what SD1.5 has beside them has other names in SDXL, where LyCORIS does not find it.
         sheet.drop("preset")
     else:
-        if preset.startswith("unet-"):
-            sheet.values["train.text_encoder_rate"] = 0.0
-        sheet.take("preset", "adapter.targets", _PRESETS[preset])
+        sheet.take("preset", "adapter.targets", targets)
+
+
+def _is_sdxl(sheet: Sheet) -> bool:
+    """As far as the file says so."""
+    return sheet.flag("sdxl") or sheet.text("model_train_type").startswith("sdxl")

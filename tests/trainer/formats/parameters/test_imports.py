@@ -68,7 +68,12 @@ def read(folder: Path, data: dict | str, name: str = "") -> Imported:
         ({**FLOW_OF_GUI, "LoRA_type": "Flux1", "flux1_checkbox": True}, {"objective.timestep_sampling": "shifted", "objective.shift": 3.0, "objective.logit_std": 1.7}),
         ({"LoRA_type": "Flux1", "flux1_checkbox": True, "min_snr_gamma": 5, "noise_offset": 0.1}, {"objective.weighting": None, "objective.noise_offset": None}),
         ({"LoRA_type": "Flux1", "flux1_checkbox": True, "timestep_sampling": "sigma", "discrete_flow_shift": 1}, {"objective.timestep_sampling": "uniform"}),
-        ({"LoRA_type": "LyCORIS/LoHa", "LyCORIS_preset": "full", "conv_dim": 0}, {"adapter.kind": "loha", "adapter.conv_rank": 8, "adapter.conv_alpha": 4.0}),
+        ({"LoRA_type": "LyCORIS/LoHa", "LyCORIS_preset": "full", "conv_dim": 0}, {"adapter.kind": "loha", "adapter.conv_rank": 8, "adapter.conv_alpha": 4.0, "adapter.targets": "full"}),
+        ({"LoRA_type": "LyCORIS/LoKr", "factor": -1}, {"adapter.kind": "lokr", "adapter.conv_rank": 8, "adapter.targets": "full"}),
+        ({"LoRA_type": "LyCORIS/LoCon", "dora_wd": True}, {"adapter.kind": "dora", "adapter.conv_rank": 8, "adapter.targets": "full"}),
+        ({"LoRA_type": "LyCORIS/LoCon", "LyCORIS_preset": "full", "sdxl": True}, {"adapter.kind": "locon", "adapter.conv_rank": 8, "adapter.targets": None}),
+        ({"LoRA_type": "LyCORIS/LoHa", "LyCORIS_preset": "unet-only"}, {"adapter.targets": "full", "train.text_encoder_rate": 0.0}),
+        ({"LoRA_type": "LyCORIS/LoKr", "flux1_checkbox": True}, {"adapter.conv_rank": None, "adapter.targets": None}),
         ({"LoRA_type": "LyCORIS/LoHa", "LyCORIS_preset": "attn-mlp", "conv_dim": 4}, {"adapter.conv_rank": None, "adapter.targets": "default"}),
         ({"LoRA_type": "LyCORIS/LoCon", "LyCORIS_preset": "unet-transformer-only"}, {"adapter.kind": "lora", "train.text_encoder_rate": 0.0}),
         ({"LoRA_type": "LyCORIS/iA3", "scale_weight_norms": 1, "network_dropout": 0.3}, {"adapter.kind": "ia3", "adapter.rank": None, "adapter.dropout": None}),
@@ -108,6 +113,20 @@ def test_files_for_whole_models_and_embeddings_are_read(tmp_path, data, expected
     values = dict(imported.values)
     assert {path: values.get(path) for path in expected} == expected
     assert not [line for line in imported.lines if line.outcome == "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("more", "targets"),
+    [
+        ("", "full"),
+        ('model_train_type = "sdxl-lora"', None),
+        ('network_args_custom = ["preset=attn-mlp"]', "default"),
+        ('model_train_type = "flux-lora"', None),
+    ],
+)
+def test_lycoris_of_lora_scripts_trains_every_layer(tmp_path, more, targets):
+    text = f'network_module = "lycoris.kohya"\nlycoris_algo = "lokr"\nlokr_factor = -1\nconv_dim = 4\nconv_alpha = 1\nunet_lr = "1e-4"\n{more}'
+    assert dict(read(tmp_path, text).values).get("adapter.targets") == targets
 
 
 def test_what_a_file_of_sd_scripts_does_not_say_is_as_there(tmp_path):
