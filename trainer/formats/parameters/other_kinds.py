@@ -19,6 +19,8 @@ def translate_embedding(sheet: Sheet) -> None:
     """Of train_textual_inversion.py. Its word is the name in Train Embedding."""
     if sheet.on("num_vectors_per_token"):
         sheet.take("num_vectors_per_token", "embedding.num_vectors")
+    elif sheet.has("token_string"):
+        sheet.imply("embedding.num_vectors", 1, "sd-scripts takes 1")
     if sheet.on("init_word"):
         sheet.take("init_word", "embedding.initial_words")
     told = sheet.text("template")

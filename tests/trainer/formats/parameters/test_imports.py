@@ -146,7 +146,7 @@ def test_captions_are_as_long_as_sd_scripts_makes_them(tmp_path):
 def test_captions_are_not_left_out_where_sd_scripts_trains_an_embedding(tmp_path):
     text = 'token_string = "zxc"\nlearning_rate = 1e-3\ncaption_dropout_rate = 0.1\ncaption_dropout_every_n_epochs = 2\nshuffle_caption = true'
     values = dict(read(tmp_path, text).values)
-    assert values["captions.shuffle"] is True
+    assert values["captions.shuffle"] is True and values["embedding.num_vectors"] == 1
     assert not {"captions.dropout", "captions.dropout_every_epochs"} & set(values)
 
 
