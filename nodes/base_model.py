@@ -11,11 +11,13 @@ from comfy_api.latest import io, ui
 
 from ..trainer.bases import base_fingerprint, describe_base
 from ..trainer.errors import AthanorError
+from ..trainer.families import family
 from ..trainer.types import BaseModel
 from . import host
 from .types import BaseModelWire
 
 _WITHIN = "in the model"
+_PREDICTIONS = {"flow": "a flow", "epsilon": "noise", "v": "v"}
 _CLIP_SKIP_TOOLTIP = "Which layer of CLIP is read, counted from the end: 2 is usual for anime models of SD1.5. 0 is the family's own, as when CLIP Set Last Layer is left out."
 
 
@@ -147,12 +149,24 @@ class BaseModelFromWires(io.ComfyNode):
         return io.NodeOutput(base, report, ui=ui.PreviewText(report))
 
 
-def _as_wired(base: BaseModel, prediction: tuple[str, bool] | None, clip_skip: int) -> BaseModel:
-    """With the prediction that the wire's sampling node has set, and its clip skip; the fingerprint covers the first."""
+def _as_wired(base: BaseModel, prediction: tuple[str, bool], clip_skip: int) -> BaseModel:
+    """With the prediction that the wire's sampling node has set, and its clip skip; the fingerprint covers the first.
+
+    Raises AthanorError for what a model of that family is not trained with.
+    """
+    title = family(base.family).title
+    if (base.prediction == "flow") != (prediction[0] == "flow"):
+        raise AthanorError(
+            f"The model on this wire is {title}, but a ModelSampling node has set it to predict {_PREDICTIONS[prediction[0]]}; connect the model from before it."
+        )
+    if clip_skip and not family(base.family).max_clip_skip:
+        raise AthanorError(
+            f"CLIP Set Last Layer reads another layer than {title} was made with, which cannot be trained; connect the clip from before it."
+        )
     if base.prediction == "flow":
         return base
     changed = dataclasses.replace(base, clip_skip=clip_skip)
-    if prediction is None or prediction == (base.prediction, base.zero_terminal_snr):
+    if prediction == (base.prediction, base.zero_terminal_snr):
         return changed
     told = f"{base.fingerprint} {prediction}"
     fingerprint = hashlib.sha256(told.encode("ascii")).hexdigest()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..trainer.data.cache_folder import clean_folder, mark_used, size_limit_bytes
 from ..trainer.errors import AthanorError
+from ..trainer.formats.contents import in_diffusers_names
 from ..trainer.formats.files import Planned, Streamed, save_streamed
-from ..trainer.formats.header import read_header
+from ..trainer.formats.header import is_safe, read_header
 from . import host
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _NUM_SAMPLES, _NUM_TOLD = 256, 3
 """Numbers of each tensor that tell it from others; kinds that a sentence names."""
 _BYTES = ("torch.uint8", "torch.int8")
 _DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+_ODD_SAMPLINGS = frozenset({"X0", "EDM", "ModelSamplingContinuousEDM", "ModelSamplingDiscreteEDM", "StableCascadeSampling", "IMG_TO_IMG_FLOW"})
+"""ComfyUI's classes whose models learn another target, or on another noise schedule, though they are made of those that go."""
 _given: set[Path] = set()
 """Written files that ComfyUI may hold as a node's result, though they can be cleaned away."""
 
@@ -49,6 +52,8 @@ def clip_part(clip: Any) -> Part:
 
 def vae_part(vae: Any) -> Part:
     vae.throw_exception_if_invalid()
+    if "encoder.conv_in.weight" not in vae.patcher.model_state_dict():
+        raise AthanorError("This VAE is a small one for previews (TAESD), or of another kind than Stable Diffusion's; connect the model's own VAE.")
     return _part(vae.patcher, "", "first_stage_model.")
 
 
@@ -57,13 +62,23 @@ def gone() -> list[str]:
     return sorted(path.name for path in _given if not path.is_file())
 
 
-def prediction_of(model: Any) -> tuple[str, bool] | None:
-    """What the wire's denoiser predicts, and whether its last time is noise alone; None where its sampling tells neither."""
+def prediction_of(model: Any) -> tuple[str, bool]:
+    """What the wire's denoiser predicts, and whether its last time is noise alone: as its sampling says, which a node may have changed.
+
+    Raises AthanorError for a sampling that no training here goes with.
+    """
     sampling = model.get_model_object("model_sampling")
-    kinds = [kind.__name__ for kind in type(sampling).__mro__]
-    if "V_PREDICTION" in kinds:
-        return "v", bool(getattr(sampling, "zsnr", False))
-    return ("epsilon", False) if "EPS" in kinds else None
+    kinds = {kind.__name__ for kind in type(sampling).__mro__}
+    if "CONST" in kinds and "IMG_TO_IMG_FLOW" not in kinds:
+        return "flow", False
+    odd = kinds & _ODD_SAMPLINGS
+    if odd or not kinds & {"V_PREDICTION", "EPS"}:
+        told = " and ".join(sorted(odd or kinds - {"object", "Module"}))
+        raise AthanorError(
+            f"The model on this wire is sampled in a way that cannot be trained ({told}), as ModelSamplingDiscrete with x0 or ModelSamplingContinuousEDM set it; "
+            "connect the model from before that node."
+        )
+    return ("v", bool(getattr(sampling, "zsnr", False))) if "V_PREDICTION" in kinds else ("epsilon", False)
 
 
 def _part(patcher: Any, prefix: str, written_prefix: str) -> Part:
@@ -117,7 +132,15 @@ def _source(patcher: Any) -> tuple[Path, ...]:
         return ()
     named = made[1][0]
     paths = tuple(Path(each) for each in (named if isinstance(named, (list, tuple)) else (named,)) if isinstance(each, (str, Path)))
-    return paths if paths and all(path.is_file() for path in paths) else ()
+    return paths if paths and all(path.is_file() for path in paths) and not any(map(_is_in_diffusers_names, paths)) else ()
+
+
+def _is_in_diffusers_names(path: Path) -> bool:
+    """Of a denoiser, which ComfyUI translates and the trainer reads in its authors' names alone."""
+    try:
+        return is_safe(path) and in_diffusers_names(read_header(path))
+    except AthanorError:
+        return False
 
 
 def _content_key(patches: dict[str, list]) -> str:

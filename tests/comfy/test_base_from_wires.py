@@ -234,3 +234,53 @@ def test_patches_that_are_no_weights_are_refused_with_a_sentence(server):
     prompt["base"]["inputs"]["model"] = ["patched", 0]
     with pytest.raises(ServerError, match=r"This wire carries patches of output_block_patch .* connect the model from before them"):
         server.run(prompt, LIMIT_SEC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "widgets", "told"),
+    [
+        ("ModelSamplingDiscrete", {"sampling": "x0", "zsnr": False}, r"sampled in a way that cannot be trained \(X0\)"),
+        ("ModelSamplingContinuousEDM", {"sampling": "v_prediction", "sigma_max": 120.0, "sigma_min": 0.002}, "ModelSamplingContinuousEDM"),
+        ("ModelSamplingSD3", {"shift": 3.0}, "is SD1.5, but a ModelSampling node has set it to predict a flow"),
+    ],
+)
+def test_samplings_that_no_training_goes_with_are_refused(server, kind, widgets, told):
+    prompt = graph(server, merged=False, sampling=node(server, kind, model=["one", 0], **widgets))
+    prompt["base"]["inputs"]["model"] = ["sampling", 0]
+    with pytest.raises(ServerError, match=told):
+        server.run(prompt, LIMIT_SEC)
+
+
+def test_loaders_of_single_parts_and_weights_in_8_bits(server):
+    """Unpatched, the files themselves; with a LoRA what the 8 bits and the LoRA make."""
+    first, before = load_file(server.models_folder / "checkpoints" / FIRST), written(server)
+    for folder, name, prefix in (
+        ("diffusion_models", "unet", "model.diffusion_model."),
+        ("text_encoders", "clip", "cond_stage_model.transformer."),
+        ("vae", "vae", "first_stage_model."),
+    ):
+        (server.models_folder / folder).mkdir(exist_ok=True)
+        save_file(
+            {key.removeprefix(prefix): value for key, value in first.items() if key.startswith(prefix)},
+            server.models_folder / folder / f"{name}.safetensors",
+        )
+    prompt = graph(server, merged=False)
+    prompt |= {
+        "unet": node(server, "UNETLoader", unet_name="unet.safetensors", weight_dtype="fp8_e4m3fn"),
+        "clip": node(server, "CLIPLoader", clip_name="clip.safetensors", type="stable_diffusion"),
+        "vae": node(server, "VAELoader", vae_name="vae.safetensors"),
+        "lora": node(server, "LoraLoaderModelOnly", model=["unet", 0], lora_name=LORA, strength_model=STRENGTH),
+    }
+    prompt["base"]["inputs"] |= {"model": ["unet", 0], "clip": ["clip", 0], "vae": ["vae", 0]}
+    assert report(server, prompt) == ["model: unet.safetensors", "text encoders: clip.safetensors", "VAE: vae.safetensors"]
+    prompt["base"]["inputs"]["model"] = ["lora", 0]
+    assert report(server, prompt)[0].endswith("(written from the wire)")
+    (path,) = written(server).keys() - before.keys()
+    tensors, lora = load_file(path), load_file(server.models_folder / "loras" / LORA)
+    base = describe_base(path, (find_comfyui() / "comfy",), (server.models_folder / "text_encoders" / "clip.safetensors",))
+    assert base.family == "sd15"
+    names = native_names(family("sd15"), base, base)
+    key = next(key for key in names if key.endswith("attn2_to_k"))
+    change = STRENGTH / 2 * lora[f"{key}.lora_up.weight"] @ lora[f"{key}.lora_down.weight"]
+    expected = first[names[key]].to(torch.float8_e4m3fn).float() + change
+    assert torch.nn.functional.cosine_similarity(tensors[names[key]].float().flatten(), expected.flatten(), dim=0) > 0.999

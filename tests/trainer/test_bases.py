@@ -210,6 +210,24 @@ def test_relatives_of_flux_and_sd35_are_named(tmp_path):
         assert "reads words in another way" in relative_of(sd35, path, **{inner + name: value for name, value in tensors.items()})
 
 
+def test_files_that_give_the_model_nothing_are_told(tmp_path):
+    (tmp_path / "xl").mkdir()
+    whole, split = make_sdxl_file(tmp_path / "xl"), make_schnell_split(tmp_path)
+    clip, t5 = split.text_encoders
+    tokenizers = (tmp_path / "tokenizer", tmp_path / "tokenizer_2")
+    assert base_problems(describe_base(split.path, tokenizers, (t5, clip), split.vae)) == ()
+    twice = clip.with_name("again.safetensors")
+    twice.write_bytes(clip.read_bytes())
+    (problem,) = base_problems(describe_base(split.path, tokenizers, (clip, t5, twice), split.vae))
+    assert problem.startswith("The text encoder again.safetensors does nothing, since another of the files has the same")
+    told = base_problems(describe_base(whole.path, (tmp_path / "xl" / "tokenizer",), (t5,), split.vae))
+    assert told[0].startswith("The text encoder t5xxl.safetensors does nothing, since SDXL reads none of that kind")
+    assert told[1].startswith("ae.safetensors is no VAE for SDXL, whose latents have 4 channels")
+    folder = make_sdxl_folder(tmp_path / "folder")
+    (problem,) = base_problems(describe_base(folder.path, text_encoders=(clip,)))
+    assert "does nothing, since the folder folder has its own" in problem
+
+
 @pytest.mark.parametrize(
     "told",
     [{"_class_name": "EDMDPMSolverMultistepScheduler"}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}, {"prediction_type": "sample"}],

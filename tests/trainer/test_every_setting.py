@@ -128,6 +128,20 @@ def test_a_guidance_is_refused_for_schnell_which_reads_none(job, schnell, flux, 
     check_train_job(dataclasses.replace(job, base=flux, **sections))
 
 
+def test_a_negative_prompt_without_guidance_is_refused(job):
+    for sections, sentence in (
+        ({"samples": SampleSettings(prompts="a\nb --n bad", guidance=1.0)}, "Sample pictures: the negative prompt does nothing at guidance 1"),
+        (
+            {"prior": PriorSettings(class_images=2, class_prompts="a cat", class_negative_prompt="bad", class_guidance=1.0)},
+            "class_negative_prompt does nothing at class_guidance 1",
+        ),
+    ):
+        with pytest.raises(InvalidJobError) as told:
+            check_train_job(dataclasses.replace(job, **sections))
+        assert len(told.value.problems) == 1 and sentence in told.value.problems[0]
+    check_train_job(dataclasses.replace(job, samples=SampleSettings(prompts="a\nb --n bad --l 5", guidance=1.0)))
+
+
 def test_a_comparison_refuses_what_its_base_does_not_read(flux, schnell):
     def told(base: BaseModel, guidance: float, negative_prompt: str = "") -> tuple[str, ...]:
         cell = SheetCell("a.png", "", 0.0, 0.0, "a cat", negative_prompt, 1, 2, guidance)

@@ -31,6 +31,14 @@ def drawing_problems(job: TrainJob) -> list[str]:
             problems.append(
                 f"Prior preservation: {chosen.title} is drawn without a negative prompt, so that class_negative_prompt does nothing; leave it empty."
             )
+    if chosen.reads_negative_prompt:
+        negated = [each for each in prompts if each.negative_prompt]
+        if negated and all(each.guidance == _NO_GUIDANCE for each in negated):
+            problems.append("Sample pictures: the negative prompt does nothing at guidance 1, which is none; leave it empty, or raise the guidance.")
+        if prior.class_images and prior.class_negative_prompt and prior.class_guidance == _NO_GUIDANCE:
+            problems.append(
+                "Prior preservation: class_negative_prompt does nothing at class_guidance 1, which is none; leave it empty, or raise the guidance."
+            )
     if not chosen.reads_guidance(job.base):
         told = _unread(each.guidance for each in prompts)
         usual = SampleSettings().guidance

@@ -22,6 +22,7 @@ from .checkpoint import checkpoint_problems
 from .drawing import cell_problems, drawing_problems
 from .effects import effect_problems
 from .engine import engine_problems
+from .parts import unused_files
 from .prior import prior_problems
 from .words import clash_problems, word_problems
 
@@ -131,7 +132,7 @@ def base_problems(base: BaseModel) -> tuple[str, ...]:
         if base.clip_skip > found.max_clip_skip:
             told = f"can be at most {found.max_clip_skip}" if found.max_clip_skip else "has no effect"
             return (f"Clip skip is {base.clip_skip}; for {found.title} it {told}. Set it to 0 in Load Base Model.",)
-        return found.missing_files(base)
+        return found.missing_files(base) or unused_files(base, found)
     except AthanorError as error:
         return (str(error),)
 

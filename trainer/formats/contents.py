@@ -7,6 +7,7 @@ import re
 from .header import Header
 
 _PREFIX = r"^(?:model\.diffusion_model\.|diffusion_model\.)?"
+_UNET, _TRANSFORMER = "a U-Net in diffusers' names without its folder", "a transformer in diffusers' names without its folder"
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"^lllite_", "a ControlNet (LLLite)"),
     (r"\.lora_|lora_[AB]\b|\.hada_|\.lokr_|\.on_input$|\.oft_|\.vera_|\.diff(?:_b)?$|\.[wb]_norm$|\.[ab][12]\.weight$", "a LoRA"),
@@ -41,8 +42,8 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (_PREFIX + r"joint_blocks\.", "a model of SD3's kind"),
     (_PREFIX + r"down_blocks\.0\.\d+\.channelwise\.", "a Stable Cascade model"),
     (_PREFIX + r"cap_embedder\.", "a model of Lumina's kind"),
-    (_PREFIX + r"down_blocks\.0\.resnets\.", "a U-Net in diffusers' names without its folder"),
-    (_PREFIX + r"(?:single_)?transformer_blocks\.0\.attn\.", "a transformer in diffusers' names without its folder"),
+    (_PREFIX + r"down_blocks\.0\.resnets\.", _UNET),
+    (_PREFIX + r"(?:single_)?transformer_blocks\.0\.attn\.", _TRANSFORMER),
 )
 _CHANNELS = {8: "an instruct-pix2pix model", 9: "an inpainting model"}
 
@@ -62,6 +63,11 @@ def describe_contents(header: Header) -> str:
     if header.any_key("text_model.", "encoder.block.", "encoder.layers.", "cond_stage_model.", "transformer.resblocks."):
         return "a text encoder"
     return "a model of an unknown kind" if header.shapes else "a file without weights"
+
+
+def in_diffusers_names(header: Header) -> bool:
+    """Whether the file is a denoiser as diffusers names its layers, without the folder that tells its sizes."""
+    return describe_contents(header) in (_UNET, _TRANSFORMER)
 
 
 def _describe_unet(header: Header, entry: tuple[int, ...]) -> str:
