@@ -72,12 +72,14 @@ RATES = ("rate", "text_encoder_rate", "weight_decay")
 def rates_are_for_another_kind(kind: str, paths: Iterable[str]) -> bool:
     """Whether a file that says `paths` ("section.field") was made for what learns at other rates than "lora", "embedding" or "checkpoint" does.
 
-    Those of a LoRA are far too low for an embedding and far too high for a whole model.
+    Those of a LoRA are far too low for an embedding and far too high for a whole model, and the other way round.
     """
     sections = {path.split(".")[0] for path in paths}
     if kind == "embedding":
         return "adapter" in sections or "embedding" not in sections
-    return kind == "checkpoint" and "adapter" in sections
+    if kind == "checkpoint":
+        return "adapter" in sections or ("embedding" in sections and "checkpoint" not in sections)
+    return "adapter" not in sections and not sections.isdisjoint({"embedding", "checkpoint"})
 
 
 def _told(line: Line) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from athanor.trainer.formats.parameters import Imported, settings_for
+from athanor.trainer.formats.parameters import Imported, rates_are_for_another_kind, settings_for
 from athanor.trainer.settings import AdapterSettings, Settings
 
 FILE = Imported("A file", (("adapter.kind", "loha"), ("adapter.rank", 8), ("adapter.dropout", 0.1), ("train.epochs", 3), ("train.rate", 1e-3)), ())
@@ -44,3 +44,14 @@ def test_files_of_embeddings_and_whole_models_under_a_lora():
     assert note == "The file's embedding.num_vectors = 2 and checkpoint.weights = bf16 do nothing for a LoRA."
     _, (note,) = settings_for("embedding", told.applied_to(Settings()))
     assert note == "The file's checkpoint.weights = bf16 and prior.hold_weight = 1.0 do nothing for an embedding."
+
+
+def test_rates_of_an_embedding_or_a_whole_model_do_not_suit_a_lora():
+    """An embedding's run keeps a rate of 0 for the U-Net, so that a LoRA with its settings would leave that as it is."""
+    for section, setting in (("embedding", ("embedding.num_vectors", 2)), ("checkpoint", ("checkpoint.weights", "bf16"))):
+        run = Imported("A run", (setting, ("train.rate", 0.0), ("train.epochs", 3)), ())
+        _, notes = settings_for("lora", run.applied_to(Settings()))
+        assert any("train.rate = 0.0 is for another kind of training: for a LoRA the training node's own count" in note for note in notes), section
+    assert rates_are_for_another_kind("checkpoint", ["embedding.num_vectors", "train.rate"])
+    assert not rates_are_for_another_kind("lora", ["adapter.rank", "embedding.keep_norm", "train.rate"])
+    assert not rates_are_for_another_kind("lora", ["train.rate"]) and not rates_are_for_another_kind("checkpoint", ["checkpoint.weights"])
