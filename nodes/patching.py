@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +28,9 @@ _PREFIXES = ("base_model.model.", "unet.", "transformer.", "diffusion_model.", "
 _STOCK_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
 
 
-_OWN = {"on_input": "ia3", PEFT_MAGNITUDE: "dora"}
-"""Kinds that ComfyUI has no adapter for, or computes in another way, by what only they have."""
+_OWN = {"on_input": "ia3", PEFT_MAGNITUDE: "dora", "lokr_t2": "lokr"}
+"""Kinds that ComfyUI has no adapter for, computes in another way, or fails to compute (Tucker's form of LoKr, of which it logs an
+error and changes nothing), by what only they have."""
 
 
 class OwnPatch(comfy.weight_adapter.WeightAdapterBase):
@@ -69,7 +71,13 @@ def adapter_patches(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], 
         comfy.lora.model_lora_keys_clip(clip.cond_stage_model, key_map)
     spelt = _as_stock(comfy.lora_convert.convert_lora(dict(tensors)), key_map)
     layers = grouped(spelt)
-    own = {base: kind for base, held in layers.items() if base in key_map for mark, kind in _OWN.items() if mark in held}
+    own = {
+        base: kind
+        for base, held in layers.items()
+        if base in key_map
+        for mark, kind in _OWN.items()
+        if mark in held and adapter(kind).recognises(held)
+    }
     others = {key: tensor for key, tensor in spelt.items() if (split_key(key) or ("",))[0] not in own}
     patches = comfy.lora.load_lora(others, key_map, log_missing=False)
     for base, kind in own.items():
@@ -120,20 +128,30 @@ def _plain(base: str) -> str:
 
 
 class _EpochTokenizer:
-    """A tokenizer for which one name of an embedding means one epoch; all else is the given one's.
+    """A tokenizer for which some names of embeddings mean epochs; all else is the given one's.
 
-    ComfyUI looks through the folders of embeddings in no order, so that of two files of one name either might be read.
+    ComfyUI looks through the folders of embeddings in no order, so that of two files of one name either might be read, and
+    it ends a name at the first blank. So the names in a prompt are replaced by those of files that only this knows.
     """
 
-    def __init__(self, tokenizer: Any, name: re.Pattern[str], file_name: str):
-        self._tokenizer, self._name, self._file_name = tokenizer, name, file_name
+    def __init__(self, tokenizer: Any, files: Mapping[str, str]):
+        """`files`: their names without endings, by the names in prompts, which are in small letters."""
+        self._tokenizer, self._files = tokenizer, files
+        # The longest first: one name may be the beginning of another.
+        names = "|".join(re.escape(name) for name in sorted(files, key=len, reverse=True))
+        self._name = re.compile(rf"embedding:({names})(?:\.(?:safetensors|pt|bin))?(?![\w-]|\.\w)", re.IGNORECASE)
 
     @property
     def inner(self) -> Any:
         return self._tokenizer
 
+    @property
+    def files(self) -> Mapping[str, str]:
+        return self._files
+
     def tokenize_with_weights(self, text: str, *arguments: Any, **options: Any) -> Any:
-        return self._tokenizer.tokenize_with_weights(self._name.sub(self._file_name, text), *arguments, **options)
+        read = self._name.sub(lambda found: f"embedding:{self._files.get(found[1].lower(), found[1])}", text)
+        return self._tokenizer.tokenize_with_weights(read, *arguments, **options)
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("_"):
@@ -146,27 +164,30 @@ def with_embedding(clip: Any, tensors: Mapping[str, torch.Tensor], token: str, s
     from safetensors.torch import save_file
 
     folder = host.temp_folder() / "athanor-embeddings"
-    widths = _embedding_widths(clip.tokenizer)
+    tokenizer, files = (clip.tokenizer.inner, clip.tokenizer.files) if isinstance(clip.tokenizer, _EpochTokenizer) else (clip.tokenizer, {})
     # Tokenizers do not know the width of small models; ComfyUI itself takes what is there.
-    fitting = fitting_vectors(widths, tensors) or tensors
+    fitting = fitting_vectors(_embedding_widths(tokenizer), tensors) or tensors
     scaled = {key: (tensor.float() * strength).contiguous() for key, tensor in fitting.items()}
-    replace_atomically(folder / f"{token}-{fingerprint}.safetensors", lambda temporary: save_file(scaled, temporary))
-    tokenizer = copy.copy(clip.tokenizer)
-    for attribute, value in list(vars(clip.tokenizer).items()):
+    file = f"athanor-{hashlib.sha256(f'{token}|{fingerprint}'.encode()).hexdigest()[:20]}"
+    replace_atomically(folder / f"{file}.safetensors", lambda temporary: save_file(scaled, temporary))
+    patched = clip.clone()
+    patched.tokenizer = _EpochTokenizer(_looking_in(tokenizer, str(folder)), {**files, token.lower(): file})
+    return patched
+
+
+def _looking_in(tokenizer: Any, folder: str) -> Any:
+    """A copy of the tokenizer whose parts look for embeddings in `folder` first."""
+    copied = copy.copy(tokenizer)
+    for attribute, value in list(vars(tokenizer).items()):
         if hasattr(value, "embedding_directory"):
             inner = copy.copy(value)
-            inner.embedding_directory = [str(folder), *_as_list(value.embedding_directory)]
-            setattr(tokenizer, attribute, inner)
-    name = re.compile(rf"embedding:{re.escape(token)}(?:\.(?:safetensors|pt|bin))?(?![\w-])", re.IGNORECASE)
-    patched = clip.clone()
-    patched.tokenizer = _EpochTokenizer(tokenizer, name, f"embedding:{token}-{fingerprint}")
-    return patched
+            inner.embedding_directory = [folder, *(each for each in _as_list(value.embedding_directory) if each != folder)]
+            setattr(copied, attribute, inner)
+    return copied
 
 
 def _embedding_widths(tokenizer: Any) -> dict[str, int]:
     """By the keys under which ComfyUI's tokenizers look for embeddings how wide these are."""
-    while isinstance(tokenizer, _EpochTokenizer):
-        tokenizer = tokenizer.inner
     inner = [value for value in vars(tokenizer).values() if hasattr(value, "embedding_directory")]
     return {each.embedding_key: each.embedding_size for each in inner if each.embedding_key and each.embedding_size}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapter_layouts import LAYOUTS
+from comfyui_apply_side import ODD_NAMES
 from comfyui_server import find_comfyui
 from safetensors.torch import load_file, save_file
 from sides import run_side
@@ -21,6 +22,7 @@ from athanor.trainer.settings import AdapterSettings
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(find_comfyui() is None, reason="no ComfyUI")]
 SD15, STRENGTH = family("sd15"), 0.7
+TUCKER = "lora_unet_down_blocks_0_resnets_0_conv1"
 FORMS = {
     "lora": AdapterSettings(rank=3, alpha=2.0),
     "locon": AdapterSettings(kind="locon", rank=4, alpha=2.0, conv_rank=2),
@@ -71,12 +73,16 @@ def applied(tmp_path_factory) -> Path:
             save_file({name: adapter("dora").change(of_peft, base[name]) for name, of_peft in held.items()}, folder / "change dora-peft.safetensors")
         if form == "ia3":
             save_file({key: tensor for key, tensor in spelt.items() if "text" not in key}, folder / "ia3-dotted.safetensors")
+    draw, shapes = torch.Generator().manual_seed(4), {"lokr_w1": (4, 4), "lokr_w2_a": (2, 8), "lokr_w2_b": (2, 8), "lokr_t2": (2, 2, 3, 3)}
+    tucker = {suffix: torch.randn(shape, generator=draw) for suffix, shape in shapes.items()} | {"alpha": torch.tensor(1.0)}
+    save_file({f"{TUCKER}.{suffix}": tensor for suffix, tensor in tucker.items()}, folder / "lokr-tucker.safetensors")
+    save_file({TUCKER: adapter("lokr").change(tucker, base[TUCKER])}, folder / "change lokr-tucker.safetensors")
     save_file(
         {"lora_unet_nothing.lora_up.weight": torch.ones(1, 1), "lora_unet_nothing.lora_down.weight": torch.ones(1, 1)}, folder / "other.safetensors"
     )
     save_file(base, folder / "base.safetensors")
     (folder / "layout.json").write_text(json.dumps(LAYOUTS["sd15"].comfyui), encoding="utf-8")
-    files = [folder / f"{name}.safetensors" for name in (*FORMS, "lora-peft", "lora-newer", "dora-peft", "ia3-dotted", "other")]
+    files = [folder / f"{name}.safetensors" for name in (*FORMS, "lora-peft", "lora-newer", "dora-peft", "ia3-dotted", "lokr-tucker", "other")]
     told = run_side("comfyui_apply_side.py", folder / "layout.json", folder / "base.safetensors", folder, STRENGTH, *files, complaints=False)
     (folder / "told.txt").write_text(told, encoding="utf-8")
     return folder
@@ -120,6 +126,14 @@ def test_a_dora_of_peft_is_applied_as_peft_computes_it(applied: Path):
     assert sorted(weight.double().sum().item() for weight in ours.values()) == pytest.approx(expected, abs=1e-3)
 
 
+def test_a_tucker_lokr_whose_product_torch_refuses_to_the_stock_loader_is_applied(applied: Path):
+    """It says so in the log and leaves these convolutions as they are."""
+    (ours,), (stock,) = (weights(applied, whose, "lokr-tucker").values() for whose in ("ours", "stock"))
+    base = load_file(applied / "base.safetensors")[TUCKER]
+    assert torch.equal(stock, base)
+    assert torch.allclose(ours, base + STRENGTH * weights(applied, "change", "lokr-tucker")[TUCKER], atol=1e-5) and not torch.allclose(ours, base)
+
+
 def test_spellings_that_the_stock_loader_does_not_know_are_applied_too(applied: Path):
     kohya = weights(applied, "ours", "lora")
     for form in ("lora-peft", "lora-newer"):
@@ -146,3 +160,4 @@ def test_an_embedding_is_read_by_its_name_in_that_clip_alone(tmp_path: Path):
     assert torch.equal(found["before"], stored) and torch.equal(found["again"], stored)
     assert torch.equal(found["after"], epoch * 0.5) and torch.equal(found["both"], epoch * 0.5)
     assert torch.equal(found["second"], epoch + 1)
+    assert found["odd"][:, 0].tolist() == list(range(len(ODD_NAMES))), "whatever a file is called, prompts call it so"

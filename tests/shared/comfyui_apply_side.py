@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 PROMPT = "a embedding:my-thing, on the moon"
+ODD_NAMES = ("a", "a.b", "my thing", "my", "猫 子", "it's new!", "a(b)")
 
 
 def models(layout: dict[str, Any], base: dict[str, Any], embeddings: Path) -> tuple[Any, Any]:
@@ -88,7 +89,15 @@ def embedding(layout: Path, folder: Path, out: Path) -> None:
     both = with_embedding(patched, {"*": load_file(folder / "epoch.safetensors")["emb_params"] + 1}, "other", 1.0, "test")
     second = both.tokenize("embedding:other x")["l"][0]
     told = torch.stack([token[0] for token in second if isinstance(token[0], torch.Tensor)])
-    save_file({"before": vectors(clip), "after": vectors(patched), "again": vectors(clip), "both": vectors(both), "second": told}, out)
+    # Names that a word of a prompt cannot have, and one that another begins with.
+    odd = clip
+    for i, name in enumerate(ODD_NAMES):
+        odd = with_embedding(odd, {"emb_params": torch.full((1, 32), float(i))}, name, 1.0, "test")
+    read = [
+        token[0] for token in odd.tokenize(", ".join(f"(embedding:{name}:1.5)" for name in ODD_NAMES))["l"][0] if isinstance(token[0], torch.Tensor)
+    ]
+    results = {"before": vectors(clip), "after": vectors(patched), "again": vectors(clip), "both": vectors(both), "second": told}
+    save_file({**results, "odd": torch.stack(read) if read else torch.zeros(0)}, out)
 
 
 if __name__ == "__main__":
