@@ -67,7 +67,7 @@ export class Chips {
       event.dataTransfer?.setData('text/plain', tag)
       if (event.dataTransfer) event.dataTransfer.effectAllowed = 'move'
     }
-    chip.ondragend = () => this._dropped()
+    chip.ondragend = (event) => (event.dataTransfer?.dropEffect === 'none' ? this._putBack() : this._dropped())
     return chip
   }
 
@@ -77,9 +77,16 @@ export class Chips {
     if (!dragged) return
     event.preventDefault()
     const over = /** @type {HTMLElement} */ (event.target).closest('.chip')
+    if (event.dataTransfer) event.dataTransfer.dropEffect = 'move'
     if (!over || over === dragged) return
     const box = over.getBoundingClientRect()
     over[event.clientX < box.left + box.width / 2 ? 'before' : 'after'](dragged)
+  }
+
+  /** After Escape, or a drop somewhere else. */
+  _putBack() {
+    this.dragged = ''
+    this.draw()
   }
 
   _dropped() {

@@ -1,7 +1,7 @@
 // @ts-check
 // All tags of the pictures with their counts; a click filters.
 import { categoryClass, debounced, h } from './dom.mjs'
-import { filterTerm, matchKey } from './tags.mjs'
+import { filterTerm, hasTerm, matchKey } from './tags.mjs'
 
 const MAX_ROWS = 250
 const WAIT_MS = 60
@@ -64,7 +64,7 @@ export class Cloud {
     this.list.replaceChildren(...rows.slice(0, MAX_ROWS).map(([key, { tag, count }]) => {
       const term = filterTerm(tag)
       const row = h('button', {
-        class: `cloud-row ${categoryClass(model.categoryOf(tag))}${filter.includes(term) ? ' is-filter' : ''}${selected.has(key) ? ' is-selected' : ''}`,
+        class: `cloud-row ${categoryClass(model.categoryOf(tag))}${hasTerm(filter, term) ? ' is-filter' : ''}${selected.has(key) ? ' is-selected' : ''}`,
         style: `--share: ${(100 * count) / most}%`,
       }, h('span', { class: 'cloud-tag' }, tag), h('span', { class: 'cloud-count' }, String(count)))
       row.dataset.tag = tag

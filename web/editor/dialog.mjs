@@ -8,7 +8,7 @@ import { Grid } from './grid.mjs'
 import { helpPage, onKey } from './keys.mjs'
 import { Large } from './large.mjs'
 import { Panel } from './panel.mjs'
-import { filterTerm } from './tags.mjs'
+import { filterTerm, toggledTerm } from './tags.mjs'
 
 const FILTER_WAIT_MS = 180
 const SAY_MS = 6000
@@ -140,9 +140,7 @@ export class Editor {
 
   /** Puts a term into the filter, or takes it out. @param {string} term */
   toggleTerm(term) {
-    const text = this.filter.value.trim()
-    const without = text.split(term).join(' ').replace(/\s+/g, ' ').trim()
-    this.filter.value = without !== text && !/\b(not|or)$/i.test(without) ? without : `${text} ${term}`.trim()
+    this.filter.value = toggledTerm(this.filter.value, term)
     this.applyFilter()
   }
 

@@ -171,6 +171,7 @@ export class Model extends EventTarget {
     const there = new Set(numbers)
     this.selection = new Set([...this.selection].filter((number) => there.has(number)))
     if (!there.has(this.cursor)) this.cursor = this.anchor = -1
+    if (!there.has(this.anchor)) this.anchor = this.cursor
     this._fire('selection')
   }
 

@@ -8,6 +8,8 @@ export const NODE = 'AthanorEditTags'
 const EDITS = 'hand_edits'
 const LISTING = 'athanor_listing'
 const MARK = 'athanor_editor'
+/** LiteGraph's modes of nodes that are muted or bypassed. */
+const OFF = [2, 4]
 
 /** Prepares a node that was just made. @param {any} app ComfyUI's @param {any} node */
 export function prepareNode(app, node) {
@@ -44,7 +46,12 @@ function face(app, node, widget) {
       node.graph?.change?.()
       app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.()
     },
-    settings: () => ({ rules: widget('rules')?.value ?? '', filter: widget('filter')?.value ?? '', lexicon: widget('lexicon')?.value ?? 'none' }),
+    isOff: () => OFF.includes(node.mode),
+    settings: () => {
+      const own = (/** @type {string} */ name, /** @type {string} */ otherwise) =>
+        node.inputs?.some((/** @type {any} */ input) => input.name === name && input.link != null) ? undefined : widget(name)?.value ?? otherwise
+      return { rules: own('rules', ''), filter: own('filter', ''), lexicon: own('lexicon', 'none') }
+    },
     identity: () => `${markOf(node)} ${executionId(app, node)}`,
     executionId: () => executionId(app, node),
   }

@@ -33,3 +33,27 @@ export function filterTerm(tag) {
   const text = tag.replace(/[*?]/g, '\\$&').replaceAll('"', '?')
   return /[\s()（）“”]/.test(text) ? `tag:"${text}"` : `tag:${text}`
 }
+
+/** Whether a filter has this term as a whole: `tag:smile` is not in `tag:smiley`. @param {string} filter @param {string} term */
+export function hasTerm(filter, term) {
+  return termAt(term).test(filter)
+}
+
+/** A filter with the term, or without it if it had it; the opposite of it (`NOT tag:hat` of `tag:hat`) goes. @param {string} filter @param {string} term */
+export function toggledTerm(filter, term) {
+  const plain = term.replace(/^NOT /, '')
+  const there = [`NOT ${plain}`, plain].find((each) => hasTerm(filter, each))
+  const rest = there ? withoutLooseOperators(filter.replace(new RegExp(termAt(there), 'gi'), '$1')) : filter.trim()
+  return there === term ? rest : `${rest} ${term}`.trim()
+}
+
+/** @param {string} filter of which a term was taken out */
+function withoutLooseOperators(filter) {
+  const text = filter.replace(/\s+/g, ' ').trim()
+  return text.replace(/\b(and|or|not) (?=(and|or)\b)/gi, '').replace(/([(（]) ?(and|or) /gi, '$1').replace(/ (and|or) ?([)）])/gi, '$2').replace(/^(and|or) | (and|or|not)$|^(and|or|not)$/gi, '')
+}
+
+/** @param {string} term */
+function termAt(term) {
+  return new RegExp(`(^|[\\s(（])${term.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?=$|[\\s)）])`, 'i')
+}

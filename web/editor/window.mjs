@@ -1,6 +1,5 @@
 // @ts-check
 // Opens the editor for a node: from the pictures of its last run, or after running the workflow up to it.
-import { api } from '../../../scripts/api.js'
 import { fetchListing, RefusedError } from '../api.js'
 import { Editor } from './dialog.mjs'
 import { Draft } from './draft.mjs'
@@ -15,8 +14,9 @@ const STYLE = new URL('./editor.css', import.meta.url).href
  * @property {() => string} listing of the last run; empty before
  * @property {() => string} edits
  * @property {(text: string) => void} setEdits
- * @property {() => {rules: string, filter: string, lexicon: string}} settings
+ * @property {() => Record<string, string | undefined>} settings rules, filter and lexicon; undefined where a wire brings it
  * @property {() => string} executionId
+ * @property {() => boolean} isOff whether it is muted or bypassed
  * @property {() => string} identity tells the node from those of other workflows, also after a reload
  */
 
@@ -51,10 +51,14 @@ export function openEditor(app, node, t) {
   }
   const offer = (/** @type {string} */ text) => message(text, h('button', { class: 'quiet', onclick: leave }, t('close')), h('button', { class: 'primary', onclick: run }, t('run')))
   const run = async () => {
-    const stop = h('button', { class: 'quiet', onclick: () => api.interrupt() }, t('cancel'))
-    message(t('running'), stop)
-    const shown = content.querySelector('p')
-    const problem = await runUpTo(app, node.executionId(), (title) => { if (shown) shown.textContent = t('runningNode', { node: title }) }, t)
+    if (node.isOff()) return offer(t('isOff'))
+    const say = (/** @type {string} */ text) => {
+      const shown = content.querySelector('p')
+      if (shown) shown.textContent = text
+    }
+    const { ended, cancel } = runUpTo(app, node.executionId(), { onNode: (title) => say(t('runningNode', { node: title })), onWait: () => say(t('waiting')) }, t)
+    message(t('running'), h('button', { class: 'quiet', onclick: cancel }, t('cancel')))
+    const problem = await ended
     if (!dialog.isConnected) return
     if (problem) offer(problem)
     else await open()
@@ -85,7 +89,7 @@ export function openEditor(app, node, t) {
           model.markSaved()
           run()
         },
-        isStale: settings.rules !== listing.rules || settings.filter !== listing.filter || settings.lexicon !== listing.lexicon,
+        isStale: /** @type {const} */ (['rules', 'filter', 'lexicon']).some((name) => settings[name] !== undefined && settings[name] !== listing[name]),
       })
       content.replaceChildren(editor.element)
       editor.grid.element.focus()

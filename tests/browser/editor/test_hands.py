@@ -88,6 +88,13 @@ def test_mouse_cloud_drag_and_wrong_filters(open_editor_page):
     chips = editor.panel.locator(".chip")
     chips.nth(0).drag_to(chips.nth(len(before) - 1), target_position={"x": chips.nth(len(before) - 1).bounding_box()["width"] - 4, "y": 8})
     assert editor.chips() == [*before[1:], before[0]]
+    first, last = chips.nth(0).bounding_box(), chips.nth(len(before) - 1).bounding_box()
+    editor.page.mouse.move(first["x"] + 10, first["y"] + 8)
+    editor.page.mouse.down()
+    editor.page.mouse.move(last["x"] + last["width"] - 6, last["y"] + 8, steps=6)
+    editor.page.mouse.move(20, 20, steps=3)
+    editor.page.mouse.up()
+    assert editor.chips() == [*before[1:], before[0]], "dropped elsewhere it goes back"
     chips.nth(0).locator(".chip-x").click()
     assert editor.chips() == [*before[2:], before[0]]
     assert "cat-character" in (editor.dialog.locator(".cloud-row", has_text="hatsune miku").get_attribute("class") or "")

@@ -134,3 +134,67 @@ def test_a_run_that_fails_says_why(open_editor_page):
     editor.dialog.get_by_role("button", name="Run up to this node").click()
     editor.dialog.get_by_text("no such rule").wait_for()
     assert editor.dialog.get_by_role("button", name="Run up to this node").is_visible()
+
+
+def test_a_run_behind_another_one_waits_for_its_own_end_and_cancel_leaves_the_other_alone(open_editor_page):
+    editor = open_editor_page()
+    asked = []
+    other = {"queue_running": [[0, "another", {}, {}, []]], "queue_pending": []}
+    editor.page.route(
+        "**/queue", lambda route: (asked.append(route.request.post_data), route.fulfill(json=other)) if len(asked) < 1 else route.continue_()
+    )
+    editor.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/interrupt") else None)
+    editor.open_by_button()
+    editor.dialog.get_by_role("button", name="Run up to this node").click()
+    tell = """async () => {
+      const { api } = await import('/scripts/api.js')
+      for (const name of ['execution_start', 'executed', 'execution_success', 'execution_interrupted'])
+        api.dispatchEvent(new CustomEvent(name, { detail: { prompt_id: 'another', node: '1' } }))
+    }"""
+    editor.dialog.get_by_text("Another run goes first.").wait_for()
+    editor.page.evaluate(tell)
+    editor.cards.first.wait_for()
+    editor.page.unroute("**/queue")
+
+    editor.press("Escape")
+    editor.dialog.wait_for(state="detached")
+    posted = []
+    waiting = {"queue_running": other["queue_running"], "queue_pending": [[1, "own", {}, {}, []]]}
+
+    def answer(route):
+        if route.request.method == "POST":
+            posted.append(route.request.post_data_json)
+            route.fulfill(json={})
+        else:
+            route.fulfill(json=waiting if len(posted_prompts) else other)
+
+    posted_prompts = []
+    editor.page.route("**/queue", answer)
+    editor.page.route(
+        "**/api/prompt", lambda route: (posted_prompts.append(1), route.fulfill(json={"prompt_id": "own", "number": 1, "node_errors": {}}))
+    )
+    editor.page.evaluate(f"() => {{ delete {NODE}.properties.athanor_listing }}")
+    editor.open_by_button()
+    editor.dialog.get_by_role("button", name="Run up to this node").click()
+    editor.dialog.get_by_text("Another run goes first.").wait_for()
+    editor.page.wait_for_timeout(300)
+    editor.dialog.get_by_role("button", name="Cancel").click()
+    editor.dialog.get_by_text("Cancelled.").wait_for()
+    assert posted == [{"delete": ["own"]}]
+    assert not any(str(url).endswith("/interrupt") for url in asked)
+
+
+def test_a_node_that_is_off_and_a_run_that_is_not_taken_are_told(open_editor_page):
+    editor = open_editor_page()
+    editor.page.evaluate(f"() => {{ {NODE}.mode = 4 }}")
+    editor.open_by_button()
+    run = editor.dialog.get_by_role("button", name="Run up to this node")
+    run.click()
+    editor.dialog.get_by_text("muted or bypassed").wait_for()
+    editor.page.evaluate(f"() => {{ {NODE}.mode = 0; app.graph.nodes.find(node => node.type === 'AthanorLoadDataset').mode = 2 }}")
+    editor.page.route(
+        "**/api/prompt",
+        lambda route: route.fulfill(status=400, json={"error": {"type": "prompt_no_outputs", "message": "no", "details": ""}, "node_errors": {}}),
+    )
+    run.click()
+    editor.dialog.get_by_text("has not taken this run").wait_for()

@@ -45,6 +45,41 @@ def test_the_scripts_agree_with_python(open_editor_page):
     assert [tuple(tags) for tags in first] == [without_duplicates(before) for before, _ in pairs]
 
 
+TOGGLES = [
+    ("", "tag:hat", "tag:hat"),
+    ("tag:hat", "tag:hat", ""),
+    ("tag:smiley", "tag:smile", "tag:smiley tag:smile"),
+    ('tag:a NOT tag:"long hair"', 'NOT tag:"long hair"', "tag:a"),
+    ("NOT tag:hat", "tag:hat", "tag:hat"),
+    ("tag:hat", "NOT tag:hat", "NOT tag:hat"),
+    ("tag:a OR tag:hat", "tag:hat", "tag:a"),
+    ("tag:a OR tag:hat OR tag:b", "tag:hat", "tag:a OR tag:b"),
+    ("(tag:hat OR tag:b)", "tag:hat", "(tag:b)"),
+    (r"tag:a\*b tag:c", r"tag:a\*b", "tag:c"),
+]
+
+
+def test_what_clicks_do_to_the_filter_and_to_the_selection(open_editor_page):
+    """A click in the cloud takes whole terms out of the filter, and what joined them; a range begins at the cursor where its beginning is hidden."""
+    editor = open_editor_page()
+    script = "async rows => { const { toggledTerm } = await import('/extensions/athanor/editor/tags.mjs'); return rows.map(([filter, term]) => toggledTerm(filter, term)) }"
+    assert editor.page.evaluate(script, [row[:2] for row in TOGGLES]) == [row[2] for row in TOGGLES]
+
+    selected = editor.page.evaluate(
+        """async () => {
+          const { Model } = await import('/extensions/athanor/editor/model.mjs')
+          const pictures = [...Array(9).keys()].map(i => [`set/${i}.png`, 8, 8, 'train', [], 0])
+          const model = new Model('x', { pictures, tags: [], places: {} }, '')
+          model.pick(1, 'alone')
+          model.pick(4, 'range')
+          model.show([2, 3, 4, 5, 7])
+          model.pick(7, 'range')
+          return [...model.selection]
+        }"""
+    )
+    assert selected == [4, 5, 7]
+
+
 def test_both_languages_have_every_text(open_editor_page):
     editor = open_editor_page(settings={"Comfy.Locale": "zh"})
     tables = editor.page.evaluate("async () => (await import('/extensions/athanor/editor/text.mjs')).TEXTS")
