@@ -98,6 +98,8 @@ def read_samples(found: Sequence[Found], captions: CaptionSource, mask_source: M
     headers = {each.name: read.header for each, read in zip(found, results, strict=True) if read.header is not None}
     notes += _conversions(headers, is_alpha_wanted=mask_source == "alpha")
     shared = _same_stems(samples) if captions.extensions else []
+    if behind := [name for each in found if (name := _behind_ending(each, captions.extensions))]:
+        notes.append(f"{several(len(behind), 'caption file')} not read, for captions are named like a.txt and not like a.png.txt: {listed(behind)}.")
     notes += [*capped(shared, "such names"), *on_captions.capped("remarks on caption files"), *without_mask.capped("images without mask")]
     if captions.pattern and unnamed:
         notes.append(f"The pattern {captions.pattern.text} does not fit the name of {listed(unnamed)}; no caption was taken from it.")
@@ -185,6 +187,12 @@ def _same_stems(samples: dict[str, Sample]) -> list[str]:
         for names in by_stem.values()
         if len(names) > 1
     ]
+
+
+def _behind_ending(found: Found, extensions: Sequence[str]) -> str | None:
+    """The file `a.png.txt`, which other programs write, beside `a.png`."""
+    names = (f"{found.path.name}{extension}" for extension in extensions)
+    return next((name for name in names if found.listed and name in found.listed), None)
 
 
 def _size_bytes(path: Path) -> int:

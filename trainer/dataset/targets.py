@@ -20,6 +20,8 @@ Pictures = Literal["none", "whole", "as trained"]
 PICTURES: tuple[Pictures, ...] = ("none", "whole", "as trained")
 
 _LIST_FILE = ".athanor-saved.json"
+_READ_BY_ALL = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""Endings of the pictures that every trainer takes, sd-scripts among them."""
 
 
 @dataclass(frozen=True)
@@ -167,4 +169,5 @@ def is_changed(sample: Sample) -> bool:
     except (UnusableImageError, OSError) as problem:
         raise AthanorError(f"{sample.path} {problem}") from None
     is_flattened = header.has_alpha and sample.mask != "alpha"
-    return header.is_turned or header.is_cmyk or header.is_deep or header.has_profile or is_flattened
+    is_rare = ending(Path(sample.path).name) not in _READ_BY_ALL
+    return is_rare or header.is_turned or header.is_cmyk or header.is_deep or header.has_profile or is_flattened

@@ -86,15 +86,15 @@ def test_names_from_different_folders_stay_apart(tmp_path, two):
 
 
 def test_two_images_of_one_name_keep_their_own_captions_in_a_new_folder(tmp_path):
-    for name in ("a.png", "a.jpg", "a.webp", "a_png.gif"):
+    for name in ("a.png", "a.jpg", "a.webp", "a_png.bmp"):
         save(tmp_path / "set" / name)
     dataset = scan_folder(tmp_path / "set")
     dataset = dataset.with_samples(tuple(replace(s, caption=Path(s.path).name) for s in dataset.samples))
     save_captions(dataset, folder=tmp_path / "new", pictures="whole")
-    assert " ".join(files(tmp_path / "new")) == "a.jpg a.txt a_png.png a_png.txt a_png_gif.gif a_png_gif.txt a_webp.txt a_webp.webp"
+    assert " ".join(files(tmp_path / "new")) == "a.jpg a.txt a_png.png a_png.txt a_png_bmp.bmp a_png_bmp.txt a_webp.txt a_webp.webp"
     loaded = scan_folder(tmp_path / "new")
     contents = {s.caption: Path(s.path).read_bytes() for s in loaded.samples}
-    assert contents == {name: (tmp_path / "set" / name).read_bytes() for name in ("a.png", "a.jpg", "a.webp", "a_png.gif")}
+    assert contents == {name: (tmp_path / "set" / name).read_bytes() for name in ("a.png", "a.jpg", "a.webp", "a_png.bmp")}
     report = save_captions(dataset)
     assert "2 captions not saved" in report.notes[0] and "a.png" in report.notes[0]
     assert (tmp_path / "set" / "a.txt").read_text(encoding="utf-8") == "a.jpg"
@@ -150,6 +150,15 @@ def test_orientation_and_colours_are_baked_in_and_plain_files_are_copied(tmp_pat
             assert image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1
             assert image.tobytes() == open_image(tmp_path / "set" / original).tobytes()
     assert scan_folder(tmp_path / "new").notes == ()
+
+
+def test_pictures_of_kinds_that_other_trainers_do_not_read_become_png(tmp_path):
+    for name in ("a.gif", "b.tif", "c.jfif", "d.bmp", "e.WebP"):
+        save(tmp_path / "set" / name, COLOURS, **({"format": "JPEG"} if name == "c.jfif" else {}))
+    save_captions(captioned(scan_folder(tmp_path / "set")), folder=tmp_path / "new", pictures="whole")
+    assert [name for name in files(tmp_path / "new") if not name.endswith(".txt")] == ["a.png", "b.png", "c.png", "d.bmp", "e.WebP"]
+    with Image.open(tmp_path / "new" / "b.png") as image:
+        assert image.format == "PNG" and image.tobytes() == COLOURS.tobytes()
 
 
 def test_an_alpha_channel_that_is_the_mask_is_kept(tmp_path):

@@ -296,6 +296,13 @@ def test_numbers_of_folders_are_read_as_sd_scripts_reads_them(tmp_path, name, re
     assert (sample.repeats, sample.class_tokens) == (repeats, tokens)
 
 
+def test_captions_that_keep_the_ending_of_their_image_are_told(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "a.png.txt").write_text("cat", encoding="utf-8")
+    dataset = scan_folder(tmp_path)
+    assert dataset.samples[0].caption is None and "1 caption file not read" in note_on(dataset, "a.png.txt")
+
+
 def test_a_date_before_a_folders_name_is_not_taken_for_repeats(tmp_path):
     save(tmp_path / "a.png")
     save(tmp_path / "20240101_trip" / "b.png")
