@@ -11,7 +11,7 @@ from ..types import Dataset, Sample
 from .captions import DEFAULT_EXTENSIONS, caption_extension
 from .definition import Subset, is_definition, read_definition
 from .found import Found, nothing_found, walk_folder
-from .masks import MaskSource
+from .masks import MaskSource, images_and_notes
 from .metadata import find_images, read_metadata
 from .name_pattern import NamePattern
 from .notes import listed, several
@@ -135,7 +135,10 @@ def _find(subset: Subset, is_allowed: Allowed) -> tuple[list[Found], list[str]]:
         captions = read_metadata(subset.metadata_file, keep_lines=_keeps_lines(subset), separator=separator)
         return find_images(captions, folder, subset.metadata_file.name, is_allowed=is_allowed)
     assert subset.image_dir is not None, "read_definition refuses subsets with neither"
-    walk = walk_folder(subset.image_dir.absolute(), "none", [subset.mask_dir] if subset.mask_dir else ())
+    is_beside = subset.mask_dir is not None and subset.mask_dir.resolve() == subset.image_dir.resolve()
+    walk = walk_folder(subset.image_dir.absolute(), "none", [subset.mask_dir] if subset.mask_dir and not is_beside else ())
+    walk.found, more = images_and_notes(walk.found, subset.image_dir, subset.mask_dir or ("alpha" if subset.alpha_mask else None))
+    walk.notes += more
     return walk.found, walk.notes if walk.found else [f"{subset.where}: {nothing_found(walk)}"]
 
 

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from .found import Found, walk_folder
 from .header import Header, UnusableImageError, read_header
+from .notes import listed, several
 
 MaskSource = Path | Literal["alpha"] | None
 _MASK_ENDINGS = ("-masklabel", "_mask", "-mask", ".mask")
+
+
+def masks_among(found: Sequence[Found]) -> list[Found]:
+    """Those that lie beside their images and are called after them: `a-masklabel.png` beside `a.png`, as OneTrainer wants it."""
+    named = [each for each in found if "mask" in each.name and _of_image(each) != _stem(each)]
+    stems = set(map(_stem, found)) if named else set()
+    return [each for each in named if _of_image(each) in stems]
+
+
+def _stem(found: Found) -> str:
+    return found.name.removesuffix(found.path.suffix)
+
+
+def _of_image(mask: Found) -> str:
+    stem = _stem(mask)
+    for ending in _MASK_ENDINGS:
+        stem = stem.removesuffix(ending)
+    return stem
+
+
+def images_and_notes(found: Sequence[Found], root: Path, source: MaskSource) -> tuple[list[Found], list[str]]:
+    """The images without the masks that lie beside them, where `root` is the source of masks too; else a word on what looks like masks."""
+    beside = masks_among(found)
+    if isinstance(source, Path) and source.resolve() == root.resolve():
+        names = {each.name for each in beside}
+        return [each for each in found if each.name not in names], []
+    if not beside:
+        return list(found), []
+    told = listed([each.name for each in beside])
+    return list(found), [
+        f"{several(len(beside), 'picture')} called like masks of others, and taken for images: {told}. Choose this folder for masks, too."
+    ]
 
 
 class Masks:
@@ -19,10 +53,9 @@ class Masks:
         self.source = source
         self._by_name: dict[str, Path] = {}
         if isinstance(source, Path):
-            for mask in walk_folder(source, "all").found:
-                stem = mask.name.removesuffix(mask.path.suffix)
-                for ending in _MASK_ENDINGS:
-                    stem = stem.removesuffix(ending)
+            # Those that are called masks first: in a folder with the images both have the same stem.
+            for mask in sorted(walk_folder(source, "all").found, key=lambda each: _stem(each) == _of_image(each)):
+                stem = _of_image(mask)
                 self._by_name.setdefault(stem, mask.path)
                 self._by_name.setdefault(stem.rpartition("/")[2], mask.path)
 
@@ -32,9 +65,9 @@ class Masks:
             return None, "", ""
         if self.source == "alpha":
             return ("alpha", "", "") if header.has_alpha else (None, "", "has no alpha channel")
-        stem = image.name.removesuffix(image.path.suffix)
+        stem = _stem(image)
         path = self._by_name.get(stem) or self._by_name.get(stem.rpartition("/")[2])
-        if path is None:
+        if path is None or (path.name == image.path.name and path.samefile(image.path)):
             return None, "", "has no mask"
         try:
             mask, stat = read_header(path), path.stat()

@@ -10,7 +10,7 @@ from ..errors import AthanorError
 from ..types import Dataset, Sample
 from .captions import DEFAULT_EXTENSIONS, caption_extension
 from .found import nothing_found, walk_folder
-from .masks import MaskSource
+from .masks import MaskSource, images_and_notes
 from .name_pattern import NamePattern
 from .notes import several
 from .roles import without_copies_of_held_out
@@ -42,7 +42,10 @@ def scan_folder(
     extensions = tuple(dict.fromkeys(caption_extension(extension) for extension in caption_extensions))
     held_out((), validation_percent)
     root = existing_folder(folder)
-    walk = walk_folder(root, "all" if recursive else "numbered", [*without, *([masks] if isinstance(masks, Path) else [])])
+    elsewhere = [masks] if isinstance(masks, Path) and masks.resolve() != root.resolve() else []
+    walk = walk_folder(root, "all" if recursive else "numbered", [*without, *elsewhere])
+    walk.found, more = images_and_notes(walk.found, root, masks)
+    walk.notes += more
     samples, notes = read_samples(walk.found, CaptionSource(extensions, pattern), masks)
     if not samples:
         raise AthanorError(_all_left_out(root, len(walk.found), [*walk.notes, *notes]) if walk.found else nothing_found(walk))

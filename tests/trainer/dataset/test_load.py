@@ -188,6 +188,12 @@ def test_captions_in_json_lines(root):
         load(root, '{"file_name": "absent.png"}', "metadata.jsonl")
 
 
+def test_masks_beside_the_images_of_a_subset(root):
+    save(root / "cats" / "0-masklabel.png")
+    dataset = load(root, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'cats'\nconditioning_data_dir = 'cats'\n")
+    assert [sample.mask and Path(sample.mask).name for sample in dataset.samples] == ["0-masklabel.png", None, None]
+
+
 def test_images_without_a_caption_in_their_list_are_told_with_where_it_is_read_from(root):
     dataset = load(root, '{"image": "cats/0.png", "text": "a"}\n{"image": "cats/1.png", "conversations": []}\n', "set.jsonl")
     assert any('set.jsonl has no caption for 1 image: cats/1.png. It is read from "caption"' in note for note in dataset.notes)

@@ -33,6 +33,21 @@ def test_masks_of_a_folder_are_found_by_name_and_size(tmp_path):
     assert "3 masks found: the loss counts where they are white" in notes
 
 
+def test_masks_that_lie_beside_their_images_are_no_images(tmp_path):
+    """As OneTrainer has them; the folder of the images is chosen for the masks as well."""
+    for name in ("a.png", "a-masklabel.png", "6_cat/b.jpg", "6_cat/b_mask.png", "c.png", "girl_mask.png"):
+        save(tmp_path / name)
+    dataset = scan_folder(tmp_path, masks=tmp_path / "6_cat" / "..")
+    assert {Path(s.path).name: s.mask and Path(s.mask).name for s in dataset.samples} == {
+        "a.png": "a-masklabel.png",
+        "b.jpg": "b_mask.png",
+        "c.png": None,
+        "girl_mask.png": None,
+    }
+    (note,) = scan_folder(tmp_path).notes
+    assert "2 pictures called like masks of others" in note and "6_cat/b_mask.png" in note and "Choose this folder for masks" in note
+
+
 def test_a_changed_mask_changes_the_fingerprint(tmp_path):
     save(tmp_path / "set" / "a.png")
     save(tmp_path / "masks" / "a.png", "L")
