@@ -12,8 +12,10 @@ What a file's metadata says comes first (`ss_epoch`, `ss_steps`, `ss_output_name
     name_rank16_bf16-step00000500                     FluxTrainer
     checkpoint-500/pytorch_lora_weights               diffusers
     learned_embeds-steps-500, learned_embeds          diffusers' textual inversion
+    name-4, name_500, ckpt-500, 3, epoch_3, name_s500 files that people or small scripts numbered, where several differ in that alone
 
-The last file of a training often has no number at all, and where the last step was saved by number, too, both are one epoch.
+The last file of a training often has no number at all, or is called `last` or `final`, and where the last step was saved by number,
+too, both are one epoch.
 """
 
 from __future__ import annotations
@@ -36,14 +38,19 @@ _PATTERNS = tuple(
         r"(?P<name>.+?)_(?P<step>\d+)_steps_\d{5}_?",
         rf"(?P<name>.*?)[-_]?(?:{_TIME})?[-_]?(?:save|backup)-(?P<step>\d+)-(?P<epoch>\d+)-\d+",
         rf"(?P<name>.*?)[-_]?{_TIME}",
-        r"(?P<name>.+?)[-_]step(?:s-)?(?P<step>\d+)",
+        r"(?P<name>.+?)[-_ ]steps?[-_ ]?(?P<step>\d+)",
         r"(?P<name>.+?)-(?P<epoch>\d{6})",
         r"(?P<name>.+?)_(?P<step>\d{9})",
         r"(?P<name>.+?)_(?P<epoch>\d{5})_",
         r"(?P<name>.+?)[-_ ]e(?:p(?:och)?)?[-_ ]?(?P<epoch>\d+)",
     )
 )
-_FOLDERS = re.compile(rf"(?:epoch(?P<epoch>\d+)|(?:step|checkpoint-)(?P<step>\d+)|(?:{_TIME}-)?backup-(?P<at>\d+)-(?P<of>\d+)-\d+)")
+_FOLDERS = re.compile(rf"(?:epoch[-_]?(?P<epoch>\d+)|(?:step|checkpoint|ckpt)[-_]?(?P<step>\d+)|(?:{_TIME}-)?backup-(?P<at>\d+)-(?P<of>\d+)-\d+)")
+_NUMBERED = re.compile(r"(?:(?P<name>.+?)[-_ ])??(?:(?P<word>s|steps?|iter|ckpt|checkpoint|e|ep|epoch)[-_ ]?)?(?P<number>\d+)", re.IGNORECASE)
+_STEP_WORDS = ("s", "step", "steps", "iter", "ckpt", "checkpoint")
+_MANY_EPOCHS = 100
+"""Numbers without a word that go beyond count steps."""
+_LAST = re.compile(r"(?:(?P<name>.+)[-_ ])?(?:last|final|latest)", re.IGNORECASE)
 _FOLDER_FILES = ("adapter_model", "pytorch_lora_weights", "lora")
 """Names that say nothing: the folder does."""
 _INNER_FOLDERS = ("save", "backup", "lora")
@@ -93,7 +100,7 @@ def series_of(files: Sequence[Path]) -> Series:
 
     Raises AthanorError if they belong to several trainings, naming them, if two others have one number, or if one is numbered 0.
     """
-    found = _last_ones_named([read_found(file) for file in files])
+    found = _named_as_one(_last_ones_named([read_found(file) for file in files]))
     if not found:
         raise AthanorError("There is no safetensors file among them.")
     names = list(dict.fromkeys(each.name for each in found))
@@ -144,13 +151,43 @@ def _last_ones_named(found: Sequence[Found]) -> list[Found]:
     ]
 
 
+def _named_as_one(found: list[Found]) -> list[Found]:
+    """Files of several names that differ in a number at the end alone, or are called last, as one training; others as they were."""
+    if len({each.name for each in found}) < 2:
+        return found
+    counted = [_counted(each) for each in found]
+    numbers = [each.epoch for each, is_step in counted if is_step is not None]
+    by_step = any(is_step for _, is_step in counted) or max((number for number in numbers if number is not None), default=0) >= _MANY_EPOCHS
+    made = [replace(each, epoch=None, step=each.epoch) if is_step is not None and by_step else each for each, is_step in counted]
+    names = {each.name for each in made if not _is_last(each)}
+    if len(names) != 1:
+        return found
+    (name,) = names
+    made = [replace(each, name=name) if _is_last(each) and _LAST.fullmatch(each.name)["name"] in (None, name) else each for each in made]  # type: ignore[index]
+    return made if len({each.name for each in made}) == 1 else found
+
+
+def _counted(found: Found) -> tuple[Found, bool | None]:
+    """With the number at the end of its name as its epoch, and whether a word says that it counts steps; None of a file that says its number otherwise."""
+    numbered = _NUMBERED.fullmatch(found.name)
+    if found.epoch is not None or found.step is not None or numbered is None:
+        return found, None
+    is_step = (numbered["word"] or "").lower() in _STEP_WORDS
+    return replace(found, name=numbered["name"] or _outer(found.path.parent), epoch=int(numbered["number"])), is_step
+
+
+def _is_last(found: Found) -> bool:
+    return found.epoch is None and found.step is None and _LAST.fullmatch(found.name) is not None
+
+
 def _without_twins(numbered: Sequence[tuple[int, Path]], unit: str) -> list[tuple[int, Path]]:
     kept: list[tuple[int, Path]] = []
     for number, path in numbered:
         if kept and kept[-1][0] == number:
             other = kept[-1][1]
             if not _same_weights(other, path):
-                raise AthanorError(f"{other.name} and {path.name} are both {unit} {number}; write a pattern that only one of them matches.")
+                names = [each.name if other.name != path.name else f"{each.parent.name}/{each.name}" for each in (other, path)]
+                raise AthanorError(f"{names[0]} and {names[1]} are both {unit} {number}; write a pattern that only one of them matches.")
             # The shorter name is the one that the trainer calls its result.
             kept[-1] = (number, min(other, path, key=lambda each: len(each.name)))
         else:

@@ -140,3 +140,39 @@ def test_what_cannot_be_told_is_said(tmp_path):
     (tmp_path / "fox.safetensors").write_bytes(b"not one")
     with pytest.raises(AthanorError, match=r"fox\.safetensors"):
         series_of([tmp_path / "fox.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["fox-4", "fox-8", "fox-12"], ("fox", "epoch", [4, 8, 12])),
+        (["fox_10", "fox_9", "fox"], ("fox", "epoch", [9, 10, 11])),
+        (["fox 500", "fox 1000", "fox last"], ("fox", "step", [500, 1000, 1001])),
+        (["run/ckpt-500", "run/ckpt-1000", "run/last"], ("run", "step", [500, 1000, 1001])),
+        (["run/000010", "run/000003"], ("run", "epoch", [3, 10])),
+        (["run/epoch-3", "run/epoch-10", "run/final"], ("run", "epoch", [3, 10, 11])),
+        (["fox_s50", "fox_s100"], ("fox", "step", [50, 100])),
+        (["fox_step_50", "fox_step_100"], ("fox", "step", [50, 100])),
+        (["fox-000002", "fox-000004", "last"], ("fox", "epoch", [2, 4, 5])),
+        (["fox-final", "fox-000002"], ("fox", "epoch", [2, 3])),
+        (["run/step_50/pytorch_lora_weights", "run/step_100/pytorch_lora_weights"], ("run", "step", [50, 100])),
+    ],
+)
+def test_numbers_that_no_trainer_writes_so(tmp_path, names, said):
+    paths = [made(tmp_path, f"{name}.safetensors", weight=i)[0] for i, name in enumerate(names)]
+    series = series_of(paths)
+    assert (series.name, series.unit, [number for number, _ in series.numbered]) == said
+
+
+@pytest.mark.parametrize(
+    "names", [["fox-v1", "fox-v2"], ["style1", "style2"], ["fox-1", "cat-2"], ["fox-000001", "cat-final"], ["fox-1", "fox-2", "cat"]]
+)
+def test_names_that_say_no_epoch_stay_several_trainings(tmp_path, names):
+    with pytest.raises(AthanorError, match="trainings"):
+        series_of(made(tmp_path, *(f"{name}.safetensors" for name in names)))
+
+
+def test_of_equal_names_in_two_folders_the_folders_are_told(tmp_path):
+    twice = [made(tmp_path / folder, "fox-000001.safetensors", weight=weight)[0] for folder, weight in (("one", 1.0), ("two", 2.0))]
+    with pytest.raises(AthanorError, match=r"^one/fox-000001\.safetensors and two/fox-000001\.safetensors are both epoch 1; write a pattern"):
+        series_of(twice)
