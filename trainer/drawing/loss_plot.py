@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from .fonts import Font, label_font, shortened
+from .fonts import Font, label_font, wrapped_with_end
 from .palette import DARK, Colour, Theme, mixed
 from .thinned import thinned
 from .ticks import even_ticks, limits, log_ticks
@@ -75,7 +75,7 @@ def loss_plot(
     picture = Image.new("RGB", size_px, theme.background)
     draw = ImageDraw.Draw(picture)
     draw.rectangle((axes.left, axes.top, axes.right, axes.bottom), fill=theme.panel)
-    draw.text((axes.left, round(unit * 1.1)), shortened(title, large, axes.right - axes.left), theme.text, large)
+    draw.text((axes.left, round(unit * 1.1)), "".join(wrapped_with_end(title, large, axes.right - axes.left, 1)), theme.text, large)
     _draw_grid(draw, axes, y_ticks, small, unit, theme)
     picture = _draw_lines(picture, axes, raw, smooth_line, held_out, saved_steps, bad_steps, theme)
     draw = ImageDraw.Draw(picture)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from .fonts import Font, label_font, shortened, wrapped
+from .fonts import Font, label_font, shortened, wrapped, wrapped_with_end
 from .palette import Colour, Theme, mixed
 from .thinned import thinned
 from .ticks import even_ticks, limits, log_ticks
@@ -84,7 +84,7 @@ def draw_panels(panels: Sequence[Panel], title: str, theme: Theme, num_columns: 
     head_px = round(unit * 2.9) + len(legend) * round(unit * 1.7)
     picture = Image.new("RGB", (width_px, head_px + panel_px[1] * num_rows + unit), theme.background)
     draw = ImageDraw.Draw(picture)
-    draw.text((2 * unit, unit), shortened(title, large, width_px - 4 * unit), theme.text, large)
+    draw.text((2 * unit, unit), "".join(wrapped_with_end(title, large, width_px - 4 * unit, 1)), theme.text, large)
     for row, entries in enumerate(legend):
         _draw_legend(draw, entries, 2 * unit, round(unit * (3.5 + 1.7 * row)), unit, theme)
     scales = [_scale(panel, panel_px[1]) for panel in panels]
@@ -248,15 +248,16 @@ _Entry = tuple[str, int, str]
 
 
 def _legend_lines(entries: Sequence[_Entry], font: Font, room_px: float, unit: int) -> list[list[tuple[_Entry, Font]]]:
-    """Broken into lines; nothing is left out."""
+    """Broken into lines; no name is left out, and one that is wider than a line keeps its beginning and its end."""
     lines: list[list[tuple[_Entry, Font]]] = []
     used = math.inf
-    for entry in entries:
-        needed = unit * 4 + font.getlength(entry[0])
+    for name, colour, style in entries:
+        shown = "".join(wrapped_with_end(name, font, int(room_px - 4 * unit), 1))
+        needed = unit * 4 + font.getlength(shown)
         if used + needed > room_px:
             lines.append([])
             used = 0.0
-        lines[-1].append((entry, font))
+        lines[-1].append(((shown, colour, style), font))
         used += needed
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,14 +42,19 @@ def runs_plot(runs: Sequence[RunCurves], log_scale: bool = False, theme: Theme =
     rates = tuple(
         Series("", i, _numbered(values), "dashed" if part else "line") for i, run in enumerate(runs) for part, values in enumerate(run.rates.values())
     )
-    notes = [f"{name} {min(run.validation.values()):.4g}" for name, run in zip(names, runs, strict=True) if run.validation]
+    lowest = ", ".join(f"{name} {min(finite):.4g}" for name, run in zip(names, runs, strict=True) if (finite := _finite(run.validation)))
+    note = f"lowest: {lowest}" if lowest else "no measured loss is a number" if any(run.validation for run in runs) else "nothing was held out"
     panels = [
         Panel("training loss, smoothed", losses, "ticks below: saved epochs", marks, log_scale),
-        Panel("loss on the held-out images", held_out, f"lowest: {', '.join(notes)}" if notes else "nothing was held out", marks, log_scale),
+        Panel("loss on the held-out images", held_out, note, marks, log_scale),
         Panel("learning rate", rates, "line: the first part, mostly the U-Net or transformer; dashed: text encoders"),
     ]
     # Their names are in the legend.
     return draw_panels(panels, f"{len(names)} runs" if len(names) > 1 else names[0], theme, 1, (1024, 360))
+
+
+def _finite(losses: Mapping[int, float]) -> list[float]:
+    return [loss for loss in losses.values() if math.isfinite(loss)]
 
 
 def _numbered(values: Sequence[float]) -> tuple[tuple[float, float], ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,9 +167,9 @@ class Run:
         return {event["step"]: event["loss"] for event in self.events() if event["event"] == "validation"}
 
     def best_epoch(self) -> Epoch | None:
-        """The saved epoch with the lowest validation loss; the last one where nothing was held out."""
+        """The saved epoch with the lowest validation loss that is a number; the last one where nothing was held out."""
         epochs = self.epochs()
-        measured = [epoch for epoch in epochs if epoch.validation_loss is not None]
+        measured = [epoch for epoch in epochs if epoch.validation_loss is not None and math.isfinite(epoch.validation_loss)]
         if measured:
             return min(measured, key=lambda epoch: epoch.validation_loss or 0.0)
         return epochs[-1] if epochs else None

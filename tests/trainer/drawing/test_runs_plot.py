@@ -5,6 +5,7 @@ import math
 import pytest
 from PIL import ImageChops
 
+from athanor.trainer.drawing import runs_plot as runs_plot_module
 from athanor.trainer.drawing.palette import DARK, LIGHT, THEMES, Theme
 from athanor.trainer.drawing.panels import Panel, Series, draw_panels
 from athanor.trainer.drawing.runs_plot import RunCurves, runs_plot
@@ -74,3 +75,20 @@ def test_panels_stand_in_columns():
     panel = Panel("p", (Series("a", 0, ((0.0, 1.0), (1.0, 2.0))),))
     one, four = draw_panels([panel], "t", DARK, 2, (400, 300)), draw_panels([panel] * 4, "t", DARK, 2, (400, 300))
     assert four.width - one.width == 400 and four.height - one.height == 300
+
+
+def test_long_names_keep_the_end_that_tells_them_apart():
+    """In the legend, which would run out of the picture otherwise."""
+    name = "a run with a name so long that it fills the line more than once, " * 3
+    first, second = (runs_plot([curves(f"{name}{end}"), curves("b")]).crop((0, 0, 1039, 100)) for end in ("rank 8", "rank 16"))
+    assert first.tobytes() != second.tobytes()
+    beyond = first.crop((first.width - 12, 0, first.width, 100))
+    assert beyond.getextrema() == tuple((level, level) for level in beyond.getpixel((0, 0)))
+
+
+def test_the_lowest_loss_is_a_number(monkeypatch):
+    notes = []
+    monkeypatch.setattr(runs_plot_module, "draw_panels", lambda panels, *_: notes.append(panels[1].note))
+    for validation in ({0: math.nan, 5: 0.25, 9: 0.2}, {0: math.inf}, {}):
+        runs_plot([RunCurves("x", [0.1], validation, {}, [])])
+    assert notes == ["lowest: x 0.2", "no measured loss is a number", "nothing was held out"]
