@@ -128,6 +128,43 @@ def test_a_guidance_is_refused_for_schnell_which_reads_none(job, schnell, flux, 
     check_train_job(dataclasses.replace(job, base=flux, **sections))
 
 
+CHOICES = [
+    ({"adapter": AdapterSettings(blocks="upblocks.*")}, "Adapter: Blocks: 'upblocks.*' matches no layer that is trained here."),
+    ({"adapter": AdapterSettings(blocks="mid_block, transformer_blocks.0")}, "Blocks: 'transformer_blocks.0' matches no layer"),
+    ({"adapter": AdapterSettings(rules="up_blocks.*: rate=0.5\nsingle.*: rank=2")}, "Rules: 'single.*' matches no layer"),
+    ({"adapter": AdapterSettings(pattern="to_x$")}, "Pattern: 'to_x$' matches no layer"),
+    (
+        {"kind": "checkpoint", "checkpoint": CheckpointSettings(blocks="upblocks.*"), "adapter": AdapterSettings()},
+        "Checkpoint: Blocks: 'upblocks.*' matches no weight",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), CHOICES, ids=[sentence[:40] for _, sentence in CHOICES])
+def test_blocks_that_are_not_there_are_told_before_anything_loads(job, changes, sentence):
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, text_encoder_rate=0.0))
+    with pytest.raises(InvalidJobError) as told:
+        check_train_job(dataclasses.replace(job, **changes))
+    assert len(told.value.problems) == 1 and sentence in told.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapter": AdapterSettings(blocks="up_blocks.*, mid_block, denoiser.down_blocks*, *attn2*", pattern=r"to_[kv]$", rules="*to_k: rank=2")},
+        {"adapter": AdapterSettings(kind="locon", blocks="*.resnets.*")},
+        {
+            "kind": "checkpoint",
+            "checkpoint": CheckpointSettings(blocks="up_blocks.0.resnets.0.norm1*, conv_norm_out, mid_block"),
+            "adapter": AdapterSettings(),
+        },
+    ],
+)
+@pytest.mark.parametrize("text_rate", [0.0, 0.01])
+def test_blocks_that_are_there_are_taken(job, changes, text_rate):
+    check_train_job(dataclasses.replace(job, train=dataclasses.replace(job.train, text_encoder_rate=text_rate), **changes))
+
+
 def test_a_negative_prompt_without_guidance_is_refused(job):
     for sections, sentence in (
         ({"samples": SampleSettings(prompts="a\nb --n bad", guidance=1.0)}, "Sample pictures: the negative prompt does nothing at guidance 1"),

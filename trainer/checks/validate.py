@@ -19,6 +19,7 @@ from ..sample_prompts import prompt_problems
 from ..settings import AdapterSettings, CheckpointSettings, TrainSettings, range_problems
 from ..types import BaseModel, Dataset
 from .checkpoint import checkpoint_problems
+from .choice import choice_problems
 from .drawing import cell_problems, drawing_problems
 from .effects import effect_problems
 from .engine import engine_problems
@@ -52,6 +53,8 @@ def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = (), looks
         problems.append("Checkpoint: weights, fused_backward, blocks and pattern of a whole model are for Train Checkpoint; set them back.")
     problems += [*word_problems(job), *clash_problems(names, embedding_folders)]
     problems += _other_lora_problems(job)
+    if not base_problems(job.base):
+        problems += choice_problems(job)
     problems += prior_problems(job, looks_folder)
     raise_problems(problems)
 
