@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import AthanorError
 from ..types import Dataset, Sample
 from .notes import listed, several
 
@@ -52,10 +53,13 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
     """The images of `validation` behind those of `dataset`, all held out; none is trained on at the same time.
 
     The same file, or a copy of it under another name, is taken out of the training images and named in a note.
+    Raises AthanorError if none is left to train on.
     """
     held_out = tuple(replace(sample, role="validation") for sample in validation.samples)
     copies = copies_among(dataset.samples, held_out)
     kept = tuple(sample for sample in dataset.samples if sample.path not in copies)
+    if dataset.with_role("train") and not any(sample.role == "train" for sample in kept):
+        raise AthanorError("All images lie in the validation folder too, so that none is left to train on; choose another validation folder.")
     notes = list(validation.notes)
     if copies:
         names = listed([Path(path).name for path in copies])

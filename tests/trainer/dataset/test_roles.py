@@ -6,6 +6,7 @@ from PIL import Image
 
 from athanor.trainer.dataset import scan_folder, with_regularization, with_validation
 from athanor.trainer.dataset.roles import counted_regularization
+from athanor.trainer.errors import AthanorError
 from athanor.trainer.types import Dataset, Sample
 
 
@@ -71,6 +72,12 @@ def test_no_file_is_trained_on_and_held_out(tmp_path):
     same = with_validation(scan_folder(tmp_path / "set", recursive=True), scan_folder(held))
     assert {s.role for s in same.samples if "held" in s.path} == {"validation"}
     assert len({s.path for s in same.samples}) == len(same.samples)
+
+
+def test_a_validation_folder_that_holds_all_images_is_refused(tmp_path):
+    Image.new("RGB", (8, 8), 3).save(tmp_path / "a.png")
+    with pytest.raises(AthanorError, match="choose another validation folder"):
+        with_validation(scan_folder(tmp_path), scan_folder(tmp_path))
 
 
 def test_no_copy_of_a_held_out_image_is_trained_on(tmp_path):
