@@ -14,6 +14,7 @@ from ..settings.data import RESIZE_WORDS
 from .captions import caption_extension
 from .found import MAX_REPEATS
 from .metadata import read_text
+from .notes import value_told
 
 _TEXT, _NUMBER, _FLAG, _SHARE, _PAIR, _TABLE = "text", "a whole number", "true or false", "a number", "a number or a pair of numbers", "a table"
 
@@ -179,7 +180,7 @@ def _list(value: Any, where: str, problems: list[str]) -> list[Any]:
 
 def _table(value: Any, where: str, known: dict[str, str], problems: list[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        problems.append(f"{where} must be a table of settings, not {value!r}.")
+        problems.append(f"{where} must be a table of settings, not {value_told(value)}.")
         return {}
     for key, each in value.items():
         if key not in known:
@@ -187,7 +188,7 @@ def _table(value: Any, where: str, known: dict[str, str], problems: list[str]) -
             level = level or (" It belongs into [[datasets]] or [general]." if key in _INHERITED else "")
             problems.append(f"{where}: unknown setting {key!r}.{level}")
         elif key != "subsets" and not _fits(each, known[key]):
-            problems.append(f"{where}: {key} must be {known[key]}, not {each!r}.")
+            problems.append(f"{where}: {key} must be {known[key]}, not {value_told(each)}.")
         elif key in _REFUSED and each not in ({}, []):
             problems.append(f"{where}: {key} is set, but {_REFUSED[key][1]}")
     return {key: each for key, each in value.items() if key in known and (key == "subsets" or _fits(each, known[key]))}

@@ -12,7 +12,7 @@ from ..errors import AthanorError
 from .encoding import decode_text
 from .found import Found, class_tokens_of, natural_key
 from .header import IMAGE_EXTENSIONS
-from .notes import capped, listed
+from .notes import capped, listed, value_told
 
 _NAME_KEYS = ("file_name", "image", "file", "path", "image_path", "filename", "img_path")
 _CAPTION_KEYS = ("caption", "text", "prompt", "captions")
@@ -165,7 +165,7 @@ def _caption(entry: Any, where: str, keep_lines: bool, separator: str) -> str | 
     if isinstance(entry, str):
         return _in_lines(entry, "", keep_lines, separator)
     if not isinstance(entry, dict):
-        raise AthanorError(f'{where} is {entry!r}; an object with "caption" or "tags" is needed.')
+        raise AthanorError(f'{where} is {value_told(entry)}; an object with "caption" or "tags" is needed.')
     caption = next((entry[key] for key in _CAPTION_KEYS if entry.get(key) is not None), None)
     if isinstance(caption, list) and all(isinstance(each, str) for each in caption):
         caption = "\n".join(caption if keep_lines else caption[:1])
@@ -174,7 +174,7 @@ def _caption(entry: Any, where: str, keep_lines: bool, separator: str) -> str | 
         tags = ", ".join(tags)
     for key, value in (("caption", caption), ("tags", tags)):
         if value is not None and not isinstance(value, str):
-            raise AthanorError(f"{where}: the {key} must be text, not {value!r}.")
+            raise AthanorError(f"{where}: the {key} must be text, not {value_told(value)}.")
     return _in_lines(caption or "", tags or "", keep_lines, separator) if caption is not None or tags is not None else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 _NUM_OF_A_KIND = 20
 _NUM_NAMES = 5
 _NUM_NAMES_OF_MORE = 500
+_MAX_CHARS = 100
 
 
 def ending(name: str) -> str:
@@ -32,3 +33,9 @@ def listed(names: Sequence[str], num_names: int = _NUM_NAMES) -> str:
 
 def several(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def value_told(value: object) -> str:
+    """A wrong value for a message, cut off where it is long: some files hold all of their images in one."""
+    text = repr(value)
+    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"

@@ -69,6 +69,13 @@ def test_what_cannot_be_understood_says_where(tmp_path, name, content, message):
         read_metadata(written(tmp_path, content, name))
 
 
+def test_a_file_of_another_layout_is_told_in_one_short_sentence(tmp_path):
+    coco = {"images": [{"id": i, "file_name": f"{i}.png"} for i in range(1000)], "annotations": []}
+    with pytest.raises(AthanorError, match=r"'images' is \[\{'id': 0.*…; an object with") as error:
+        read_metadata(written(tmp_path, coco))
+    assert len(str(error.value)) < 250
+
+
 def test_images_are_found_by_any_of_their_names(tmp_path):
     folder = tmp_path / "set"
     touched(
