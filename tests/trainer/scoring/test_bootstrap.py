@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from athanor.trainer.scoring.bootstrap import NUM_RESAMPLES, resampled
+from athanor.trainer.scoring.bootstrap import NUM_RESAMPLES, resampled, student
 
 
 def drawn(mean: float, spread: float, num: int, seed: int) -> list[float]:
@@ -24,6 +24,22 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_law_where_there_are_many()
 def test_it_covers_the_truth_about_as_often_as_it_says():
     covered = sum((found := resampled([drawn(0.0, 1.0, 30, seed)], "m").interval(0)).low <= 0 <= found.high for seed in range(200))
     assert 0.88 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("num", [3, 5, 8])
+def test_few_images_do_not_make_winners_of_equal_epochs(num):
+    """The plain bootstrap has one in 27, 17 and 11 of 100."""
+    winners = 0
+    for seed in range(300):
+        shared = drawn(0.0, 1.0, num, 3 * seed)
+        pair = [[value + own for value, own in zip(shared, drawn(0.0, 0.3, num, 3 * seed + each), strict=True)] for each in (1, 2)]
+        winners += resampled(pair, "m").difference(0, 1).excludes_0()
+    assert 0.01 <= winners / 300 <= 0.1, "of 3,000 it is one of twenty"
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(2, 4.3027), (6, 2.4469), (15, 2.1314), (100, 1.9840)])
+def test_students_t_is_that_of_the_tables(freedom, quantile):
+    assert student(freedom) == pytest.approx(quantile, rel=1e-3)
 
 
 def test_images_are_drawn_together_so_that_a_small_steady_difference_is_seen():
