@@ -107,23 +107,25 @@ class CaptionImages(io.ComfyNode):
         kind = captioner_kind(folder)
         settings = _settings_for(kind, folder, CaptioningSettings(detail, beginning.strip(), max_tokens, num_beams))
         store = store_folder(host.cache_folder() / "captions", kind, folder, settings)
-        wanted = [sample for sample in dataset.samples if mode != "fill-empty" or not (sample.caption or "").strip()]
-        names, problems = _names(wanted)
+        # By number, not by path: Bucket makes several samples of one picture.
+        numbers = [i for i, sample in enumerate(dataset.samples) if mode != "fill-empty" or not (sample.caption or "").strip()]
+        names, problems = _names([dataset.samples[i] for i in numbers])
         waiting = {name: path for path, name in names.items() if read_text(store, name) is None}
         if waiting:
             run = Run(store)
             write_job_file(store, CaptionJob(kind, str(folder), tuple(waiting.items()), settings, batch_size))
             run_worker(run, cls.hidden.unique_id, CAPTION_LIBRARIES)
             problems += _warnings(run)
-        phrases, described = leave_out.splitlines(), {}
-        for sample in wanted:
+        phrases, samples, num_described = leave_out.splitlines(), list(dataset.samples), 0
+        for i in numbers:
+            sample = samples[i]
             text = read_text(store, names[sample.path]) if sample.path in names else None
             if text is not None:
-                described[sample.path] = _with_sentence(sample, cleaned(text, phrases), mode)
-        samples = tuple(described.get(sample.path, sample) for sample in dataset.samples)
-        head = f"{len(described)} of {len(dataset.samples)} images were described by {plain_name(captioner)}"
+                samples[i] = _with_sentence(sample, cleaned(text, phrases), mode)
+                num_described += 1
+        head = f"{num_described} of {len(dataset.samples)} images were described by {plain_name(captioner)}"
         text = "\n".join([head, *problems[:_MAX_REPORTED]])
-        return io.NodeOutput(dataset.with_samples(samples, *problems), text, ui=ui.PreviewText(text))
+        return io.NodeOutput(dataset.with_samples(tuple(samples), *problems), text, ui=ui.PreviewText(text))
 
 
 def _place_of(name: str) -> Path:

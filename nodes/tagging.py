@@ -11,6 +11,7 @@ from ..tagger.merge import MERGINGS
 from ..tagger.models import missing_tagger
 from ..tagger.select import MCUTS, MODES, PLACES, select_tags
 from ..tagger.session import Tagger
+from ..tagger.tags import split_tags
 from ..tagger.thresholds import Thresholds
 from ..trainer.types import Dataset
 from . import host
@@ -209,17 +210,20 @@ class AutoTag(io.ComfyNode):
         download: bool = False,
     ) -> io.NodeOutput:
         progress = host.Progress(cls.hidden.unique_id)
-        wanted = [sample for sample in dataset.samples if mode != "fill-empty" or not sample.tags]
-        excluded = tuple(part.strip() for part in exclude.split(",") if part.strip())
+        # By number, not by path: Bucket makes several samples of one picture.
+        numbers = [i for i, sample in enumerate(dataset.samples) if mode != "fill-empty" or not sample.tags]
+        wanted = [dataset.samples[i] for i in numbers]
+        excluded = split_tags(exclude)
         names = [name for name in (tagger, second_tagger) if name != _NO_SECOND]
         models = [Tagger(tagger_path(name, download, progress)) for name in names]
         chosen = Thresholds(general_threshold, character_threshold, copyright_threshold, artist_threshold, meta_threshold, meta_threshold)
         all_limits = [limits_of(model, chosen) if thresholds == _OWN else chosen for model in models]
         limits = all_limits[0]
-        tagged, problems, notes = {}, [], []
+        samples, problems, notes = list(dataset.samples), [], []
+        num_tagged = 0
         try:
             labels, scored = score_images(models, all_limits, [Path(sample.path) for sample in wanted], merging, batch_size, progress)
-            for sample, result in zip(wanted, scored, strict=True):
+            for i, sample, result in zip(numbers, wanted, scored, strict=True):
                 if result.scores is None:
                     problems.append(f"{Path(sample.path).name}: {result.problem}")
                     continue
@@ -242,14 +246,14 @@ class AutoTag(io.ComfyNode):
                     max_tags=max_tags or None,
                     escape_parentheses=escape_parentheses,
                 )
-                tagged[sample.path] = with_scored_tags(sample, new, mode)
+                samples[i] = with_scored_tags(sample, new, mode)
+                num_tagged += 1
             notes = [note for model in models for note in (*providers_used(model), *model.notes)]
         finally:
             for model in models:
                 model.keep()
-        samples = tuple(tagged.get(sample.path, sample) for sample in dataset.samples)
-        head = f"{len(tagged)} of {len(dataset.samples)} images were tagged by {' and '.join(names)}"
+        head = f"{num_tagged} of {len(dataset.samples)} images were tagged by {' and '.join(names)}"
         if thresholds == _OWN:
             notes = [*(f"{model.name}: thresholds {each.told()}" for model, each in zip(models, all_limits, strict=True)), *notes]
         text = "\n".join([head, *notes, *problems[:_MAX_REPORTED]])
-        return io.NodeOutput(dataset.with_samples(samples, *problems), text, ui=ui.PreviewText(text))
+        return io.NodeOutput(dataset.with_samples(tuple(samples), *problems), text, ui=ui.PreviewText(text))

@@ -73,6 +73,14 @@ def test_pictures_are_described_once_and_cleaned_anew(server: ComfyUI):
     first, second, rest = captions[0].split(maxsplit=2)
     again, _ = _run(server, {"leave_out": f"{first} {second}\nnothing"})
     assert again[0] == rest[0].upper() + rest[1:] and _logs(server) == worked, "no worker is needed for that"
+    prompt = _graph(server, {"leave_out": ""})
+    prompt["bucket"] = node(server, "AthanorBucket", dataset=["data", 0], resolution=64, mirror=True)
+    prompt["caption0"]["inputs"]["dataset"] = ["bucket", 0]
+    prompt["save"]["inputs"] |= {"folder": "mirrored 描述", "pictures": "as trained"}
+    server.run(prompt, LIMIT_SEC)
+    assert {path.name for path in (server.input_folder / "mirrored 描述").glob("*.txt")} == {
+        f"{name}{end}.txt" for name in NAMES for end in ("", "-mirrored")
+    }
     kept, said = _run(server, {"mode": "fill-empty", "captioner": "Florence 小"})
     assert kept == again and said == "0 of 3 images were described by Florence 小", "pictures that have captions are left alone"
 

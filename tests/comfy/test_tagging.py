@@ -91,6 +91,26 @@ def test_further_kinds_of_tags(server: ComfyUI):
     assert captions["blue/3.png"] == "painter, blue thing, general"
 
 
+def test_what_bucket_made_of_one_picture_keeps_its_cuts_and_mirrors(server: ComfyUI):
+    """Behind Bucket a picture may be several samples; each gets the tags and stays what it is. Excluded tags may have the commas of a Chinese keyboard."""
+    prompt = {
+        "data": node(server, "AthanorLoadDataset", folder=FOLDER, trigger="", validation_percent=0.0, recursive=True),
+        "bucket": node(server, "AthanorBucket", dataset=["data", 0], resolution=64, mirror=True),
+        "tags": node(
+            server, "AthanorAutoTag", dataset=["bucket", 0], tagger="wd-vit-tagger-v3", mode="overwrite", exclude="red thing，grey*， garden"
+        ),
+        "save": node(server, "AthanorSaveCaptions", dataset=["tags", 0], write=True, folder="mirrored 标签", pictures="as trained"),
+        "said": node(server, "PreviewAny", source=["tags", 1]),
+    }
+    said = server.run(prompt, LIMIT_SEC)["outputs"]["said"]["text"][0]
+    folder = server.input_folder / "mirrored 标签"
+    written = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in folder.rglob("*.txt")}
+    names = [name.removesuffix(".png") for name in COLOURS]
+    assert written.keys() == {f"{name}{end}.txt" for name in names for end in ("", "-mirrored")}
+    assert written["red/1.txt"] == written["red/1-mirrored.txt"] == "rose (flowers)"
+    assert said.splitlines()[0] == "8 of 8 images were tagged by wd-vit-tagger-v3"
+
+
 def test_the_tagger_s_own_thresholds_are_told(server: ComfyUI):
     captions, said, _ = _run(server, {"thresholds": "the tagger's own", "general_threshold": 0.99}, {})
     assert "wd-vit-tagger-v3: thresholds general 0.2614, character 0.85" in said.splitlines()
