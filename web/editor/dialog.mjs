@@ -53,7 +53,8 @@ export class Editor {
     const stale = outside.isStale && h('div', { class: 'stale' }, h('span', {}, t('stale')), h('button', { class: 'quiet', onclick: outside.runAgain }, t('runAgain')))
     this.restored = h('div', { class: 'stale restored', hidden: !outside.numRestored, role: 'status' }, h('span', {}, t('restored', { count: outside.numRestored })), h('span', { class: 'grow' }),
       h('button', { class: 'quiet', onclick: () => this.dropRestored() }, t('dropRestored')), button('×', t('closeNote'), () => { this.restored.hidden = true }))
-    this.element = h('div', { class: 'editor' },
+    // Who clicks where nothing is leaves the focus here, where the keys are heard.
+    this.element = h('div', { class: 'editor', tabindex: '-1' },
       h('header', {}, h('strong', { class: 'title' }, t('title')), filterBox, this.counter, this.undoButton, this.redoButton,
         button('⇥', t('nextUntagged'), () => this.nextUntagged()), size, button('?', t('help'), () => this.openHelp()), button('×', t('close'), () => this.leave())),
       this.problem, stale, this.restored,

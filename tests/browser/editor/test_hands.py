@@ -79,6 +79,10 @@ def test_mouse_cloud_drag_and_wrong_filters(open_editor_page):
     assert editor.counter().startswith(f"{shown} of"), "the last good filter stays"
     editor.set_filter("", NUM_PICTURES)
     assert editor.dialog.locator(".problem").is_hidden()
+    editor.dialog.locator(".title").click()
+    editor.press("End")
+    assert editor.dialog.locator(".panel-title").inner_text() == "299.jpg", "keys are heard wherever was clicked"
+    editor.press("Home")
     editor.cards.nth(0).click()
     editor.cards.nth(3).click(modifiers=["Shift"])
     editor.cards.nth(1).click(modifiers=["Control"])
