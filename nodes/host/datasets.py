@@ -67,10 +67,31 @@ def dataset_folder(name: str) -> Path:
         if name.strip() and candidate is not None and is_within(candidate, root) and candidate.is_dir():
             return candidate
     places = ", ".join(map(str, roots))
+    if any(_leads_out(root, name) for root in roots):
+        raise AthanorError(
+            f"The dataset folder {name[:_MAX_CHARS]!r} is a link that leads out of the registered folders, and is not followed: a workflow could read"
+            f" anything through it. Register the folder around its target with {_DATASETS_KEY} in extra_model_paths.yaml or in the environment variable"
+            " ATHANOR_DATASETS."
+        )
     raise AthanorError(
         f"There is no dataset folder {name[:_MAX_CHARS]!r} below {places}. Copy it there, or register its parent folder "
         f"with {_DATASETS_KEY} in extra_model_paths.yaml or in the environment variable ATHANOR_DATASETS."
     )
+
+
+def _leads_out(root: Path, name: str) -> bool:
+    """Whether the way to `name` goes over a link out of `root`. What lies behind it is not looked at."""
+    relative = Path(name)
+    if relative.is_absolute() or ".." in relative.parts or len(name) > _MAX_CHARS:
+        return False
+    for end in range(1, len(relative.parts) + 1):
+        way = root.joinpath(*relative.parts[:end])
+        try:
+            if way.is_symlink() or way.is_junction():
+                return not is_within(way, root)
+        except (OSError, ValueError, AttributeError):  # no junctions before Python 3.12
+            continue
+    return False
 
 
 def dataset_file(name: str, folder: Path) -> Path:

@@ -124,6 +124,17 @@ def test_what_a_workflow_may_not_read_is_refused(load: Callable[..., list[str]],
     assert message in str(error.value)
 
 
+def test_a_link_out_of_the_registered_folders_is_told_from_a_missing_folder(load: Callable[..., list[str]], comfyui: ComfyUI, folder: Path):
+    try:
+        (folder / "door").symlink_to(comfyui.base / "secret", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    for inputs in ({"name": f"{FOLDER}/door"}, {"regularization": f"{FOLDER}/door/any"}):
+        with pytest.raises(ServerError, match="is a link that leads out of the registered folders"):
+            load(**inputs)
+    (folder / "door").unlink()
+
+
 def exchange(server: ComfyUI) -> Prompt:
     """Three pictures of two sizes with captions from the graph become a dataset, and pictures again."""
     return {
