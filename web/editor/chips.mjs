@@ -92,7 +92,8 @@ export class Chips {
   _dropped() {
     this.dragged = ''
     const order = [...this.element.querySelectorAll('.chip')].map((chip) => /** @type {HTMLElement} */ (chip).dataset.tag ?? '')
-    const changed = this.model.change(this.model.selection, (tags) => (tags.length === order.length ? order : tags))
+    const all = order.map(matchKey).sort().join()
+    const changed = this.model.change(this.model.selection, (tags) => (tags.map(matchKey).sort().join() === all ? order : tags))
     if (!changed) this.draw()
   }
 

@@ -27,6 +27,10 @@ export class Model extends EventTarget {
     /** @type {Picture[]} */
     this.pictures = listing.pictures.map(([key, width, height, role]) => ({ key, name: key.slice(key.lastIndexOf('/') + 1), width, height, role }))
     const names = listing.tags.map(([name]) => name)
+    /** Pictures that are made of one file, by its key; only where they are several. @type {Map<string, number[]>} */
+    this.sameFile = new Map()
+    this.pictures.forEach(({ key }, number) => this.sameFile.set(key, [...(this.sameFile.get(key) ?? []), number]))
+    for (const [key, numbers] of this.sameFile) if (numbers.length < 2) this.sameFile.delete(key)
     /** @type {string[][]} after the rules */
     this.base = listing.pictures.map((picture) => picture[4].map((number) => names[number]))
     /** @type {string[][]} */
@@ -66,13 +70,16 @@ export class Model extends EventTarget {
     this._counts = null
   }
 
-  /** Changes the captions of some pictures as one step. @param {Iterable<number>} numbers @param {(tags: string[]) => string[]} change @returns {number} how many are different now */
+  /**
+   * Changes the captions of some pictures as one step. What Bucket made of one file is one picture: its parts and mirrored copies change with it.
+   * @param {Iterable<number>} numbers @param {(tags: string[], number: number) => string[]} change @returns {number} how many are different now
+   */
   change(numbers, change) {
     /** @type {Change[]} */
     const step = []
-    for (const number of numbers) {
+    for (const number of new Set([...numbers].flatMap((each) => [each, ...(this.sameFile.get(this.pictures[each].key) ?? [])]))) {
       const before = this.captions[number]
-      const after = withoutDuplicates(change(before))
+      const after = withoutDuplicates(change(before, number))
       if (!isSame(before, after)) step.push({ number, before, after })
     }
     return this._do(step)
@@ -88,9 +95,9 @@ export class Model extends EventTarget {
       const before = this.captions[number]
       const after = edit ? replay(this.base[number], edit) : this.base[number]
       if (!isSame(before, after)) step.push({ number, before, after })
-      edits.delete(key)
     })
-    for (const [key, edit] of edits) this.strangers.set(key, edit)
+    const here = new Set(this.pictures.map(({ key }) => key))
+    for (const [key, edit] of edits) if (!here.has(key)) this.strangers.set(key, edit)
     return this._do(step)
   }
 

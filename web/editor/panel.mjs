@@ -141,9 +141,7 @@ export class Panel {
   }
 
   _revert() {
-    const numbers = [...this.model.selection]
-    let place = 0
-    this._tell(this.model.change(numbers, () => this.model.base[numbers[place++]]))
+    this._tell(this.model.change(this.model.selection, (_, number) => this.model.base[number]))
   }
 
   copy() {

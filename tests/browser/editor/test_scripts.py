@@ -79,6 +79,22 @@ def test_what_clicks_do_to_the_filter_and_to_the_selection(open_editor_page):
     )
     assert selected == [4, 5, 7]
 
+    text, changed = editor.page.evaluate(
+        """async () => {
+          const { Model } = await import('/extensions/athanor/editor/model.mjs')
+          const picture = key => [key, 8, 8, 'train', [0], 0]
+          const edits = JSON.stringify({ version: 1, pictures: { 'set/a.png': { add: ['old'] } } })
+          const listing = { pictures: ['set/a.png', 'set/b.png', 'set/a.png'].map(picture), tags: [['cat', 0]], places: { 'set/a.png': [0, 2] } }
+          const model = new Model('x', listing, edits)
+          const changed = model.change([0], tags => [...tags, 'new'])
+          const again = new Model('x', { ...listing, places: {} }, '')
+          again.restore(model.editsText())
+          return [[model.editsText(), again.editsText()], changed]
+        }"""
+    )
+    assert changed == 2, "a mirrored copy is the same file, and has the same edits"
+    assert all(parse_hand_edits(each)["set/a.png"].add == ("old", "new") for each in text)
+
 
 def test_both_languages_have_every_text(open_editor_page):
     editor = open_editor_page(settings={"Comfy.Locale": "zh"})
