@@ -188,6 +188,7 @@ def _start_report(job: TrainJob, trainee: Trainee, step: int, steps: Steps) -> d
         "steps_per_epoch": steps.per_epoch,
         "total_epochs": steps.epochs,
         "parts": parts,
+        "family": job.base.family,
         "pid": os.getpid(),
         "class_images": len(job.dataset.with_role("regularization")),
     }

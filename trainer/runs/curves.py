@@ -20,7 +20,10 @@ from .events import EventLog
 CSV_FILE = "log.csv"
 _FOLDER = "logs"
 _COLUMNS = ("step", "epoch", "loss", "average_loss", "validation_loss", "seconds")
-_PARTS = {"denoiser": "unet", "text_encoder": "textencoder", "text_encoder_2": "textencoder 2"}
+_PARTS = {"denoiser": "unet", "text_encoder": "textencoder", "text_encoder_2": "textencoder 2", "text_encoder_3": "textencoder 3"}
+_FLOW_PARTS = {"text_encoder": "textencoder 1 ", "text_encoder_2": "textencoder 2 ", "text_encoder_3": "textencoder 3 "}
+"""As lora_flux.py and lora_sd3.py of sd-scripts write them, with a blank behind."""
+_FLOW_FAMILIES = ("flux", "sd35")
 NO_TENSORBOARD = "No TensorBoard files are written, since neither tensorboard nor tensorboardX is installed; logs/log.csv has the same numbers."
 
 
@@ -37,6 +40,7 @@ class LoggedEvents(EventLog):
         super().__init__(folder)
         self._folder = folder / _FOLDER
         self._parts: tuple[str, ...] = ()
+        self._names: Mapping[str, str] = _PARTS
         self._losses: deque[float] = deque(maxlen=1)
         self._measured: set[int] = set()
         """Steps whose held-out loss an earlier worker has written."""
@@ -71,6 +75,7 @@ class LoggedEvents(EventLog):
         """What an earlier worker wrote of steps that are done anew is taken back."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._parts = tuple(part["name"] for part in fields["parts"])
+        self._names = {**_PARTS, **_FLOW_PARTS} if fields.get("family") in _FLOW_FAMILIES else _PARTS
         # A run that begins anew measures the bare base again.
         rows = _rows(self._folder / CSV_FILE, fields["step"]) if fields["step"] else []
         self._losses = deque((float(row["loss"]) for row in rows if row.get("loss")), maxlen=fields["steps_per_epoch"])
@@ -102,9 +107,14 @@ class LoggedEvents(EventLog):
         )
         found = fields.get("found")
         # As sd-scripts with Prodigy: lr is what was set, d*lr what was found.
-        scalars = {f"lr/{_described(part)}": rate / found if found else rate for part, rate in rates.items()}
-        scalars |= {f"lr/d*lr/{_described(part)}": rate for part, rate in rates.items() if found is not None}
+        scalars = {f"lr/{self._described(part)}": rate / found if found else rate for part, rate in rates.items()}
+        scalars |= {f"lr/d*lr/{self._described(part)}": rate for part, rate in rates.items() if found is not None}
         self._scalars({"loss/current": fields["loss"], "loss/average": average, **scalars}, fields["step"])
+
+    def _described(self, part: str) -> str:
+        """As sd-scripts calls it; a part with another rate for one of its matrices (LoRA+) is its plus."""
+        name, _, ratio = part.partition(" × ")
+        return self._names.get(name, name) + (" plus" if ratio else "")
 
     def _row(self, values: Mapping[str, Any]) -> None:
         if not (self._folder / CSV_FILE).is_file():
@@ -116,12 +126,6 @@ class LoggedEvents(EventLog):
         if self._writer is not None:
             for tag, value in values.items():
                 self._writer.add_scalar(tag, value, step)
-
-
-def _described(part: str) -> str:
-    """As sd-scripts calls it; a part with another rate for one of its matrices (LoRA+) is its plus."""
-    name, _, ratio = part.partition(" × ")
-    return _PARTS.get(name, name) + (" plus" if ratio else "")
 
 
 def _rows(path: Path, last_step: int) -> Sequence[dict[str, str]]:

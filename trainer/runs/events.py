@@ -19,7 +19,7 @@ _LASTING = ("saved", "state", "done")
 class EventLog:
     """Writes events: `{"event": kind, "time": seconds since 1970, …}`, each flushed as one line.
 
-    kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, pid, processes), phase(name, done, total),
+    kinds: start(step, total_steps, steps_per_epoch, total_epochs, parts, family, pid, processes), phase(name, done, total),
     step(step, epoch, loss, rates, seconds, found where the optimizer finds the rate), epoch(epoch, step, loss), validation(epoch, step, loss; epoch 0 is the bare
     base), sample(epoch or null, step, file, prompt, seed), saved(epoch or null, step, file, sha256, words where embeddings were saved beside it: name to file), state(step), memory(step,
     ram_mib, gpu_mib or null; when it has grown), cell(step, file), score(step, epoch), caption(step, name),

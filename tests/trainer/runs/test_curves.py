@@ -76,6 +76,22 @@ def test_a_rate_that_is_found_stands_beside_the_one_that_was_set(tmp_path, tenso
     assert told["lr/d*lr/unet"] == 3e-4 and told["lr/d*lr/textencoder"] == 1.5e-4
 
 
+@pytest.mark.parametrize(
+    ("family", "tags"),
+    [
+        ("sdxl", ["lr/unet", "lr/textencoder", "lr/textencoder 2", "lr/textencoder plus"]),
+        ("sd35", ["lr/unet", "lr/textencoder 1 ", "lr/textencoder 2 ", "lr/textencoder 1  plus", "lr/textencoder 3 "]),
+        ("flux", ["lr/unet", "lr/textencoder 1 ", "lr/textencoder 2 "]),
+    ],
+)
+def test_text_encoders_are_numbered_as_in_the_network_of_their_family(tmp_path, tensorboard, family, tags):
+    names = ["denoiser", "text_encoder", "text_encoder_2", "text_encoder × 4", "text_encoder_3"][: len(tags)]
+    log = LoggedEvents(tmp_path)
+    log.write("start", {"step": 0, "steps_per_epoch": 2, "parts": [{"name": name} for name in names], "family": family})
+    log.write("step", {"step": 1, "epoch": 1, "loss": 1.0, "rates": dict.fromkeys(names, 1e-4), "seconds": 0.1})
+    assert [tag for tag, _, _ in tensorboard[0].written if tag.startswith("lr/")] == tags
+
+
 def test_a_resume_takes_back_the_steps_that_are_done_anew(tmp_path, tensorboard):
     log = LoggedEvents(tmp_path)
     start(log, 0)
