@@ -54,6 +54,7 @@ def assign_buckets(
     """
     raise_problems(_problems(resolution_px, min_px, max_px, step_px, upscale, fixed_px, split_over, split_overlap, merge_below))
     border = checked_border(border) if fit == "pad" else ""
+    dataset = _before_buckets(dataset)
     if not dataset.samples:
         raise AthanorError("There are no images to put into buckets: the dataset is empty.")
     sizes = (fixed_px,) if fixed_px else make_bucket_sizes(resolution_px, min_px, max_px, step_px) if upscale else ()
@@ -76,6 +77,14 @@ def assign_buckets(
     mirrored, mirror_notes = _mirrored(placed) if mirror else ([], [])
     small_notes = capped([_left_out(sample, fixed_px, step_px) for sample in too_small], "images that are too small")
     return dataset.with_samples((*placed, *mirrored), *small_notes, *merge_notes, *split_notes, *mirror_notes, *placement_notes([*placed, *mirrored]))
+
+
+def _before_buckets(dataset: Dataset) -> Dataset:
+    """Without what an earlier Bucket made of it: its mirrored copies and parts would come back as the same image several times."""
+    if all(sample.placement is None for sample in dataset.samples):
+        return dataset
+    samples = tuple(dict.fromkeys(replace(sample, placement=None) for sample in dataset.samples))
+    return dataset.with_samples(samples, "The images came out of a Bucket already; its sizes, parts and mirrored copies are replaced.")
 
 
 def _problems(

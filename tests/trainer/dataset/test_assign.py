@@ -164,6 +164,14 @@ def test_oversized_pictures_are_split_and_the_training_sees_each_part(colours):
     assert len({image_tensor(View(each)).numpy().tobytes() for each in dataset.samples}) == 3
 
 
+def test_a_second_bucket_takes_the_place_of_the_first(colours):
+    first = assign_buckets(colours, **SMALL, fixed_px=(64, 64), split_over=0.5, mirror=True)
+    assert len(first.samples) == 6
+    second = assign_buckets(first, **SMALL, fixed_px=(96, 32))
+    assert placements(second) == placements(assign_buckets(colours, **SMALL, fixed_px=(96, 32)))
+    assert "came out of a Bucket already" in note_on(second, "replaced")
+
+
 def test_a_line_is_not_split_into_hundreds():
     dataset = assign_buckets(Dataset((sample(1, 5000, "line.png"), sample(800, 20_000, "strip.png"))), **SD15, split_over=0.5)
     assert len(dataset.samples) == 1 + 8
