@@ -17,7 +17,17 @@ from ..trainer.formats.parameters import settings_for
 from ..trainer.runs.events import EventLog
 from ..trainer.runs.promote import kind_folder
 from ..trainer.runs.run import Run, open_run
-from ..trainer.settings import CheckpointSettings, EmbeddingSettings, RunSettings, SampleSettings, Settings, TrainSettings
+from ..trainer.settings import (
+    USUAL_KEPT_CHECKPOINTS,
+    USUAL_OF_A_CHECKPOINT,
+    USUAL_OF_AN_EMBEDDING,
+    CheckpointSettings,
+    EmbeddingSettings,
+    RunSettings,
+    SampleSettings,
+    Settings,
+    TrainSettings,
+)
 from ..trainer.types import BaseModel, Dataset
 from . import host
 from .adapters import kind_widget
@@ -103,7 +113,7 @@ class TrainEmbedding(io.ComfyNode):
                 *widgets(EmbeddingSettings, only=_WORDS),
                 io.Float.Input(
                     "text_encoder_rate",
-                    default=5e-3,
+                    default=USUAL_OF_AN_EMBEDDING["text_encoder_rate"],
                     min=1e-6,
                     max=10.0,
                     step=1e-6,
@@ -111,7 +121,7 @@ class TrainEmbedding(io.ComfyNode):
                     display_name="embedding rate",
                     tooltip="Learning rate of the new vectors. Usual: 0.001 to 0.01.",
                 ),
-                *widgets(TrainSettings, defaults={"weight_decay": 0.0}, without=("rate", "text_encoder_rate", *_LATER)),
+                *widgets(TrainSettings, defaults=USUAL_OF_AN_EMBEDDING, without=("rate", "text_encoder_rate", *_LATER)),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 *widgets(TrainSettings, only=_LATER),
                 *_may_lack(widgets(EmbeddingSettings, only=("sentences", "other_embeddings", "keep_norm"))),
@@ -168,16 +178,21 @@ class TrainCheckpoint(io.ComfyNode):
                 BaseModelWire.Input("base_model", tooltip="The model to train, from Load Base Model. It stays as it is; each epoch is a new file."),
                 DatasetWire.Input("dataset", tooltip="The images to train on, from Bucket; class images are loaded as regularization images."),
                 io.String.Input("name", default="my-checkpoint", tooltip=_RUN_TOOLTIP),
-                _fine_rate("rate", 2e-6, "learning rate", "Learning rate of the U-Net or transformer. Usual: 0.000001 to 0.00001; 0 leaves it out."),
+                _fine_rate(
+                    "rate",
+                    USUAL_OF_A_CHECKPOINT["rate"],
+                    "learning rate",
+                    "Learning rate of the U-Net or transformer. Usual: 0.000001 to 0.00001; 0 leaves it out.",
+                ),
                 _fine_rate(
                     "text_encoder_rate",
-                    0.0,
+                    USUAL_OF_A_CHECKPOINT["text_encoder_rate"],
                     "text encoder rate",
                     "Learning rate of the text encoder. Usual: 0, which leaves it as it is, or half of the other.",
                 ),
                 *widgets(CheckpointSettings),
-                *widgets(TrainSettings, defaults={"save_every_epochs": 5}, without=("rate", "text_encoder_rate", *_LATER)),
-                *widgets(RunSettings, defaults={"keep_last": 3}, only=("keep_last",)),
+                *widgets(TrainSettings, defaults=USUAL_OF_A_CHECKPOINT, without=("rate", "text_encoder_rate", *_LATER)),
+                *widgets(RunSettings, defaults={"keep_last": USUAL_KEPT_CHECKPOINTS}, only=("keep_last",)),
                 *widgets(SampleSettings, prefix="sample_", only=_SAMPLE_WIDGETS),
                 SettingsWire.Input("settings", optional=True, tooltip=_SETTINGS_TOOLTIP),
             ],

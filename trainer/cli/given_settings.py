@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import AthanorError
 from ..formats.parameters import RATES, Imported, counts_for, rates_are_for_another_kind, read_parameters, settings_for
-from ..settings import Settings
+from ..settings import USUAL_KEPT_CHECKPOINTS, USUAL_OF_A_CHECKPOINT, USUAL_OF_AN_EMBEDDING, Settings
 
 PRESETS = Path(__file__).parent.parent / "presets"
 PREFIXES = {"captions": "caption_", "data": "image_", "samples": "sample_", "run": "run_"}
@@ -45,6 +45,18 @@ def as_defaults(given: Sequence[Imported], kind: str) -> dict[str, Any]:
             if path not in _NO_OPTIONS and _counts(path, kind) and not (section == "train" and name in without):
                 found["adapter" if path == "adapter.kind" else PREFIXES.get(section, "") + name] = value
     return found
+
+
+def usual_of(kind: str) -> dict[str, Any]:
+    """By option what the training nodes begin with, where it is not what suits a LoRA."""
+    if kind == "embedding":
+        return dict(USUAL_OF_AN_EMBEDDING)
+    return {**USUAL_OF_A_CHECKPOINT, "run_keep_last": USUAL_KEPT_CHECKPOINTS} if kind == "checkpoint" else {}
+
+
+def usual_options(kind: str) -> str:
+    """The same for people."""
+    return ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in usual_of(kind).items())
 
 
 def notes_of(given: Sequence[Imported], kind: str) -> list[str]:

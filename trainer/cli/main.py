@@ -15,7 +15,7 @@ from ..processes import PartedError, join_processes
 from .cache import add_cache_command, run_cache_command
 from .dataset import add_dataset_command, run_dataset_command
 from .epochs import COMMANDS, add_run_commands, run_run_command
-from .given_settings import as_defaults, read_given, with_defaults
+from .given_settings import as_defaults, read_given, usual_of, with_defaults
 from .models import MODEL_COMMANDS, add_model_commands, run_model_command
 from .score import add_score_command, run_score_command
 from .train import add_train_commands, kind_of, run_train_command
@@ -24,7 +24,7 @@ from .train import add_train_commands, kind_of, run_train_command
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser({}).parse_args(arguments)
     try:
-        if options.command == "train" and options.settings and options.run is None:
+        if options.command == "train" and options.run is None:
             options = _with_given(options, arguments)
         if options.command == "dataset":
             return run_dataset_command(options)
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_given(options: argparse.Namespace, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options once more, with what files say in the place of the usual values."""
-    given = read_given(options.settings)
-    options = _parser(as_defaults(given, kind_of(options))).parse_args(arguments)
+    """The options once more, with what suits the kind of training, and what files say, in the place of the usual values."""
+    given, kind = read_given(options.settings), kind_of(options)
+    options = _parser({**usual_of(kind), **as_defaults(given, kind)}).parse_args(arguments)
     options.given = given
     return options
 

@@ -42,7 +42,7 @@ from ..trainees.templates import lines_of_template
 from ..trainees.words import with_files
 from ..worker import work
 from .dataset import read_dataset
-from .given_settings import notes_of
+from .given_settings import notes_of, usual_options
 from .options import add_settings, existing_run, settings_of
 
 _SHARED = ("blocks", "pattern")
@@ -82,8 +82,14 @@ def add_train_commands(commands: Any) -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, default=Path("runs"), help="where run directories are made")
     train.add_argument("--name", help="of the run and its files; for an embedding also its word in prompts")
     train.set_defaults(given=())
-    train.add_argument("--embedding", action="store_true", help="train an embedding (textual inversion) instead of a LoRA")
-    train.add_argument("--checkpoint", action="store_true", help="train the model's own weights (DreamBooth, full fine-tuning) instead of a LoRA")
+    train.add_argument(
+        "--embedding", action="store_true", help=f"train an embedding (textual inversion) instead of a LoRA; usual then: {usual_options('embedding')}"
+    )
+    train.add_argument(
+        "--checkpoint",
+        action="store_true",
+        help=f"train the model's own weights (DreamBooth, full fine-tuning) instead of a LoRA; usual then: {usual_options('checkpoint')}",
+    )
     train.add_argument(
         "--masks",
         type=Path,

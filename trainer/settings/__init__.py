@@ -1,7 +1,7 @@
 """What a person can set, one section a file. No torch: the host makes its widgets of them."""
 
 from .adapter import AdapterSettings
-from .bundle import Settings
+from .bundle import USUAL_KEPT_CHECKPOINTS, USUAL_OF_A_CHECKPOINT, USUAL_OF_AN_EMBEDDING, Settings
 from .captioning import CaptioningSettings
 from .captions import CaptionOverrides, CaptionSettings
 from .checkpoint import CheckpointSettings
@@ -18,6 +18,9 @@ from .schedule import ScheduleSettings
 from .train import TrainSettings
 
 __all__ = [
+    "USUAL_KEPT_CHECKPOINTS",
+    "USUAL_OF_AN_EMBEDDING",
+    "USUAL_OF_A_CHECKPOINT",
     "AdapterSettings",
     "CaptionOverrides",
     "CaptionSettings",

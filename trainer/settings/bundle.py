@@ -18,6 +18,12 @@ from .samples import SampleSettings
 from .schedule import ScheduleSettings
 from .train import TrainSettings
 
+USUAL_OF_AN_EMBEDDING: dict[str, float] = {"text_encoder_rate": 5e-3, "weight_decay": 0.0}
+"""Fields of TrainSettings, whose own defaults suit a LoRA."""
+USUAL_OF_A_CHECKPOINT: dict[str, float] = {"rate": 2e-6, "text_encoder_rate": 0.0, "save_every_epochs": 5}
+USUAL_KEPT_CHECKPOINTS = 3
+"""Of RunSettings.keep_last: whole models are large."""
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -41,7 +41,16 @@ def test_a_file_of_another_trainer_and_options_that_count_more(job_from, tmp_pat
     whole = job_from("--settings", str(path), "--checkpoint", "--rate", "1e-6", name="whole")
     assert "note: The file's adapter.kind = locon, adapter.rank = 3, adapter.alpha = 2.0" in (told := capsys.readouterr().out)
     assert "do nothing for a whole model." in told and "for a whole model the training node's own count" in told
-    assert (whole.train.epochs, whole.train.rate, whole.train.text_encoder_rate) == (4, 1e-6, 5e-5), "a LoRA's rates do not suit a whole model"
+    assert (whole.train.epochs, whole.train.rate, whole.train.text_encoder_rate) == (4, 1e-6, 0.0), "a LoRA's rates do not suit a whole model"
+
+
+def test_each_kind_of_training_has_the_usual_values_of_its_node(job_from):
+    """A LoRA's rate would ruin a whole model, and hardly move an embedding."""
+    lora, word, whole = job_from(), job_from("--embedding", name="my-word"), job_from("--checkpoint", name="whole")
+    assert (lora.train.rate, lora.train.text_encoder_rate, lora.run.keep_last) == (1e-4, 5e-5, 0)
+    assert (word.train.text_encoder_rate, word.train.weight_decay) == (5e-3, 0.0)
+    assert (whole.train.rate, whole.train.text_encoder_rate, whole.train.save_every_epochs, whole.run.keep_last) == (2e-6, 0.0, 5, 3)
+    assert job_from("--checkpoint", "--rate", "1e-5", "--run-keep-last", "0", name="told").train.rate == 1e-5
 
 
 def test_a_run_and_a_preset_by_its_name(job_from, tmp_path, capsys):
