@@ -107,12 +107,16 @@ def hold(module: nn.Module, storage: str, precision: str) -> nn.Module:
     return module
 
 
+_NF4_BLOCK = 64
+
+
 def _as_nf4(module: nn.Module, compute: torch.dtype) -> nn.Module:
     import bitsandbytes
     from torch import nn
 
     for name, child in list(module.named_modules()):
-        if type(child) is not nn.Linear:
+        # bitsandbytes packs rows in blocks, and cannot compute with split ones on every CPU.
+        if type(child) is not nn.Linear or child.in_features % _NF4_BLOCK:
             continue
         replaced = bitsandbytes.nn.Linear4bit(
             child.in_features,

@@ -164,6 +164,16 @@ def test_nf4_trains_adapters_on_linear_layers():
     assert base_weight(layers["0"]).shape == (64, 64)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="no bitsandbytes")
+@pytest.mark.parametrize("columns", [16, 32, 96])
+def test_rows_that_are_no_whole_blocks_of_nf4_stay_as_they_are(columns):
+    """bitsandbytes fails on them where the CPU computes in bf16 by itself."""
+    plain = nn.Sequential(nn.Linear(columns, 64), nn.Linear(64, 32)).requires_grad_(False).to(torch.bfloat16)
+    held = hold(plain, "nf4", "bf16").to("cpu").eval()
+    assert type(held[0]) is nn.Linear and type(held[1]) is not nn.Linear
+    assert held(torch.randn(2, columns, dtype=torch.bfloat16)).isfinite().all()
+
+
 @pytest.mark.parametrize("kind", ["fp8", "bf16"])
 def test_a_run_on_a_held_base_lowers_the_held_out_loss(tmp_path, job, kind):
     job = dataclasses.replace(job, train=dataclasses.replace(job.train, base_precision=kind, epochs=6))
