@@ -31,6 +31,7 @@ def header(prefix: str = "", **changes: tuple[int, ...]) -> Header:
         "double_blocks.0.img_attn.qkv.weight": (9216, 3072),
         "img_in.weight": (3072, 64),
         "guidance_in.in_layer.weight": (3072, 256),
+        "vector_in.in_layer.weight": (3072, 768),
     }
     return Header({prefix + key: shape for key, shape in {**shapes, **changes}.items() if shape}, {}, {})
 

@@ -29,6 +29,7 @@ SD35 = family("sd35")
 MEDIUM = {
     "joint_blocks.0.context_block.attn.qkv.weight": (4608, 1536),
     "x_embedder.proj.weight": (1536, 16, 2, 2),
+    "y_embedder.mlp.0.weight": (1536, 2048),
     "joint_blocks.0.x_block.attn.ln_q.weight": (64,),
     "joint_blocks.0.x_block.attn2.qkv.weight": (4608, 1536),
 }
