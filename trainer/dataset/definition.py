@@ -161,6 +161,7 @@ def _toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(file).replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
         advice = r" Windows paths need 'single quotes' or /." if "escape" in str(error).lower() or "hex" in str(error).lower() else ""
+        advice = " Text needs quotes, and true and false are written small." if "invalid value" in str(error).lower() else advice
         raise AthanorError(f"{file.name} is not valid TOML: {error}.{advice}") from None
 
 

@@ -197,6 +197,9 @@ def test_broken_files_say_where(tmp_path):
         read_definition(written(tmp_path, "[general\n"))
     with pytest.raises(AthanorError, match="single quotes"):
         read_definition(written(tmp_path, '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "C:\\hoge"\n'))
+    for wrong in ("image_dir = cats", "image_dir = 'a'\nis_reg = True"):
+        with pytest.raises(AthanorError, match="Text needs quotes, and true and false are written small"):
+            read_definition(written(tmp_path, f"[[datasets]]\n[[datasets.subsets]]\n{wrong}\n"))
     with pytest.raises(AthanorError, match="not valid JSON"):
         read_definition(written(tmp_path, "{", "dataset.json"))
     with pytest.raises(AthanorError, match="cannot be read"):
