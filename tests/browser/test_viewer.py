@@ -12,6 +12,19 @@ from graphs import comparing, run_of, training
 from tiny import make_pictures
 from viewer_page import FOLDER, LIMIT_MS, LIMIT_SEC, NAME, OTHER, SHOWN_CELLS, ViewerPage, brightness
 
+FITTED = """
+async label => {
+  const { fitLabel } = await import('/extensions/athanor/viewer/grid.mjs'), element = document.createElement('span')
+  const lines = 'display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; overflow-wrap: anywhere'
+  element.style.cssText = `${lines}; position: fixed; width: 90px; font: 12px sans-serif`
+  document.body.append(element)
+  fitLabel(element, label)
+  const found = [element.textContent, element.scrollHeight <= element.clientHeight + 1]
+  element.remove()
+  return found
+}
+"""
+"""What a heading of three lines shows of a label, and whether it shows all of that."""
 pytestmark = [pytest.mark.comfy, pytest.mark.browser, pytest.mark.slow]
 
 
@@ -310,3 +323,12 @@ def test_both_languages_have_every_text(open_viewer, locale):
     assert shortened == ["no LoRA", "…red", "…blue"]
     (whole, _) = page.page.evaluate("async labels => (await import('/extensions/athanor/viewer/grid.mjs')).short(labels)", [f"{long}red", "blue"])
     assert whole.startswith("a prompt that goes") and "…" in whole and whole.endswith("very end: red") and len(whole) <= 61
+    for label, end in (
+        (f"{long}very red", "red"),
+        ("unbroken" * 30 + "9", "9"),
+        ("a 👩\u200d👩\u200d👧 " * 12 + "the last 👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧"),
+    ):
+        fitted, is_whole = page.page.evaluate(FITTED, label)
+        assert is_whole and "…" in fitted and fitted.endswith(end), "the end is what tells labels apart"
+        fitted.encode("utf-8")  # no half of an emoji
+    assert page.page.evaluate(FITTED, "epoch 3") == ["epoch 3", True]

@@ -18,8 +18,9 @@ export class Grid {
     this.key = ''
     /** @type {{place: import('./view.mjs').Place, element: HTMLElement, url: string}[]} */
     this.cells = []
-    /** @type {{axis: 'x' | 'y', index: number, element: HTMLElement}[]} */
+    /** @type {{axis: 'x' | 'y', index: number, element: HTMLElement, text: string}[]} */
     this.headers = []
+    this.fitted = ''
     this.wasDragged = false
     this.element.addEventListener('wheel', (event) => this._wheel(event, wantsWheel), { passive: false })
     this.element.addEventListener('pointerdown', (event) => this._pan(event))
@@ -81,10 +82,19 @@ export class Grid {
   lay() {
     const width = this.cellPx
     this.table.style.setProperty('--cell', `${width}px`)
+    this._fitLabels(width)
     this.table.style.setProperty('--high', `${Math.round(width * this.ratio)}px`)
     this.table.style.setProperty('--left', `${this.rowPx}px`)
     this.table.style.setProperty('--top', `${this.columnPx}px`)
     for (const cell of this.cells) this._source(cell)
+  }
+
+  /** The headers' words as far as there is room for them. @param {number} width of a column, in px */
+  _fitLabels(width) {
+    const key = `${this.key}|${width}|${this.element.clientWidth}`
+    if (key === this.fitted || !this.element.clientWidth) return
+    this.fitted = key
+    for (const { element, text } of this.headers) fitLabel(/** @type {HTMLElement} */ (element.firstElementChild), text)
   }
 
   /** As large as the whole page fits; where that would be tiny, as the width allows. */
@@ -101,7 +111,7 @@ export class Grid {
     const columns = short(sheet.columns), rows = short(sheet.rows)
     const header = (/** @type {'x' | 'y'} */ axis, /** @type {string} */ text, /** @type {string} */ title, /** @type {number} */ index) => {
       const element = h('div', { class: `header header-${axis}`, role: axis === 'x' ? 'columnheader' : 'rowheader', title }, h('span', {}, text))
-      this.headers.push({ axis, index, element })
+      this.headers.push({ axis, index, element, text })
       return element
     }
     this.headers = []
@@ -196,8 +206,41 @@ export function short(labels) {
   const cut = Math.max(0, ...named.map((label) => label.length)) > LONG_LABEL ? sharedStart(named) : 0
   return labels.map((label) => {
     const text = cut < 6 || BARE.includes(label) ? label : `…${label.slice(cut)}`
-    return text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_LABEL / 3).trimEnd()}…${text.slice(-(LONGEST_LABEL * 2) / 3).trimStart()}` : text
+    return withoutMiddle(characters(text), LONGEST_LABEL)
   })
+}
+
+/** Puts as much of `text` into `element`, which shows a few lines, as it has room for: its beginning and, above all, its end. @param {HTMLElement} element @param {string} text */
+export function fitLabel(element, text) {
+  const signs = characters(text)
+  const fits = (/** @type {number} */ most) => {
+    element.textContent = withoutMiddle(signs, most)
+    return element.scrollHeight <= element.clientHeight + 1
+  }
+  // As bold as it is while its picture is looked at.
+  element.style.fontWeight = '600'
+  let low = 2, high = signs.length
+  if (fits(high)) low = high
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2)
+    if (fits(middle)) low = middle
+    else high = middle - 1
+  }
+  fits(low)
+  element.style.fontWeight = ''
+}
+
+/** @param {string[]} signs @param {number} most how many of them stay, a third from the beginning */
+function withoutMiddle(signs, most) {
+  if (signs.length <= most) return signs.join('')
+  const first = Math.floor(most / 3)
+  return `${signs.slice(0, first).join('').trimEnd()}…${signs.slice(signs.length - (most - first)).join('').trimStart()}`
+}
+
+/** What people take for single characters: an emoji of several parts is one. @param {string} text @returns {string[]} */
+function characters(text) {
+  const segmenter = 'Segmenter' in Intl ? new Intl.Segmenter() : undefined
+  return segmenter ? [...segmenter.segment(text)].map(({ segment }) => segment) : [...text]
 }
 
 /** How many characters all labels begin with, up to the end of a word. @param {string[]} labels */
