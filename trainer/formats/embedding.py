@@ -41,7 +41,7 @@ def read_vectors(path: Path) -> dict[str, torch.Tensor]:
 
     if path.suffix.lower() not in EMBEDDING_ENDINGS:
         raise AthanorError(f"{path.name} is no embedding; those end in {', '.join(EMBEDDING_ENDINGS)}.")
-    held = load_tensors(path) if is_safe(path) else _flat(_opened(path))
+    held = load_tensors(path) if is_safe(path) else _flat(_opened(path), path.name)
     found = {key: tensor.detach().float() for key, tensor in held.items() if isinstance(tensor, torch.Tensor) and tensor.dim() in (1, 2)}
     found = {key: tensor[None] if tensor.dim() == 1 else tensor for key, tensor in found.items()}
     if not found or len(found) < len([key for key in held if isinstance(held[key], torch.Tensor)]) or any(".lora_" in key for key in found):
@@ -121,10 +121,16 @@ class _Parameters(dict):
         self.update(state.get("_parameters") or {})
 
 
-def _flat(data: Any) -> dict[str, Any]:
+def _flat(data: Any, name: str) -> dict[str, Any]:
     """Of a pickle: its tensors by name."""
     if isinstance(data, dict) and isinstance(data.get("string_to_param"), dict):
-        return dict(data["string_to_param"])
+        terms = dict(data["string_to_param"])
+        if len(terms) > 1:
+            # As A1111 itself: which of them a prompt means is told nowhere.
+            raise AthanorError(
+                f"{name} holds {len(terms)} embeddings ({', '.join(map(str, terms))}) in one file, of which A1111 reads none; choose a file with one."
+            )
+        return terms
     if isinstance(data, dict):
         return data
     if isinstance(data, list):

@@ -90,6 +90,13 @@ def test_what_is_no_embedding_is_refused_and_nothing_in_it_runs(tmp_path, capsys
     assert capsys.readouterr().out == ""
 
 
+def test_a_file_of_several_embeddings_is_told_as_a1111_does(tmp_path):
+    """One behind the other they would be a word that nobody has trained."""
+    torch.save(a1111({"*": L, "other": L[:1]}), tmp_path / "two.pt")
+    with pytest.raises(AthanorError, match=r"two\.pt holds 2 embeddings \(\*, other\) in one file"):
+        read_vectors(tmp_path / "two.pt")
+
+
 def test_an_embedding_for_another_family_is_told():
     with pytest.raises(AthanorError, match=r"old\.pt has no vectors clip_g of width 12.*it has \* of width 8.*another family"):
         vectors_for(SDXL, {"*": L}, "old.pt")
