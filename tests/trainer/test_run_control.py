@@ -127,7 +127,7 @@ def test_an_exploding_loss_goes_back_to_before_it_began(tmp_path, job, monkeypat
 def test_pictures_are_drawn_when_asked_and_change_nothing(tmp_path, job):
     plain = trained(tmp_path / "plain", job)
     samples = SampleSettings(
-        prompts="subject 1 --w 48 --s 1 --d 5\n# no\nsubject 2 --n bad --l 1", steps=2, every_epochs=2, every_steps=2, at_start=True
+        prompts="subject 1 --w 48 --s 1 --d 5\n# no\nsubject 2 --n bad --l 2", steps=2, every_epochs=2, every_steps=2, at_start=True
     )
     run = trained(tmp_path / "sampled", job, samples=samples)
     assert run.losses() == plain.losses()
