@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: Text
     T5's vectors are hundreds of times as long as CLIP's, so that a rate that suits CLIP would hardly move them: they are
     trained in units of how much wider T5's table is spread. Raises AthanorError for a file to go on from of another family.
     """
+    from tokenizers import AddedToken
+
     t5, tables = family.t5_part(base), family.token_tables(text)
     parts = learning_parts(encoders, family, base)
     learning = tuple(key for index, (key, _, _) in enumerate(tables) if TEXT_PARTS[index] in parts)
@@ -133,7 +136,8 @@ def new_words(words: Sequence[Word], family: Family, base: BaseModel, text: Text
         extended = _extended_table(table, starts, first, units[key], key in learning)
         setattr(holder, attribute, extended)
         placeholders = [token for word, start in zip(words, starts, strict=True) for token in _placeholders(word.name, len(start))]
-        tokenizer.add_tokens(placeholders)
+        # Blanks before them are theirs: by themselves, older transformers makes a token of such a blank for T5, which ComfyUI's text node does not.
+        tokenizer.add_tokens([AddedToken(token, lstrip=True) for token in placeholders])
         # T5's table has some rows more than its tokenizer has tokens.
         fits = first <= table.weight.shape[0] if is_t5 else first == table.weight.shape[0]
         if tokenizer.convert_tokens_to_ids(placeholders) != list(range(first, first + len(placeholders))) or not fits:
@@ -154,7 +158,9 @@ class _Spelling:
 
     def __call__(self, text: str, **options: Any) -> Any:
         for name, count in self._counts.items():
-            text = text.replace(_mark(name), " ".join(_placeholders(name, count)))
+            spelt = " ".join(_placeholders(name, count))
+            # With nothing in its place the blank before it goes too: at a text's end older transformers makes a token of it for T5.
+            text = text.replace(_mark(name), spelt) if count else re.sub(rf"\s*{re.escape(_mark(name))}", "", text)
         return self._tokenizer(text, **options)
 
     def __len__(self) -> int:
