@@ -233,8 +233,8 @@ def test_what_t5_has_learned_is_drawn_as_in_the_training(kind, tmp_path, dataset
     with Image.open(pictures[0].path) as picture:
         width, height = picture.size
     folder = run.folder / "compare" / "small"
-    cells = [SheetCell(f"{i}.png", str(epoch.path), 1.0, 1.0, "a red thing", "no", 9, 2, 3.5) for i, epoch in enumerate(run.epochs())]
-    cells.append(SheetCell("bare.png", "", 1.0, 1.0, "a red thing", "no", 9, 2, 3.5))
+    cells = [SheetCell(f"{i}.png", str(epoch.path), 1.0, 1.0, "a red thing", "", 9, 2, 3.5) for i, epoch in enumerate(run.epochs())]
+    cells.append(SheetCell("bare.png", "", 1.0, 1.0, "a red thing", "", 9, 2, 3.5))
     write_job_file(folder, CompareJob(base, tuple(cells), width, height, "fp32", token="thing" if kind == "embedding" else ""))
     draw_cells(Run(folder), Control())
     for i, picture in enumerate(pictures):
