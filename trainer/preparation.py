@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .adapters.check import UNPACKED_ONLY
 from .base_merges import merge_into, merged_fingerprint
 from .bases import count_denoiser_weights
 from .checks.words import name_warnings
@@ -88,7 +89,8 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[job.train.precision]
     autocast = torch.autocast(device.type, dtype=precision if precision is not torch.float32 else None, enabled=precision is not torch.float32)
     mark_used(job.base.files)
-    room = room_on(device)
+    packs = job.kind != "lora" or job.adapter.kind not in UNPACKED_ONLY
+    room = room_on(device, packs)
     if not job.performance.block_offload and not job.trains_denoiser_weights:
         # Told before minutes are spent on captions and images; chosen again when the rest has its place.
         chosen_storage(job.train.base_precision, job.train.precision, count_denoiser_weights(job.base), room)
@@ -133,7 +135,7 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
     if not job.performance.block_offload:
         if not job.trains_denoiser_weights:
-            denoiser = _held(job, denoiser, room_on(device) if room.on_gpu else room, events)
+            denoiser = _held(job, denoiser, room_on(device, packs) if room.on_gpu else room, events)
         denoiser = denoiser.to(device)
     trainee = trainee or (checkpoint_trainee if job.kind == "checkpoint" else lora_trainee)(job, family, denoiser, text)
     trainee = with_words(trainee, along, job) if along else trainee

@@ -6,8 +6,11 @@ import dataclasses
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tiny_flow import make_flux_folder, make_schnell_split
 
+from athanor.trainer.adapters.check import needs_unpacked
 from athanor.trainer.bases import describe_base
 from athanor.trainer.checks.validate import check_compare_job, check_train_job
 from athanor.trainer.config import CompareJob, SheetCell
@@ -163,6 +166,23 @@ def test_blocks_that_are_not_there_are_told_before_anything_loads(job, changes, 
 @pytest.mark.parametrize("text_rate", [0.0, 0.01])
 def test_blocks_that_are_there_are_taken(job, changes, text_rate):
     check_train_job(dataclasses.replace(job, train=dataclasses.replace(job.train, text_encoder_rate=text_rate), **changes))
+
+
+@pytest.mark.parametrize("kind", ["loha", "lokr"])
+def test_a_kind_that_does_not_go_onto_packed_weights_is_refused(job, kind):
+    def held(precision: str):
+        return dataclasses.replace(job, adapter=AdapterSettings(kind=kind), train=dataclasses.replace(job.train, base_precision=precision))
+
+    check_train_job(held("int8"))
+    with pytest.raises(InvalidJobError, match=rf"Training: {kind} does not go onto a base in nf4, which packs its weights"):
+        check_train_job(held("nf4"))
+    check_train_job(dataclasses.replace(held("nf4"), adapter=AdapterSettings(kind="dora")))
+
+
+@pytest.mark.parametrize(("key", "expected"), [("hada_w1_a", True), ("lokr_w2", True), ("lora_down.weight", False)])
+def test_files_of_such_kinds_are_told_from_others(tmp_path, key, expected):
+    save_file({f"lora_unet_x.{key}": torch.zeros(2, 2)}, tmp_path / "some.safetensors")
+    assert needs_unpacked(tmp_path / "some.safetensors") is expected
 
 
 def test_a_negative_prompt_without_guidance_is_refused(job):

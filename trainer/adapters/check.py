@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import AthanorError
 from ..files import file_sha256
+from ..formats.header import is_safe, read_header
 from ..settings import AdapterSettings
 from . import adapter, all_adapters
 from .plan import parse_rules
@@ -15,6 +16,16 @@ from .plan import parse_rules
 _FOR_EVERY_KIND = frozenset({"kind", "targets", "blocks", "pattern", "rules", "start_file", "merge_files", "names", "files_sha256"})
 _OF_THE_FILE = ("conv_rank", "conv_alpha", "factor", "decompose_both", "full_matrix", "targets", "blocks", "pattern", "rank_stabilised")
 """What a LoRA to start from decides, beside its rank and alpha."""
+
+
+UNPACKED_ONLY = ("loha", "lokr")
+"""Kinds that peft makes by the shape of a layer's weight, which nf4 packs away."""
+_UNPACKED_KEY = re.compile(r"\.(?:hada|lokr)_")
+
+
+def needs_unpacked(path: Path) -> bool:
+    """Whether a LoRA's file is of such a kind."""
+    return is_safe(path) and any(_UNPACKED_KEY.search(key) for key in read_header(path).shapes)
 
 
 def adapter_problems(settings: AdapterSettings) -> list[str]:

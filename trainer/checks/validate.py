@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..adapters.check import adapter_problems, merges
+from ..adapters.check import UNPACKED_ONLY, adapter_problems, merges
 from ..config import CompareJob, ScoreJob, TrainJob
 from ..errors import AthanorError, InvalidJobError, raise_problems
 from ..families import family
@@ -40,6 +40,10 @@ def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = (), looks
     problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
     if job.train.base_precision == "nf4" and (problem := nf4_problem()) is not None:
         problems.append(problem)
+    if job.kind == "lora" and job.train.base_precision == "nf4" and job.adapter.kind in UNPACKED_ONLY:
+        problems.append(
+            f"Training: {job.adapter.kind} does not go onto a base in nf4, which packs its weights; choose the base precision fp8 or int8, or another adapter."
+        )
     problems += [*range_problems(job.train, "Training"), *engine_problems(job), *range_problems(job.samples, "Sample pictures")]
     problems += _run_problems(job)
     problems += effect_problems(job)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..adapters import Adapter
 from ..adapters.attached import attach, kind_of, load, plans_of, set_strength
+from ..adapters.check import needs_unpacked
 from ..adapters.whole import WholeChanges, parted
 from ..base_merges import merge_into, merged_fingerprint
 from ..config import CompareJob, SheetCell
@@ -100,7 +101,9 @@ class Painter:
         merge_into(merged, family, {"denoiser": denoiser}, before=in_text)
         if not job.trained_parts:
             num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
-            denoiser = hold(denoiser, chosen_storage(job.base_precision, job.precision, num_weights, room_on(self._device)), job.precision)
+            packs = not any(needs_unpacked(Path(file)) for file in files)
+            wanted = "auto" if job.base_precision == "nf4" and not packs else job.base_precision
+            denoiser = hold(denoiser, chosen_storage(wanted, job.precision, num_weights, room_on(self._device, packs)), job.precision)
         self._modules["denoiser"] = denoiser.to(self._device)
 
     @property

@@ -40,12 +40,13 @@ def nf4_problem() -> str | None:
     return None
 
 
-def room_on(device: torch.device) -> Room:
+def room_on(device: torch.device, packs: bool = True) -> Room:
+    """Without `packs` nf4 is no choice: what goes onto the weights needs them unpacked."""
     import psutil
     import torch
 
     if device.type == "cuda":
-        return Room(torch.cuda.mem_get_info(device)[0], nf4_problem() is None)
+        return Room(torch.cuda.mem_get_info(device)[0], packs and nf4_problem() is None)
     return Room(psutil.virtual_memory().available if device.type == "cpu" else None, False, on_gpu=False)
 
 

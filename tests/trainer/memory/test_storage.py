@@ -135,7 +135,7 @@ def test_without_a_gpu_the_base_alone_is_counted():
 
 def test_a_base_that_does_not_fit_is_told_before_a_caption_is_encoded(tmp_path, job, monkeypatch):
     needed = count_denoiser_weights(job.base)
-    monkeypatch.setattr(preparation, "room_on", lambda device: Room(needed // 2, False, on_gpu=False))
+    monkeypatch.setattr(preparation, "room_on", lambda device, packs: Room(needed // 2, False, on_gpu=False))
     run = open_run(tmp_path, job)
     with pytest.raises(AthanorError, match="The base does not fit"):
         train(run, Control())
