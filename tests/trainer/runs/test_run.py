@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
 from athanor.trainer.config import TrainJob, from_json, to_json
 from athanor.trainer.errors import AthanorError
-from athanor.trainer.runs.run import job_hash, open_run
+from athanor.trainer.runs.run import Epoch, Run, job_hash, open_run
 from athanor.trainer.types import TagScore
 
 
@@ -35,6 +36,13 @@ def test_a_model_or_picture_that_only_moved_is_the_same_job(job):
     tagged = dataclasses.replace(job, dataset=job.dataset.with_samples((scored, *rest)))
     assert job_hash(tagged) == job_hash(job) and "tag_scores" not in str(to_json(tagged)), "scores are for people who edit"
     assert from_json(TrainJob, to_json(tagged)) == job
+
+
+def test_a_loss_that_is_no_number_is_not_the_lowest(tmp_path, job, monkeypatch):
+    losses = (math.nan, 0.3, 0.2, math.inf)
+    epochs = tuple(Epoch(i, i, tmp_path / f"{i}", "", validation_loss=loss) for i, loss in enumerate(losses, start=1))
+    monkeypatch.setattr(Run, "epochs", lambda _: epochs)
+    assert open_run(tmp_path, job).best_epoch() == epochs[2]
 
 
 def test_a_run_whose_files_have_moved_reads_them_where_they_are_now(tmp_path, job):
