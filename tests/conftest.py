@@ -26,10 +26,16 @@ def thorough(request: pytest.FixtureRequest) -> None:
         pytest.skip("many minutes of what a shorter test shows too; `python dev.py test --thorough` runs it")
 
 
+@pytest.fixture(scope="session")
+def turn(tmp_path_factory: pytest.TempPathFactory) -> FileLock:
+    """Of what holds over 3 GB: one at a time, also among the processes that share the tests, so that a machine of 16 GB can run them."""
+    return FileLock(tmp_path_factory.getbasetemp().parent / "turn.lock")
+
+
 @pytest.fixture
-def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For tests that hold over 3 GB: one at a time, also among the processes that share the tests, so that a machine of 16 GB can run them."""
-    with FileLock(tmp_path_factory.getbasetemp().parent / "roomy.lock"):
+def roomy(turn: FileLock) -> Iterator[None]:
+    """For tests that hold so much."""
+    with turn:
         yield
 
 

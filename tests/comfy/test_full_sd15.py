@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from comfyui_server import REPOSITORY, ComfyUI, find_comfyui
 from comfyui_side import PROMPT
+from filelock import FileLock
 from graphs import Prompt, node, run_of
 from PIL import Image, ImageChops, ImageStat
 
@@ -50,21 +51,23 @@ def comfyui_side(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(start_comfyui: Callable[..., ComfyUI], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(start_comfyui: Callable[..., ComfyUI], tmp_path_factory: pytest.TempPathFactory, turn: FileLock) -> Iterator[Trained]:
     """Two steps at 256 px on five photographs; the checkpoint of 2 GB is gone at the end."""
     if not PHOTOS.is_dir():
         pytest.skip(f"no photographs: {PHOTOS} is absent")
     base = tmp_path_factory.mktemp("full")
     checkpoint = base / "models" / "checkpoints" / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
+    with turn, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATHANOR_DATASETS", str(PHOTOS.parent))
         try:
             comfyui_side("checkpoint", checkpoint)
             server = start_comfyui(base)
-            server.run(training_graph(server), LIMIT_SEC)
-            yield Trained(server, checkpoint, base / "models" / "loras" / f"{LORA}.safetensors")
-            server.stop()
+            try:
+                server.run(training_graph(server), LIMIT_SEC)
+                yield Trained(server, checkpoint, base / "models" / "loras" / f"{LORA}.safetensors")
+            finally:
+                server.stop()
         finally:
             checkpoint.unlink(missing_ok=True)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +13,6 @@ from ..bases import describe_base
 from ..checks.validate import check_train_job
 from ..checks.words import OF_A_LORA
 from ..config import TrainJob
-from ..control import Control
 from ..dataset import assign_buckets, scan_folder, with_regularization
 from ..dataset.resolutions import in_resolutions, read_resolutions
 from ..errors import AthanorError, raise_problems
@@ -40,15 +36,14 @@ from ..settings import (
 )
 from ..trainees.templates import lines_of_template
 from ..trainees.words import with_files
-from ..worker import work
 from .dataset import read_dataset
+from .foreground import follow, work_in_the_foreground
 from .given_settings import notes_of, usual_options
 from .options import add_settings, existing_run, settings_of
 
 _SHARED = ("blocks", "pattern")
 """Options that mean the same for a LoRA and for a whole model."""
 _USAGE = "athanor train --base MODEL --images FOLDER --name NAME [options], or athanor train RUN_DIRECTORY; athanor train --help lists the options"
-_SHOW_EVERY_SEC = 2.0
 _SAMPLE, _CAPTION, _IMAGE, _RUN = "sample-", "caption-", "image-", "run-"
 
 
@@ -139,16 +134,14 @@ def add_train_commands(commands: Any) -> argparse.ArgumentParser:
 def run_train_command(options: argparse.Namespace, processes: Processes) -> int:
     run = Run(Path(processes.of_leader(lambda: str(_wanted_run(options).folder))))
     if not processes.leads:
-        # Ctrl+C reaches the leader, who tells the others.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return work(run, Control(), processes) if not processes.any_of(False) else 0
+        return follow(run, processes)
     sys.stdout.write(f"Run directory: {run.folder}\n")
     finished = run.finished()
     if processes.any_of(finished):
         sys.stdout.write("It has finished already.\n")
         code = 0
     else:
-        code = _work_in_the_foreground(run, processes)
+        code = work_in_the_foreground(run, processes)
     for epoch in run.epochs():
         loss = f"  held-out loss {epoch.validation_loss:.5f}" if epoch.validation_loss is not None else ""
         sys.stdout.write(f"epoch {epoch.number}: {epoch.path}{loss}\n")
@@ -264,43 +257,3 @@ def _without_effect(options: argparse.Namespace) -> list[str]:
 
 def _usual(settings: type, *without: str) -> dict[str, Any]:
     return {item.name: item.default for item in dataclasses.fields(settings) if item.name not in without}
-
-
-def _work_in_the_foreground(run: Run, processes: Processes) -> int:
-    control, ended = Control(), threading.Event()
-
-    def interrupted(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        sys.stdout.write("\nSaving … (Ctrl+C again ends at once)\n")
-        control.stop()
-
-    signal.signal(signal.SIGINT, interrupted)
-    # What a cluster's queue and `kill` send before they lose patience.
-    signal.signal(signal.SIGTERM, interrupted)
-    watcher = threading.Thread(target=_show_progress, args=(run, ended, round(time.time(), 3)), daemon=True)
-    watcher.start()
-    try:
-        return work(run, control, processes)
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _show_progress(run: Run, ended: threading.Event, since: float) -> None:
-    """Steps and warnings of this process: what an earlier one told before `since` is old."""
-    shown, told = 0, set()
-    over = False
-    while not over:
-        # Once more behind the end: the last warnings come with it.
-        over = ended.wait(_SHOW_EVERY_SEC)
-        events = [event for event in run.events() if event.get("time", 0) >= since]
-        for message in (event["message"] for event in events if event["event"] == "warning"):
-            if message not in told:
-                told.add(message)
-                sys.stdout.write(f"note: {message}\n")
-        steps = [event for event in events if event["event"] == "step"]
-        if steps and steps[-1]["step"] != shown:
-            last, shown = steps[-1], steps[-1]["step"]
-            sys.stdout.write(f"step {last['step']}, epoch {last['epoch']}, loss {last['loss']:.5f}, {last['seconds']:.2f} s a step\n")
-        sys.stdout.flush()

@@ -19,7 +19,7 @@ GUI = {"LoRA_type": "Kohya LoCon", "network_dim": 3, "network_alpha": 2, "conv_d
 @pytest.fixture
 def job_from(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch):
     """The job that the options make, without doing it."""
-    monkeypatch.setattr("athanor.trainer.cli.train.work", lambda *_: 0)
+    monkeypatch.setattr("athanor.trainer.cli.foreground.work", lambda *_: 0)
     images = make_pictures(tmp_path / "pictures")
     place = ["--base", str(base_folder), "--images", str(images), "--output", str(tmp_path / "runs"), "--resolution", "32", "--precision", "fp32"]
 
