@@ -157,19 +157,19 @@ def _draw_panel(
 
 
 def _draw_x_axis(draw: ImageDraw.ImageDraw, at: _Place, panel: Panel, font: Font, unit: int, theme: Theme) -> None:
-    label_px = font.getlength(panel.x_label)
     ticks = [(value, f"{value:g}") for value in panel.x_ticks] or even_ticks(at.first, at.last, max(2, (at.right - at.left) // (unit * 8)))
-    free, label = -math.inf, panel.x_label
+    # The last number stands in the label, where it is at the edge.
+    at_edge = [text for value, text in ticks if value == round(value) and round(at.x(value)) + font.getlength(text) / 2 >= at.right - unit * 2]
+    label = f"{panel.x_label} {at_edge[-1]}" if at_edge else panel.x_label
+    free, end = -math.inf, at.right - font.getlength(label) - unit / 2
     for value, text in ticks:
         x, half = round(at.x(value)), font.getlength(text) / 2
         if value != round(value) or x - half < free:
             continue
         draw.line((x, at.bottom, x, at.bottom + unit // 3), theme.line)
-        if x + half < at.right - label_px - unit:
+        if x + half < end:
             draw.text((x, at.bottom + round(unit * 0.6)), text, theme.text_dim, font, anchor="ma")
             free = x + half + unit
-        elif x + half >= at.right - unit * 2:
-            label = f"{panel.x_label} {text}"
     draw.text((at.right, at.bottom + round(unit * 0.6)), label, theme.text_dim, font, anchor="ra")
 
 

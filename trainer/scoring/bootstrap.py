@@ -34,6 +34,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> Interval:
+        """Cut off at what the mean itself can be: widened, it may reach beyond."""
+        return Interval(max(self.low, least), min(self.high, most))
+
     def excludes_0(self) -> bool:
         return self.low > 0 or self.high < 0
 

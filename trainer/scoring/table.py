@@ -79,7 +79,7 @@ def _scores(measure: Measure, rows: Sequence[tuple[int, Sequence[float]]]) -> Me
         Score(
             number,
             means[i],
-            again.interval(i),
+            None if (interval := again.interval(i)) is None else interval.within(measure.least, measure.most),
             None if base in (None, i) else means[i] - means[base],
             None if base in (None, i) else again.difference(i, base),
         )

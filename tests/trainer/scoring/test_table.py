@@ -156,3 +156,11 @@ def test_the_curves_are_drawn_with_band_base_and_best(theme):
     assert num_near(picture, theme.series[1]) > 20, "the held-out images' own copying"
     one = dataclasses.replace(CLEAR, epochs=CLEAR.epochs[:2])
     assert scores_plot(judge(one), one, "run", theme=theme).size[0] > 600
+
+
+def test_an_interval_ends_where_the_score_does():
+    """Of shares that are nearly all 1, an interval that is widened for few pictures reaches beyond."""
+    nearly = (1.0, 1.0, 1.0, 0.5)
+    found = by_name(judge(Measured((EpochValues(5, (Values("tag recall", nearly),)),), ("c",) * 4, ("p",) * 4, 1, "", None)))
+    interval = found["tag recall"].scores[0].interval
+    assert interval is not None and interval.low < 0.875 < interval.high == 1.0
