@@ -14,6 +14,7 @@ from ..trainer.errors import AthanorError
 from ..trainer.families import family
 from ..trainer.types import BaseModel
 from . import host
+from .given import gone
 from .types import BaseModelWire
 
 _WITHIN = "in the model"
@@ -127,9 +128,7 @@ class BaseModelFromWires(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: Any = None, clip: Any = None, vae: Any = None) -> str:
         """Another one once a written file was cleaned away, so that it is written anew."""
-        from .wires import gone
-
-        return " ".join(gone())
+        return gone()
 
     @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any) -> io.NodeOutput:

@@ -17,6 +17,7 @@ from ..trainer.formats.contents import in_diffusers_names
 from ..trainer.formats.files import Planned, Streamed, save_streamed
 from ..trainer.formats.header import is_safe, read_header
 from . import host
+from .given import give
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +28,6 @@ _BYTES = ("torch.uint8", "torch.int8")
 _DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 _ODD_SAMPLINGS = frozenset({"X0", "EDM", "ModelSamplingContinuousEDM", "ModelSamplingDiscreteEDM", "StableCascadeSampling", "IMG_TO_IMG_FLOW"})
 """ComfyUI's classes whose models learn another target, or on another noise schedule, though they are made of those that go."""
-_given: set[Path] = set()
-"""Written files that ComfyUI may hold as a node's result, though they can be cleaned away."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ def vae_part(vae: Any) -> Part:
     if "encoder.conv_in.weight" not in vae.patcher.model_state_dict():
         raise AthanorError("This VAE is a small one for previews (TAESD), or of another kind than Stable Diffusion's; connect the model's own VAE.")
     return _part(vae.patcher, "", "first_stage_model.")
-
-
-def gone() -> list[str]:
-    """Written files that were given out and are not there any more."""
-    return sorted(path.name for path in _given if not path.is_file())
 
 
 def prediction_of(model: Any) -> tuple[str, bool]:
@@ -97,7 +91,7 @@ def _part(patcher: Any, prefix: str, written_prefix: str) -> Part:
     path = host.bases_folder() / f"{_content_key(patches)}.safetensors"
     if not _is_whole(path):
         _write(path, patches, written_prefix, patcher.load_device)
-    _given.add(path)
+    give([path])
     mark_used([path])
     clean_folder(path.parent, size_limit_bytes(path.parent))
     return Part((path,), written=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..config import CompareJob, TrainJob
-from ..families import all_families, family
+from ..families import known_family
 from ..families.base import Family
 from ..sample_prompts import drawn_as_written
 from ..settings import PriorSettings, SampleSettings
@@ -17,7 +17,7 @@ _NO_GUIDANCE = 1.0
 
 def drawing_problems(job: TrainJob) -> list[str]:
     """Of a training's own pictures: a sentence for each setting without effect on this base."""
-    chosen = _known_family(job.base)
+    chosen = known_family(job.base.family)
     if chosen is None:
         return []
     problems, samples, prior = [], job.samples, job.prior
@@ -57,7 +57,7 @@ def drawing_problems(job: TrainJob) -> list[str]:
 
 def cell_problems(job: CompareJob) -> list[str]:
     """Of a comparison's pictures or those of scores."""
-    chosen = _known_family(job.base)
+    chosen = known_family(job.base.family)
     if chosen is None:
         return []
     problems = []
@@ -68,11 +68,6 @@ def cell_problems(job: CompareJob) -> list[str]:
             f"Guidance is {told:g} but does nothing, since {_drawn_without(job.base, chosen)}; set it to 1 or back to {SampleSettings().guidance:g}."
         )
     return problems
-
-
-def _known_family(base: BaseModel) -> Family | None:
-    """None for a family that is told of elsewhere as unknown."""
-    return family(base.family) if any(each.name == base.family for each in all_families()) else None
 
 
 def _unread(guidances: Iterable[float]) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..adapters.check import UNPACKED_ONLY, adapter_problems, merges
 from ..config import CompareJob, ScoreJob, TrainJob
 from ..errors import AthanorError, InvalidJobError, raise_problems
-from ..families import family
+from ..families import family, known_family
 from ..files import safe_name
 from ..formats.contents import lora_family
 from ..formats.header import read_header
@@ -37,7 +37,8 @@ def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = (), looks
         names = job.word_names
     except AthanorError as error:
         raise InvalidJobError([str(error)]) from None
-    problems = [*_name_problems(job.name), *base_problems(job.base), *_dataset_problems(job.dataset, job.base)]
+    of_base = base_problems(job.base)
+    problems = [*_name_problems(job.name), *of_base, *_dataset_problems(job.dataset, job.base)]
     if job.train.base_precision == "nf4" and (problem := nf4_problem()) is not None:
         problems.append(problem)
     if job.kind == "lora" and job.train.base_precision == "nf4" and job.adapter.kind in UNPACKED_ONLY:
@@ -57,7 +58,7 @@ def check_train_job(job: TrainJob, embedding_folders: Sequence[Path] = (), looks
         problems.append("Checkpoint: weights, fused_backward, blocks and pattern of a whole model are for Train Checkpoint; set them back.")
     problems += [*word_problems(job), *clash_problems(names, embedding_folders)]
     problems += _other_lora_problems(job)
-    if not base_problems(job.base):
+    if not of_base:
         problems += choice_problems(job)
     problems += prior_problems(job, looks_folder)
     raise_problems(problems)
@@ -91,8 +92,7 @@ def _run_problems(job: TrainJob) -> list[str]:
     samples = job.samples
     unused = [name for name in ("every_epochs", "every_steps", "at_start") if getattr(samples, name) and not samples.lines]
     problems += [f"Sample pictures: {name} does nothing without prompts; write some, or set it back." for name in unused]
-    side_step_px = family(job.base.family).side_step_px if not base_problems(job.base) else 8
-    problems += prompt_problems(samples, side_step_px)
+    problems += prompt_problems(samples, _side_step_px(job.base))
     return [*problems, *drawing_problems(job)]
 
 
@@ -109,7 +109,7 @@ def check_compare_job(job: CompareJob) -> None:
     ]
     if job.base_precision == "nf4" and (problem := nf4_problem()) is not None:
         problems.append(problem)
-    stride = family(job.base.family).side_step_px if not base_problems(job.base) else 8
+    stride = _side_step_px(job.base)
     if job.width_px % stride or job.height_px % stride or min(job.width_px, job.height_px) < stride:
         problems.append(f"Pictures of {job.width_px} x {job.height_px} px cannot be drawn; both sides must be multiples of {stride}.")
     raise_problems([*problems, *cell_problems(job)])
@@ -144,6 +144,12 @@ def base_problems(base: BaseModel) -> tuple[str, ...]:
         return (str(error),)
 
 
+def _side_step_px(base: BaseModel) -> int:
+    """What both sides of a picture are multiples of; that of the smallest latents for a family that is told of as unknown."""
+    found = known_family(base.family)
+    return 8 if found is None else found.side_step_px
+
+
 def _name_problems(name: str) -> tuple[str, ...]:
     try:
         safe_name(name)
@@ -161,7 +167,7 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
         problems.append(
             f"{len(unplaced)} images have no bucket (the first is {Path(unplaced[0].path).name}); put a Bucket node between the dataset and the training."
         )
-    stride = family(base.family).side_step_px if not base_problems(base) else 8
+    stride = _side_step_px(base)
     odd = sorted(
         {sample.placement.bucket_px for sample in dataset.samples if sample.placement and any(side % stride for side in sample.placement.bucket_px)}
     )
@@ -183,8 +189,9 @@ def _dataset_problems(dataset: Dataset, base: BaseModel) -> list[str]:
 
 def _lora_problems(job: TrainJob) -> list[str]:
     adapter, problems = job.adapter, [*range_problems(job.adapter, "Adapter"), *adapter_problems(job.adapter)]
-    if not base_problems(job.base) and family(job.base.family).has_block_rows and not adapter.start_file:
-        title = family(job.base.family).title
+    found = known_family(job.base.family)
+    if found is not None and found.has_block_rows and not adapter.start_file:
+        title = found.title
         if adapter.kind == "locon":
             problems.append(f"Adapter: {title} has no convolutions, so that LoCon would be the same as LoRA; choose lora.")
         elif adapter.conv_rank > 0:

@@ -9,7 +9,7 @@ from ..registry import Registry
 from ._tokenizers import known_tokens
 from .base import Family
 
-__all__ = ["FAMILIES", "all_families", "discover", "family", "known_tokens"]
+__all__ = ["FAMILIES", "all_families", "discover", "family", "known_family", "known_tokens"]
 
 FAMILIES: Registry[Family] = Registry("model family")
 
@@ -25,6 +25,12 @@ def family(name: str) -> Family:
     """The family of that name. Raises AthanorError, with the known names, if there is none."""
     discover()
     return FAMILIES[name]
+
+
+def known_family(name: str) -> Family | None:
+    """The same; None where there is none, for checks beside the one that tells it."""
+    discover()
+    return FAMILIES[name] if name in FAMILIES.names() else None
 
 
 def all_families() -> tuple[Family, ...]:

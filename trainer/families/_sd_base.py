@@ -56,7 +56,7 @@ def facts_of_folder(folder: Path, native_px: int, bucket_step_px: int) -> BaseFa
             f"{folder.name} has the scheduler {name or 'unknown'} with the prediction {target}, another noise schedule than Stable Diffusion's "
             "(Playground v2.5, CosXL, Lotus), which cannot be trained; choose another model."
         )
-    prediction = "v" if told.get("prediction_type") == "v_prediction" else "epsilon"
+    prediction = "v" if target == "v_prediction" else "epsilon"
     return BaseFacts(own_px, step_px, prediction, zero_terminal_snr=bool(told.get("rescale_betas_zero_snr", False)))
 
 
