@@ -20,6 +20,7 @@ from .data.cache_folder import CACHE, mark_used
 from .data.captions import Captioner, captioner_of
 from .data.latents import missing_latents, store_latents, vae_fingerprint
 from .data.prompts import PromptBook, text_id_of, text_precision
+from .data.remembered_t5 import remembers_t5
 from .data.views import View, all_views, plain_view
 from .families import family as family_named
 from .families.base import Family, Framing, TextStack
@@ -100,7 +101,10 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     encoding = text_precision(family, job.train.precision)
     text = family.load_text(job.base, _text_dtype(job, encoding))
     # What is trained is never cached.
-    text_id = "" if job.trains_text else merged_fingerprint(text_id_of(job.base, family, text, cache), job.adapter)
+    t5_alone = family.t5_part(job.base) if remembers_t5(job) else None
+    text_id = ""
+    if t5_alone or not job.trains_text:
+        text_id = merged_fingerprint(text_id_of(job.base, family, text.only(t5_alone) if t5_alone else text, cache), job.adapter)
     in_text = merge_into(job.adapter, family, text.parts())
     # Gradients that go through T5 need it whole, and so does what moves its weights.
     learning = (None, *learning_parts(job.embedding.encoders, family, job.base))
@@ -119,12 +123,19 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     drawn = sample_prompts(job.samples)
     prompts = [text for each in drawn for text in (as_drawn(each.prompt), each.negative_prompt)]
     book = PromptBook(family, text_id, cache, _num_chunks(job, family, text, captions, events), device, text, encoding)
-    longest_prompt = (captions if job.trains_text else captioner.every_prompt(samples))[0]
-    if not job.trains_text:
+    longest_prompt = captions[0]
+    if t5_alone or not job.trains_text:
+        # All that will ever be asked for.
+        asked = [*captioner.every_prompt(samples), *measured, *prompts]
+        longest_prompt = asked[0]
         with processes.leader_first():
             cache.look_again()
-            book.store([*captioner.every_prompt(samples), *measured, *prompts], _phase(events, control, "text"))
-        book.text = text = None
+            if t5_alone:
+                book.remember_t5(t5_alone, asked, _phase(events, control, "text"))
+            else:
+                book.store(asked, _phase(events, control, "text"))
+                book.text = None
+        text = book.text
         release()
 
     views = [view for sample in samples for view in all_views(sample, job.data)] + [plain_view(sample, job.data) for sample in held_out]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config import TrainJob
+from ..data.remembered_t5 import remembers_t5
 from ..data.views import View
 from ..families import all_families, family
 from ..objective.noise import noise_of
@@ -167,7 +168,7 @@ def _caption_problems(job: TrainJob) -> list[str]:
         for name, rate in job.captions.encoder_dropouts.items()
         if name not in separate
     ]
-    if job.captions.variants and job.trains_text:
+    if job.captions.variants and job.trains_text and not remembers_t5(job):
         problems += [
             f"Captions: variants is {job.captions.variants} but does nothing while the text encoder is trained, as every caption is new then; set it to 0, or the text encoder's rate."
         ]

@@ -18,6 +18,7 @@ from ..seeds import stable_seed
 from ..settings import CaptionSettings
 from ..types import Sample
 from .batches import batches_per_epoch
+from .remembered_t5 import remembers_t5
 
 _MAX_VARIANTS, _MIN_VARIANTS, _NUM_ENCODINGS = 32, 4, 1024
 _WILDCARD = re.compile(r"\{([^}]+)\}")
@@ -181,12 +182,12 @@ class Captioner:
 
 
 def captioner_of(job: TrainJob) -> Captioner:
-    """Of a job whose images have their buckets. Where no text encoder is trained, variants are chosen among a few."""
+    """Of a job whose images have their buckets. Where a text encoder reads each caption once, variants are chosen among a few."""
     samples = job.dataset.trained
     epochs = steps_of(job).epochs
     num_batches = batches_per_epoch(samples, job.train.batch_size) * epochs
     num_variants = None
-    if not job.trains_text:
+    if not job.trains_text or remembers_t5(job):
         num_variants = found_variants(job.captions, samples, epochs)
     class_word = job.prior.class_word if job.prior.hold_weight > 0 else ""
     return Captioner(job.captions, job.dataset.trigger, job.train.seed, num_batches, job.optimizer.accumulation, num_variants, class_word)

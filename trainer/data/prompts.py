@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..families.base import TEXT_PARTS, Conditioning, Family, Framing, TextStack
+from ..families.base import TEXT_PARTS, Conditioning, Family, Framing, Part, TextStack
 from ..types import BaseModel
 from .cache import TensorCache, cache_key
+from .remembered_t5 import RememberedT5
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ class PromptBook:
 
     family: Family
     text_id: str
-    """What the captions are encoded with."""
+    """What the captions are encoded with; where only T5's part is kept, of T5."""
     cache: TensorCache
     num_chunks: int
     device: torch.device
@@ -52,19 +53,32 @@ class PromptBook:
 
     def store(self, captions: Sequence[str], on_progress: Callable[[int, int], None]) -> None:
         """Encodes what is not in the cache yet."""
+        for piece, encoded in self._encoded([each for each in dict.fromkeys(captions) if self._key(each) not in self.cache], on_progress):
+            for i, caption in enumerate(piece):
+                entry = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
+                self.cache.put(self._key(caption), entry, f"The text encoding of {caption!r}", "text")
+
+    def remember_t5(self, part: Part, captions: Sequence[str], on_progress: Callable[[int, int], None]) -> None:
+        """Has T5, which is `part`, read `captions`, all that will be asked for, and lets it go; the other encoders stay."""
+        assert self.text is not None
+        remembered = RememberedT5(self.text.parts()[part], f"{self.text_id} {self.precision}", self.cache)
+        self.text = self.text.with_part(part, remembered)
+        for _ in self._encoded(list(dict.fromkeys(captions)), on_progress):
+            pass
+        remembered.forget()
+
+    def _encoded(self, captions: Sequence[str], on_progress: Callable[[int, int], None]) -> Iterator[tuple[Sequence[str], Conditioning]]:
+        """Some captions at a time with what the encoders say of them; what was put into the cache is on disk at the end."""
         import torch
 
         assert self.text is not None
-        wanted = [caption for caption in dict.fromkeys(captions) if self._key(caption) not in self.cache]
         try:
-            for start in range(0, len(wanted), _ENCODE_BATCH):
-                piece = wanted[start : start + _ENCODE_BATCH]
+            for start in range(0, len(captions), _ENCODE_BATCH):
+                piece = captions[start : start + _ENCODE_BATCH]
                 with torch.no_grad():
                     encoded = self.family.encode_text(self.text, piece, self.num_chunks)
-                for i, caption in enumerate(piece):
-                    entry = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
-                    self.cache.put(self._key(caption), entry, f"The text encoding of {caption!r}", "text")
-                on_progress(min(start + _ENCODE_BATCH, len(wanted)), len(wanted))
+                yield piece, encoded
+                on_progress(min(start + _ENCODE_BATCH, len(captions)), len(captions))
         finally:
             self.cache.settle()
 
@@ -87,14 +101,16 @@ class PromptBook:
 
 
 def text_id_of(base: BaseModel, family: Family, text: TextStack, cache: TensorCache) -> str:
-    """The fingerprint of a base's text encoders, computed once for each file of it; `text` is as it was loaded.
+    """The fingerprint of a base's text encoders, or of those that `text` has, computed once for each file of it; `text` is as it was loaded.
 
     Where nothing is kept for other runs, the base's own does: reading through all of T5 would win nothing.
     """
     if not cache.outlives_the_run:
         return base.text_identity
-    as_loaded = next(iter(text.parts().values())).dtype
-    return cache.remembered(f"text of {base.family} in {base.text_identity} as {as_loaded}", lambda: text_fingerprint(base, family, text))
+    parts = text.parts()
+    as_loaded = next(iter(parts.values())).dtype
+    which = "T5" if tuple(parts) == (family.t5_part(base),) else "text"
+    return cache.remembered(f"{which} of {base.family} in {base.text_identity} as {as_loaded}", lambda: text_fingerprint(base, family, text))
 
 
 def without_encoders(encoded: Conditioning, dropped: Mapping[str, Sequence[bool]]) -> Conditioning:

@@ -8,9 +8,9 @@ Shapes: B images, C latent channels, H x W latent rows and columns, T tokens, D 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..formats.header import Header
 from ..formats.native import Place
@@ -48,6 +48,14 @@ class TextStack:
     def parts(self) -> dict[Part, nn.Module]:
         """The encoders that are there, by the name of their part."""
         return {part: encoder for part, encoder in zip(TEXT_PARTS, self.encoders, strict=False) if encoder is not None}
+
+    def with_part(self, part: Part, encoder: Any) -> TextStack:
+        """With `encoder`, or what is called like one, in the place of `part`."""
+        return replace(self, encoders=tuple(encoder if name == part else each for name, each in zip(TEXT_PARTS, self.encoders, strict=False)))
+
+    def only(self, part: Part) -> TextStack:
+        """Without the other encoders."""
+        return replace(self, encoders=tuple(each if name == part else None for name, each in zip(TEXT_PARTS, self.encoders, strict=False)))
 
 
 @dataclass(frozen=True)

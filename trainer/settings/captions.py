@@ -41,7 +41,7 @@ class CaptionSettings:
     )
     variants: int = setting(
         0,
-        "Where the text encoders are not trained: how many variants of each caption are encoded beforehand. Usual: 0, from the number of images.",
+        "Where the text encoders, or T5 alone, are not trained: how many variants of each caption are encoded beforehand. Usual: 0, from the number of images.",
         0,
         1024,
         advanced=True,
