@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 from torch import nn
 
 from athanor.trainer.adapters import adapter, all_adapters
@@ -106,6 +107,28 @@ def test_the_exported_change_added_to_the_weights_gives_the_adapted_output(setti
     assert (ours - small_net()(images())).abs().max() > 1e-3
     set_strength(kind, layers, 0.0)
     assert torch.allclose(net(images()), small_net()(images()), atol=1e-6)
+
+
+@every_form
+def test_on_a_gpu_it_is_the_same(settings):
+    """The adapted net, one whose adapters were attached there, and weights there with a file's tensors that are not."""
+    net, kind, layers = adapted(settings)
+    randomise(kind, layers)
+    expected, given = net(images()).detach(), by_layer(export(kind, layers, str, settings.stock_form))
+    changes = {name: kind.change(held, small_net().get_submodule(name).weight) for name, held in given.items()}
+    with pretended_gpu():
+        there = images().to("cuda")
+        assert torch.allclose(net.to("cuda")(there).cpu(), expected, atol=1e-6)
+        other = small_net().to("cuda")
+        others = attach(kind, other, [LayerPlan(name, 3, 2.0) for name in NAMES], settings, 0)
+        if not settings.stock_form:
+            load(kind, others, given)
+            assert torch.allclose(other(there).cpu(), expected, atol=1e-5)
+        other(there).square().mean().backward()
+        assert all(tensor.is_cuda and tensor.grad.is_cuda for tensor in trained(kind, others).values())
+        for name, held in given.items():
+            changed = kind.change(held, small_net().get_submodule(name).weight.to("cuda"))
+            assert changed.is_cuda and torch.allclose(changed.cpu(), changes[name], atol=1e-6)
 
 
 @every_form
