@@ -92,9 +92,11 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     mark_used(job.base.files)
     packs = job.kind != "lora" or job.adapter.kind not in UNPACKED_ONLY
     room = room_on(device, packs)
+    size, count = largest_batch(samples, job.train.batch_size)
+    largest_px = size[0] * size[1] * count
     if not job.performance.block_offload and not job.trains_denoiser_weights:
         # Told before minutes are spent on captions and images; chosen again when the rest has its place.
-        chosen_storage(job.train.base_precision, job.train.precision, count_denoiser_weights(job.base), room)
+        chosen_storage(job.train.base_precision, job.train.precision, count_denoiser_weights(job.base), room, largest_px)
     cache = TensorCache(run.folder.parent / CACHE if job.data.keep_latents == "disk" else None)
     captioner = captioner_of(job)
 
@@ -146,7 +148,7 @@ def prepare_training(run: Run, job: TrainJob, events: EventLog, control: Control
     merge_into(job.adapter, family, {"denoiser": denoiser}, before=in_text)
     if not job.performance.block_offload:
         if not job.trains_denoiser_weights:
-            denoiser = _held(job, denoiser, room_on(device, packs) if room.on_gpu else room, events)
+            denoiser = _held(job, denoiser, room_on(device, packs) if room.on_gpu else room, largest_px, events)
         denoiser = denoiser.to(device)
     trainee = trainee or (checkpoint_trainee if job.kind == "checkpoint" else lora_trainee)(job, family, denoiser, text)
     trainee = with_words(trainee, along, job) if along else trainee
@@ -172,10 +174,10 @@ def _text_dtype(job: TrainJob, encoding: str) -> torch.dtype:
     return torch.bfloat16 if encoding == "bf16" else torch.float32
 
 
-def _held(job: TrainJob, denoiser: nn.Module, room: Room, events: EventLog) -> nn.Module:
+def _held(job: TrainJob, denoiser: nn.Module, room: Room, largest_px: int, events: EventLog) -> nn.Module:
     """The frozen denoiser in the number format that was asked for, or that fits."""
     num_weights = sum(parameter.numel() for parameter in denoiser.parameters())
-    storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room)
+    storage = chosen_storage(job.train.base_precision, job.train.precision, num_weights, room, largest_px)
     if job.train.base_precision == "auto" and storage != job.train.precision:
         events.write(
             "warning", {"message": f"The base is kept as {storage}, since it does not fit as {job.train.precision}; set base precision to choose."}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_ROOM_BYTES = 3 << 30
-"""For activations, adapters and their optimizer, beside the base on a GPU."""
+_DRAWING_BYTES = 3 << 30
+"""For a picture that is drawn and decoded, beside the base on a GPU."""
 _LARGEST = {"fp8": 448.0, "int8": 127.0}
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4": 0.53}
 """A weight. NF4's scales are numbers too (Dettmers et al. 2023, section 3)."""
@@ -50,8 +50,21 @@ def room_on(device: torch.device, packs: bool = True) -> Room:
     return Room(psutil.virtual_memory().available if device.type == "cpu" else None, False, on_gpu=False)
 
 
-def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room) -> str:
+def step_bytes(num_weights: int, precision: str, num_px: int) -> int:
+    """What a step takes of a GPU beside its frozen base, with full gradient checkpointing and an adapter of rank 16.
+
+    `num_px`: of all pictures of the batch. A plane over what `benchmarks/memory.py` counts for SD1.5, SDXL, SD3.5 and FLUX
+    from 512 to 1536 px in bf16, and half a GiB for what the allocator loses between its blocks.
+    """
+    billions, megapixels = num_weights / 1e9, num_px / 2**20
+    width = 2 if precision == "fp32" else 1
+    return int((0.8 + 0.075 * billions + width * (0.75 + 0.157 * billions) * megapixels) * 2**30)
+
+
+def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room, trained_px: int = 0) -> str:
     """`wanted`, or for "auto" the first of `precision`, fp8 and nf4 that fits.
+
+    `trained_px`: pixels of the largest batch that is trained; 0 where pictures are only drawn.
 
     Raises AthanorError where it does not fit, telling what would.
     """
@@ -59,11 +72,14 @@ def chosen_storage(wanted: str, precision: str, num_weights: int, room: Room) ->
         return precision if wanted == "auto" else wanted
     choices = [each for each in (precision, "fp8", "nf4") if each != "nf4" or room.has_nf4]
     # The CPU trains small models too, and what it lacks it can put onto the disk: there the base alone is counted.
-    beside = _ROOM_BYTES if room.on_gpu else 0
+    beside = 0 if not room.on_gpu else step_bytes(num_weights, precision, trained_px) if trained_px else _DRAWING_BYTES
     fitting = [each for each in choices if num_weights * _BYTES[each] + beside <= room.free_bytes]
     if wanted == "auto" and fitting:
         return fitting[0]
     smallest = min(choices, key=lambda each: _BYTES[each])
+    # What a large batch takes is a guess on the safe side, which refuses nobody.
+    if wanted == "auto" and num_weights * _BYTES[smallest] + min(beside, _DRAWING_BYTES) <= room.free_bytes:
+        return smallest
     # With room for the base, if not for all of the rest, it is worth a try where it was asked for.
     if wanted != "auto" and num_weights * _BYTES[wanted] <= room.free_bytes:
         return wanted

@@ -105,6 +105,33 @@ def test_what_fits_is_chosen(wanted, free_gib, has_nf4, chosen):
     assert chosen_storage(wanted, "bf16", 12_000_000_000, Room(free_gib * GIB, has_nf4)) == chosen
 
 
+@pytest.mark.parametrize(
+    ("name", "num_weights", "side_px", "card_gb", "chosen"),
+    [
+        ("SDXL", 2_567_000_000, 1024, 6, "fp8"),
+        ("SDXL", 2_567_000_000, 1024, 8, "bf16"),
+        ("SD3.5 medium", 2_470_000_000, 1024, 8, "bf16"),
+        ("SD3.5 large", 8_060_000_000, 512, 12, "fp8"),
+        ("SD3.5 large", 8_060_000_000, 1024, 8, "nf4"),
+        ("SD3.5 large", 8_060_000_000, 1024, 24, "bf16"),
+        ("FLUX.1", 11_900_000_000, 512, 16, "fp8"),
+        ("FLUX.1", 11_900_000_000, 1024, 16, "nf4"),
+        ("FLUX.1", 11_900_000_000, 1024, 24, "fp8"),
+        ("FLUX.1", 11_900_000_000, 1024, 12, "nf4"),
+    ],
+)
+def test_what_is_chosen_for_a_training_is_what_the_table_says(name, num_weights, side_px, card_gb, chosen):
+    """docs/memory.md; 0.75 GiB of a card are the driver's and the desktop's."""
+    free = int((card_gb - 0.75) * GIB)
+    assert chosen_storage("auto", "bf16", num_weights, Room(free, True), side_px**2) == chosen, name
+
+
+def test_a_large_batch_is_not_refused_for_a_guess():
+    assert chosen_storage("auto", "bf16", 2_567_000_000, Room(15 * GIB, True), 16 * 1024**2) == "nf4"
+    with pytest.raises(AthanorError, match="The base does not fit"):
+        chosen_storage("auto", "bf16", 2_567_000_000, Room(4 * GIB, True), 16 * 1024**2)
+
+
 def test_where_memory_is_not_counted_the_wish_counts():
     assert chosen_storage("auto", "bf16", 10**12, Room(None, False)) == "bf16"
     assert chosen_storage("fp8", "bf16", 10**12, Room(None, False)) == "fp8"
