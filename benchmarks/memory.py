@@ -1,16 +1,18 @@
 """What fits into which GPU?  `python benchmarks/memory.py [--only flux-512 sdxl-1024 …]` prints docs/memory.md's table.
 
 `--check [SIDE]` instead does the step of SD1.5 truly, on the CPU, and tells what it computed beside how much the process grew.
+`--measure` does every step truly, on the GPU that is there, and tells the most that it had reserved.
 
-Nothing is loaded and nothing is multiplied: the full-size models are made of tensors without memory, one training step of
-Athanor's own code runs over them (adapters, checkpointing, autocast, AdamW), and every tensor's bytes are counted from its
-birth to its end. Rows are computed, not measured. What the driver and the allocator take is a fixed sum.
+Without it nothing is loaded and nothing is multiplied: the full-size models are made of tensors without memory, one training
+step of Athanor's own code runs over them (adapters, checkpointing, autocast, AdamW), and every tensor's bytes are counted from
+its birth to its end. Rows are computed, not measured. What the driver and the allocator take is a fixed sum.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import subprocess
 import sys
 import threading
@@ -36,7 +38,8 @@ from athanor.trainer.adapters.plan import plan_layers
 from athanor.trainer.families import family as family_named
 from athanor.trainer.families.base import Family, Framing
 from athanor.trainer.memory.offload import repeated_blocks
-from athanor.trainer.memory.performance import set_checkpointing
+from athanor.trainer.memory.performance import offload_blocks, set_checkpointing
+from athanor.trainer.memory.storage import hold
 from athanor.trainer.settings import AdapterSettings
 
 GIB = 1 << 30
@@ -44,6 +47,8 @@ RESERVE_BYTES = 3 * GIB // 4
 """The driver, the desktop, and what the allocator loses between its blocks."""
 GPUS_GB = (6, 8, 12, 16, 24)
 RANK, MARGIN = 16, 1.05
+WAYS = [(storage, how) for storage in ("bf16", "fp8", "nf4") for how in ("off", "partial", "full")] + [("offload", "full")]
+"""How the base is kept and how much is computed twice, from the fastest to the smallest."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,10 @@ def _model(case: Case, mode: FakeTensorMode, family: Family) -> nn.Module:
     return denoiser
 
 
-def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: contextlib.AbstractContextManager[Any], how: str, counted: bool = True) -> int:
-    """Of the second step, whose optimizer has its running means already. Where it is not `counted` it is only done."""
+def _step_peak(
+    case: Case, family: Family, denoiser: nn.Module, mode: contextlib.AbstractContextManager[Any], how: str, counted: bool = True, kind: str = "cpu"
+) -> int:
+    """Of the second step, whose optimizer has its running means already. Where it is not `counted` it is only done, on a `kind` of device."""
     with mode:
         trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained)
@@ -164,7 +171,7 @@ def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: contextlib
         set_checkpointing(denoiser, how)
         denoiser.train()
         if not counted:
-            _step(family, denoiser, optimizer, noisy, times, conditioning)
+            _step(family, denoiser, optimizer, noisy, times, conditioning, kind)
             return 0
         peak = Peak()
         peak.count((*denoiser.parameters(), *denoiser.buffers(), noisy, times, *conditioning.values()))
@@ -174,8 +181,10 @@ def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: contextlib
     return peak.most
 
 
-def _step(family: Family, denoiser: nn.Module, optimizer: torch.optim.Optimizer, noisy: torch.Tensor, times: torch.Tensor, words: Any) -> None:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+def _step(
+    family: Family, denoiser: nn.Module, optimizer: torch.optim.Optimizer, noisy: torch.Tensor, times: torch.Tensor, words: Any, kind: str = "cpu"
+) -> None:
+    with torch.autocast(kind, dtype=torch.bfloat16):
         loss = family.predict(denoiser, noisy, times, words).float().pow(2).mean()
     loss.backward()
     optimizer.step()
@@ -219,21 +228,56 @@ def _grow(side_px: int, how: str) -> None:
     sys.stdout.write(f"{most - before}\n")
 
 
+def measured(case: Case, device: torch.device) -> list[tuple[str, int | None]]:
+    """The ways of `options_of` with the most bytes that the GPU had reserved in a step; None where that was too little for it."""
+    family, found = family_named(case.family), []
+    for storage, how in WAYS:
+        denoiser = MAKERS[case.model]()["denoiser"].to(torch.bfloat16)
+        if storage == "offload" and not repeated_blocks(denoiser):
+            continue
+        denoiser.to_empty(device="cpu")
+        for tensor in (*denoiser.parameters(), *denoiser.buffers()):
+            tensor.data.fill_(0.01)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            found.append((_way(storage, how), _reserved(case, family, denoiser, storage, how, device)))
+        except torch.cuda.OutOfMemoryError:
+            found.append((_way(storage, how), None))
+        del denoiser
+        gc.collect()
+    return found
+
+
+def _reserved(case: Case, family: Family, denoiser: nn.Module, storage: str, how: str, device: torch.device) -> int:
+    settings, kind = AdapterSettings(rank=RANK, alpha=RANK), adapter("lora")
+    if storage != "offload":
+        denoiser = hold(denoiser.requires_grad_(False), storage, "bf16").to(device)
+    attach(kind, denoiser, plan_layers(denoiser, "denoiser", family.adapter_targets("denoiser"), settings), settings, 0)
+    if storage == "offload":
+        offload_blocks(denoiser, device)
+    _step_peak(case, family, denoiser, device, how, counted=False, kind=device.type)
+    return torch.cuda.max_memory_reserved()
+
+
+def _way(storage: str, how: str) -> str:
+    return f"{'bf16, block_offload' if storage == 'offload' else storage}, checkpointing {how}"
+
+
 def options_of(needs: Needs) -> list[tuple[str, int]]:
     """Ways to train from the fastest to the smallest, with their bytes."""
     found = []
-    for storage in ("bf16", "fp8", "nf4", "offload"):
-        for how in ("off", "partial", "full"):
-            if storage in needs.weights and (storage != "offload" or how == "full"):
-                total = needs.weights[storage] + needs.unfolding[storage] + int(needs.rest[how] * MARGIN) + RESERVE_BYTES
-                base = "bf16, block_offload" if storage == "offload" else storage
-                found.append((f"{base}, checkpointing {how}", total))
+    for storage, how in WAYS:
+        if storage in needs.weights:
+            total = needs.weights[storage] + needs.unfolding[storage] + int(needs.rest[how] * MARGIN) + RESERVE_BYTES
+            found.append((_way(storage, how), total))
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=tuple(CASES), default=tuple(CASES))
+    parser.add_argument("--measure", action="store_true")
     parser.add_argument("--check", nargs="?", type=int, const=512, metavar="SIDE")
     parser.add_argument("--grow", default="", help=argparse.SUPPRESS)
     parser.add_argument("--side", type=int, default=512, help=argparse.SUPPRESS)
@@ -243,6 +287,15 @@ def main() -> None:
         return
     if options.check:
         check(options.check)
+        return
+    if options.measure:
+        if not torch.cuda.is_available():
+            parser.error("--measure needs a GPU; without it the rows are computed.")
+        for name in options.only:
+            for way, most in measured(CASES[name], torch.device("cuda")):
+                told = "does not fit" if most is None else f"{most / GIB:.2f} GiB measured"
+                sys.stdout.write(f"{CASES[name].model}, {CASES[name].side_px} px, {way}: {told}\n")
+                sys.stdout.flush()
         return
     rows, details = [], []
     for name in options.only:

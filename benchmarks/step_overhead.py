@@ -1,14 +1,14 @@
 """What does a step of Athanor cost beside the bare arithmetic?
 
-`python benchmarks/step_overhead.py [--sd15 TOKENIZERS] [--side 256] [--batch 1] [--precision bf16] [--steps 20] [--rounds 5] [--compile]`
+`python benchmarks/step_overhead.py [--sd15 TOKENIZERS | --sdxl TOKENIZERS] [--side 256] [--batch 1] [--precision bf16] [--steps 20] [--rounds 5] [--compile]`
 
 A bare loop of diffusers, peft and AdamW and Athanor's own, with its cache on disk, its events, its reading ahead and its
 random numbers by counter, take turns step by step in one process, each on its own copy of the same model with the same
 adapters, batches and number format. Prints for each round the median step of both in wall time and in time of the processor
 (which other programs on the machine disturb less), the median ratio of the rounds, and how long Athanor's loop waited for data.
 
-Without --sd15 the base is the miniature that comes with the pack, whose steps are so short that every overhead shows; with it
-the full SD1.5 layout with random weights. TOKENIZERS is a folder with CLIP's tokenizer, such as ComfyUI's `comfy`.
+Without --sd15 and --sdxl the base is the miniature that comes with the pack, whose steps are so short that every overhead shows;
+with them that model in its full size with random weights. Where there is a GPU, it computes. TOKENIZERS is a folder with CLIP's tokenizer, such as ComfyUI's `comfy`.
 --compile compiles the blocks of Athanor's model only: then the ratio is the speed-up, upside down.
 """
 
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from sd15_layout import write_checkpoint
+from sdxl_layout import write_folder
 
 from athanor.trainer.adapters import adapter
 from athanor.trainer.adapters.attached import attach, trained
@@ -68,12 +69,20 @@ class Bare:
             for size in sizes
         ]
         self._states = torch.randn((job.train.batch_size, 77, width), device=device, dtype=self._dtype)
+        self._told = {}
+        if denoiser.config.addition_embed_type == "text_time":
+            pooled = denoiser.config.projection_class_embeddings_input_dim - 6 * denoiser.config.addition_time_embed_dim
+            told = {
+                "text_embeds": torch.randn((job.train.batch_size, pooled), device=device),
+                "time_ids": torch.zeros((job.train.batch_size, 6), device=device),
+            }
+            self._told = {"added_cond_kwargs": told}
 
     def step(self, number: int) -> None:
         latents = self._latents[number % len(self._latents)]
         noise, times = torch.randn_like(latents), torch.rand(len(latents), device=self._device)
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            predicted = self._denoiser(self._noise.add(latents, noise, times), (times * 1000).long(), self._states).sample
+            predicted = self._denoiser(self._noise.add(latents, noise, times), (times * 1000).long(), self._states, **self._told).sample
             loss = torch.nn.functional.mse_loss(predicted.float(), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -114,7 +123,9 @@ class TakingTurns(Control):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sd15", type=Path, default=None, metavar="TOKENIZERS")
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument("--sd15", type=Path, default=None, metavar="TOKENIZERS")
+    models.add_argument("--sdxl", type=Path, default=None, metavar="TOKENIZERS")
     parser.add_argument("--side", type=int, default=0, help="of the square pictures in px; 0 is the base's own size")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
@@ -126,6 +137,9 @@ def main() -> None:
         if options.sd15:
             write_checkpoint(Path(folder) / "random sd15.safetensors")
             base = describe_base(Path(folder) / "random sd15.safetensors", (options.sd15,))
+        elif options.sdxl:
+            write_folder(Path(folder) / "random sdxl")
+            base = describe_base(Path(folder) / "random sdxl", (options.sdxl,))
         else:
             base = describe_base(MINIATURE / "base")
         num_steps = options.steps * options.rounds + NUM_WARMUP_STEPS + 1

@@ -362,7 +362,7 @@ def pretended_gpu(total_bytes: int = 24 << 30) -> Iterator[Gpu]:
             (bitsandbytes.nn.modules, "has_avx512bf16", lambda: False),  # A form of the weights for processors alone.
             (torch, "Generator", _Generator),
             (torch, "autocast", Autocast),
-            (torch, "is_autocast_enabled", lambda *kind: enabled(*map(_as_cpu, kind))),
+            (torch, "is_autocast_enabled", lambda kind="cuda": enabled(_as_cpu(kind))),
             (torch, "get_autocast_dtype", lambda kind: dtype_of(_as_cpu(kind))),
         ):
             stack.enter_context(mock.patch.object(module, name, answer))

@@ -147,6 +147,7 @@ RUNS = {
     "embedding": ("sd35", {"rate": 0.0, "text_encoder_rate": 1e-3}, EMBEDDING),
     "checkpoint": ("sd15", {"rate": 1e-3}, {"kind": "checkpoint", "adapter": AdapterSettings()}),
     "fp8": ("sd35", {"base_precision": "fp8"}, {}),
+    "nf4 and bf16": ("sdxl", {"base_precision": "nf4", "precision": "bf16"}, {}),
     "int8": ("sd15", {"base_precision": "int8"}, {}),
     "blocks wait outside": ("flux", {}, {"performance": PerformanceSettings(block_offload=True)}),
     "activations wait outside": ("sd15", {}, {"performance": PerformanceSettings(activation_offload=True)}),

@@ -129,13 +129,19 @@ _NF4_BLOCK = 64
 
 def _as_nf4(module: nn.Module, compute: torch.dtype) -> nn.Module:
     import bitsandbytes
+    import torch
     from torch import nn
+
+    class Linear4bit(bitsandbytes.nn.Linear4bit):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            # What comes out has the format of autocast, as that of a plain layer has; bitsandbytes gives back the format that came in.
+            return super().forward(x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x)
 
     for name, child in list(module.named_modules()):
         # bitsandbytes packs rows in blocks, and cannot compute with split ones on every CPU.
         if type(child) is not nn.Linear or child.in_features % _NF4_BLOCK:
             continue
-        replaced = bitsandbytes.nn.Linear4bit(
+        replaced = Linear4bit(
             child.in_features,
             child.out_features,
             child.bias is not None,
@@ -146,6 +152,8 @@ def _as_nf4(module: nn.Module, compute: torch.dtype) -> nn.Module:
         )
         replaced.weight = bitsandbytes.nn.Params4bit(child.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True)
         replaced.bias = child.bias
+        # Its other form for processors knows no gradients.
+        replaced.support_avx512bf16_for_cpu = False
         parent, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(parent), leaf, replaced)
     # peft asks the model, not the layer, whether it is quantised.

@@ -22,6 +22,7 @@ from athanor.trainer.memory import storage
 from athanor.trainer.memory.storage import Room, chosen_storage, hold
 from athanor.trainer.runs.run import open_run
 from athanor.trainer.settings import AdapterSettings
+from athanor.trainer.worker import work
 
 GIB = 1 << 30
 
@@ -124,6 +125,26 @@ def test_what_is_chosen_for_a_training_is_what_the_table_says(name, num_weights,
     """docs/memory.md; 0.75 GiB of a card are the driver's and the desktop's."""
     free = int((card_gb - 0.75) * GIB)
     assert chosen_storage("auto", "bf16", num_weights, Room(free, True), side_px**2) == chosen, name
+
+
+def test_nf4_gives_the_format_of_autocast_as_a_plain_layer_does():
+    layers = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 8)).requires_grad_(False).bfloat16()
+    x = torch.randn(3, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = layers(x)
+        packed = hold(layers, "nf4", "bf16").to("cpu")
+        found = packed(x)
+    assert found.dtype == wanted.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), wanted.float(), atol=0.1)
+    assert packed(x).dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_base_in_nf4_is_measured_and_trained_without_a_gpu(tmp_path, job):
+    train = dataclasses.replace(job.train, base_precision="nf4", precision="bf16")
+    run = open_run(tmp_path, dataclasses.replace(job, train=train))
+    assert work(run, Control()) == 0, run.events()[-1]
+    assert [event for event in run.events() if event["event"] == "validation"]
 
 
 def test_a_large_batch_is_not_refused_for_a_guess():
