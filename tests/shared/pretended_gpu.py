@@ -15,20 +15,17 @@ Not pretended: a GPU's arithmetic, speed and compiled kernels, and what its allo
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
 
-import bitsandbytes.nn.modules  # Likewise.
+import bitsandbytes.nn.modules  # What loads while the GPU is pretended would take its patches for the truth.
 import torch
-import torch._dynamo  # What loads while the GPU is pretended would take its patches for the truth.
+import torch._dynamo  # Likewise.
+from gpu_parts import CPU, CUDA, Generator, Gpu, Move, Stream, is_gpu
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.weak import WeakIdKeyDictionary
-
-CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 _aten = torch.ops.aten
 _MAY_MIX = {_aten.copy_.default, _aten._to_copy.default, _aten.set_.source_Tensor}
@@ -43,122 +40,6 @@ _ANSWERS = {
 """What a tensor of the GPU says of itself."""
 
 
-class Gpu:
-    """What is held on the pretended GPU, in bytes of storages, and its own random numbers."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self.total_bytes = total_bytes
-        self.held_bytes = self.peak_bytes = 0
-        self.stream = Stream()
-        self.seed(1)
-        self._held = WeakIdKeyDictionary()
-
-    def has(self, tensor: torch.Tensor) -> bool:
-        return not tensor.is_sparse and tensor.untyped_storage() in self._held
-
-    def take(self, tensor: torch.Tensor) -> None:
-        """From now on the storage of `tensor` lies here, written by the stream of now. Raises OutOfMemoryError."""
-        storage = tensor.untyped_storage()
-        if storage in self._held:
-            return
-        num_bytes = storage.nbytes()
-        if self.held_bytes + num_bytes > self.total_bytes:
-            raise torch.cuda.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {num_bytes} bytes; {self.held_bytes} are held.")
-        self._held[storage] = self.stream.record_event()
-        self.held_bytes += num_bytes
-        self.peak_bytes = max(self.peak_bytes, self.held_bytes)
-        weakref.finalize(storage, self._freed, num_bytes)
-
-    def read(self, tensor: torch.Tensor, what: object) -> None:
-        """Raises RuntimeError if the stream of now has not waited for the one that wrote `tensor`."""
-        stream, when = self._held[tensor.untyped_storage()]
-        if stream is not self.stream and self.stream.seen.get(stream, 0) < when:
-            raise RuntimeError(f"{what} reads a tensor that another stream may not have written yet")
-
-    @contextlib.contextmanager
-    def entered(self, stream: Stream) -> Iterator[None]:
-        before, self.stream = self.stream, stream
-        try:
-            yield
-        finally:
-            self.stream = before
-
-    @contextlib.contextmanager
-    def chance(self) -> Iterator[None]:
-        """Random numbers are the GPU's."""
-        before = torch.get_rng_state()
-        torch.set_rng_state(self.rng_state)
-        try:
-            yield
-        finally:
-            self.rng_state = torch.get_rng_state()
-            torch.set_rng_state(before)
-
-    def seed(self, seed: int) -> None:
-        self.rng_state = torch._C.Generator().manual_seed(seed).get_state()
-
-    def set_rng_state(self, state: torch.Tensor, device: object = None) -> None:
-        self.rng_state = state
-
-    def forget_peak(self, device: object = None) -> None:
-        self.peak_bytes = self.held_bytes
-
-    def _freed(self, num_bytes: int) -> None:
-        self.held_bytes -= num_bytes
-
-
-class Stream:
-    """Its events are numbered; `seen` tells up to which it has waited for others."""
-
-    def __init__(self, device: object = None) -> None:
-        self.seen: dict[Stream, int] = {}
-        self._count = 0
-
-    def record_event(self, event: object = None) -> tuple[Stream, int]:
-        self._count += 1
-        return self, self._count
-
-    def wait_event(self, event: tuple[Stream, int]) -> None:
-        self.seen[event[0]] = max(self.seen.get(event[0], 0), event[1])
-
-    def wait_stream(self, other: Stream) -> None:
-        self.wait_event(other.record_event())
-
-    def synchronize(self) -> None:
-        pass
-
-
-class _Generator(torch.Generator):
-    on_gpu = False
-
-    def __new__(cls, device: torch.device | str = "cpu") -> _Generator:
-        made = super().__new__(cls)
-        made.on_gpu = _is_gpu(device)
-        return made
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return CUDA if self.on_gpu else CPU
-
-
-class _Move(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, gpu: Gpu, to_gpu: bool) -> torch.Tensor:
-        ctx.gpu, ctx.from_gpu = gpu, gpu.has(tensor)
-        if ctx.from_gpu:
-            gpu.read(tensor, "A copy")
-        with torch._C._DisableTorchDispatch():
-            moved = tensor.clone()
-        if to_gpu:
-            gpu.take(moved)
-        return moved
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        moved = gradient if ctx.gpu.has(gradient) == ctx.from_gpu else _Move.apply(gradient, ctx.gpu, ctx.from_gpu)
-        return moved, None, None
-
-
 class _Functions(TorchFunctionMode):
     """What Python code asks of tensors: where they lie, to be moved, to be made at a place."""
 
@@ -171,7 +52,7 @@ class _Functions(TorchFunctionMode):
         if _only_traced():
             if func in _ANSWERS:
                 return _ANSWERS[func]
-            args, kwargs = tree_map(lambda leaf: CPU if isinstance(leaf, torch.device) and _is_gpu(leaf) else leaf, (args, kwargs))
+            args, kwargs = tree_map(lambda leaf: CPU if isinstance(leaf, torch.device) and is_gpu(leaf) else leaf, (args, kwargs))
             return func(*args, **kwargs)
         if func in _ANSWERS:
             return _ANSWERS[func] if self._gpu.has(args[0]) else func(*args)
@@ -196,7 +77,7 @@ class _Functions(TorchFunctionMode):
     def _made(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         device, generator = kwargs.get("device"), kwargs.get("generator")
         asked = device is not None
-        place = _is_gpu(device) if asked else any(self._gpu.has(leaf) for leaf in _tensors((args, kwargs)))
+        place = is_gpu(device) if asked else any(self._gpu.has(leaf) for leaf in _tensors((args, kwargs)))
         if generator is not None and place != getattr(generator, "on_gpu", False):
             raise RuntimeError(f"Expected a '{'cuda' if place else 'cpu'}' device type for generator but found '{generator.device.type}'")
         kwargs.pop("pin_memory", None)
@@ -206,7 +87,7 @@ class _Functions(TorchFunctionMode):
             made = func(*args, **kwargs)
         # What was made from numbers of Python.
         if asked and isinstance(made, torch.Tensor) and not made.is_meta and self._gpu.has(made) != place:
-            return _Move.apply(made, self._gpu, place)
+            return Move.apply(made, self._gpu, place)
         return made
 
     def _moved(self, func: Any, args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
@@ -224,13 +105,13 @@ class _Functions(TorchFunctionMode):
             elif isinstance(given, (str, torch.device)):
                 if torch.device(given).type == "meta":
                     return func(*args, "meta") if len(args) == 1 else func(*args)
-                there = _is_gpu(given)
+                there = is_gpu(given)
             elif isinstance(given, torch.dtype):
                 kept.append(given)
         kwargs.pop("non_blocking", None)
         if there != self._gpu.has(tensor):
             kwargs.pop("copy", None)
-            tensor = _Move.apply(tensor, self._gpu, there)
+            tensor = Move.apply(tensor, self._gpu, there)
         with self._kernels.making(there, False):
             return torch.Tensor.to(tensor, *kept, **kwargs) if kept or kwargs else tensor
 
@@ -291,10 +172,6 @@ class _Kernels(TorchDispatchMode):
 
 def _tensors(tree: object) -> Iterable[torch.Tensor]:
     return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
-
-
-def _is_gpu(device: torch.device | str | int) -> bool:
-    return isinstance(device, int) or torch.device(device).type == "cuda"
 
 
 def _only_traced() -> bool:
@@ -360,7 +237,7 @@ def pretended_gpu(total_bytes: int = 24 << 30) -> Iterator[Gpu]:
             (torch.autograd, "_engine_run_backward", functions.inside(torch.autograd._engine_run_backward)),
             (torch.Tensor, "record_stream", lambda tensor, stream: None),
             (bitsandbytes.nn.modules, "has_avx512bf16", lambda: False),  # A form of the weights for processors alone.
-            (torch, "Generator", _Generator),
+            (torch, "Generator", Generator),
             (torch, "autocast", Autocast),
             (torch, "is_autocast_enabled", lambda kind="cuda": enabled(_as_cpu(kind))),
             (torch, "get_autocast_dtype", lambda kind: dtype_of(_as_cpu(kind))),
