@@ -152,10 +152,8 @@ def _model(case: Case, mode: FakeTensorMode, family: Family) -> nn.Module:
     return denoiser
 
 
-def _step_peak(
-    case: Case, family: Family, denoiser: nn.Module, mode: contextlib.AbstractContextManager[Any], how: str, counted: bool = True, kind: str = "cpu"
-) -> int:
-    """Of the second step, whose optimizer has its running means already. Where it is not `counted` it is only done, on a `kind` of device."""
+def _step_peak(case: Case, family: Family, denoiser: nn.Module, mode: contextlib.AbstractContextManager[Any], how: str, counted: bool = True) -> int:
+    """Of the second step, whose optimizer has its running means already. Where it is not `counted` it is only done, where `mode` makes tensors."""
     with mode:
         trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained)
@@ -171,7 +169,7 @@ def _step_peak(
         set_checkpointing(denoiser, how)
         denoiser.train()
         if not counted:
-            _step(family, denoiser, optimizer, noisy, times, conditioning, kind)
+            _step(family, denoiser, optimizer, noisy, times, conditioning)
             return 0
         peak = Peak()
         peak.count((*denoiser.parameters(), *denoiser.buffers(), noisy, times, *conditioning.values()))
@@ -181,10 +179,8 @@ def _step_peak(
     return peak.most
 
 
-def _step(
-    family: Family, denoiser: nn.Module, optimizer: torch.optim.Optimizer, noisy: torch.Tensor, times: torch.Tensor, words: Any, kind: str = "cpu"
-) -> None:
-    with torch.autocast(kind, dtype=torch.bfloat16):
+def _step(family: Family, denoiser: nn.Module, optimizer: torch.optim.Optimizer, noisy: torch.Tensor, times: torch.Tensor, words: Any) -> None:
+    with torch.autocast(noisy.device.type, dtype=torch.bfloat16):
         loss = family.predict(denoiser, noisy, times, words).float().pow(2).mean()
     loss.backward()
     optimizer.step()
@@ -251,12 +247,13 @@ def measured(case: Case, device: torch.device) -> list[tuple[str, int | None]]:
 
 def _reserved(case: Case, family: Family, denoiser: nn.Module, storage: str, how: str, device: torch.device) -> int:
     settings, kind = AdapterSettings(rank=RANK, alpha=RANK), adapter("lora")
+    denoiser.requires_grad_(False)
     if storage != "offload":
-        denoiser = hold(denoiser.requires_grad_(False), storage, "bf16").to(device)
+        denoiser = hold(denoiser, storage, "bf16").to(device)
     attach(kind, denoiser, plan_layers(denoiser, "denoiser", family.adapter_targets("denoiser"), settings), settings, 0)
     if storage == "offload":
         offload_blocks(denoiser, device)
-    _step_peak(case, family, denoiser, device, how, counted=False, kind=device.type)
+    _step_peak(case, family, denoiser, device, how, counted=False)
     return torch.cuda.max_memory_reserved()
 
 

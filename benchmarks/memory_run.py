@@ -41,7 +41,7 @@ class Phases(Control):
     @property
     def stop_requested(self) -> bool:
         last = self._run.events()[-1]
-        phase = f"{last['name']}" if last["event"] == "phase" else f"{len(self._run.losses())} steps"
+        phase = last["name"] if last["event"] == "phase" else f"{len(self._run.losses())} steps"
         self.most_bytes = max(self.most_bytes, self._gpu.peak_bytes)
         if phase != self._told:
             sys.stdout.write(f"{phase}: {self._gpu.held_bytes / GIB:.2f} GiB lie there now, {self._gpu.peak_bytes / GIB:.2f} at most until now\n")

@@ -34,6 +34,18 @@ def write_checkpoint(file: Path) -> None:
     save_file(tensors, file)
 
 
+def autoencoder(**more: float) -> AutoencoderKL:
+    """Of SD1.5, and with another scale of SDXL."""
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+        **more,
+    )
+
+
 def _shapes() -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         unet = UNet2DConditionModel(
@@ -43,13 +55,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
             cross_attention_dim=768,
             attention_head_dim=8,
         )
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-        )
+        vae = autoencoder()
         clip = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12))
     layout, found = UNetLayout(2, _WITH_ATTENTION), {}
     for name, value in unet.state_dict().items():

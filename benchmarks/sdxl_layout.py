@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from sd15_layout import autoencoder
 from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "shared"))
@@ -24,14 +24,7 @@ def write_folder(folder: Path) -> None:
     """In bf16. Signals keep their size from layer to layer, so that nothing fades and nothing overflows."""
     models = MAKERS["sdxl"]()
     with torch.device("meta"):
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            scaling_factor=_FACTOR,
-        )
+        vae = autoencoder(scaling_factor=_FACTOR)
     generator = torch.Generator().manual_seed(0)
     models = {"unet": models.pop("denoiser"), "vae": vae, **models}
     save_folder(folder, {name: _filled(model, generator) for name, model in models.items()})

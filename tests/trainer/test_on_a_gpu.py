@@ -10,14 +10,12 @@ import pytest
 import torch
 from pretended_gpu import Gpu, Stream, pretended_gpu
 from safetensors.torch import load_file
-from tiny import make_pictures
 from tiny_families import make_sd15_folder, make_sdxl_folder
 from tiny_flow import make_flux_folder, make_sd35_folder
 
 from athanor.trainer.bases import describe_base
 from athanor.trainer.config import TrainJob
 from athanor.trainer.control import Control
-from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.runs.run import Run, open_run
 from athanor.trainer.settings import AdapterSettings, EmbeddingSettings, OptimizerSettings, PerformanceSettings, SampleSettings, TrainSettings
 from athanor.trainer.worker import work
@@ -27,12 +25,8 @@ Job = Callable[..., TrainJob]
 
 
 @pytest.fixture(scope="module")
-def job_of(tmp_path_factory) -> Job:
+def job_of(tmp_path_factory, dataset) -> Job:
     """job_of(family, train={…}, **sections): an epoch of a tiny base, plain descent, so that a last bit does not turn a step around."""
-    folder = make_pictures(tmp_path_factory.mktemp("data"))
-    dataset = assign_buckets(
-        scan_folder(folder, trigger="subject", validation_percent=20), resolution_px=32, min_px=16, max_px=64, step_px=16, upscale=True
-    )
     bases = {}
 
     def job(name: str, train: dict | None = None, **sections) -> TrainJob:

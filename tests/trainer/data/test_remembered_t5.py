@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import make_pictures
 from tiny_flow import flux_models, make_flux_folder, make_sd35_folder
 
 from athanor.trainer import preparation
@@ -17,7 +16,6 @@ from athanor.trainer.control import Control
 from athanor.trainer.data import captions
 from athanor.trainer.data.cache import TensorCache
 from athanor.trainer.data.remembered_t5 import RememberedT5, remembers_t5
-from athanor.trainer.dataset import assign_buckets, scan_folder
 from athanor.trainer.families import family
 from athanor.trainer.families._t5 import encode_t5
 from athanor.trainer.runs.run import Run, open_run
@@ -26,11 +24,7 @@ from athanor.trainer.worker import work
 
 
 @pytest.fixture(scope="module")
-def job_of(tmp_path_factory):
-    folder = make_pictures(tmp_path_factory.mktemp("data"))
-    dataset = assign_buckets(
-        scan_folder(folder, trigger="subject", validation_percent=20), resolution_px=32, min_px=16, max_px=64, step_px=16, upscale=True
-    )
+def job_of(tmp_path_factory, dataset):
     bases = {name: describe_base(make(tmp_path_factory.mktemp(name)).path) for name, make in (("flux", make_flux_folder), ("sd35", make_sd35_folder))}
 
     def job(name: str, **sections) -> TrainJob:
@@ -84,9 +78,11 @@ def done(folder, job: TrainJob, monkeypatch, remembered: bool) -> tuple[Run, lis
 
     def loaded(self, base, dtype):
         text = load(self, base, dtype)
-        has_begun = lambda: any(event["event"] == "start" for event in run.events())  # noqa: E731
-        text.parts()[self.t5_part(base)].register_forward_pre_hook(lambda *_: asked.append("after" if has_begun() else "before"))
+        text.parts()[self.t5_part(base)].register_forward_pre_hook(note)
         return text
+
+    def note(*_):
+        asked.append("after" if any(event["event"] == "start" for event in run.events()) else "before")
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "load_text", loaded)
